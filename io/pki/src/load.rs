@@ -1,0 +1,142 @@
+//! Using: an identity read from its three files, and the rustls configurations made of it.
+
+use crate::{Error, Issued};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    client::WebPkiServerVerifier,
+    crypto::{CryptoProvider, ring},
+    server::WebPkiClientVerifier,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use std::{path::Path, sync::Arc};
+
+/// One party's certificate and key with the CA that its peers must come from.
+pub struct Identity {
+    roots: Arc<RootCertStore>,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    /// Reads `ca.pem`, `cert.pem` and `key.pem` of a folder (Docker's own file names).
+    pub fn read(folder: &Path) -> Result<Self, Error> {
+        Self::read_files(&folder.join("ca.pem"), &folder.join("cert.pem"), &folder.join("key.pem"))
+    }
+
+    /// Reads the three files wherever they are.
+    pub fn read_files(ca: &Path, cert: &Path, key: &Path) -> Result<Self, Error> {
+        let text = |path: &Path| {
+            let bytes = osier_store::read(path).map_err(|e| Error::new("read the TLS files")(Box::new(e)))?;
+            bytes.ok_or_else(|| Error::new("read the TLS files")(format!("there is no '{}'", path.display())))
+        };
+        Self::from_pem(&text(ca)?, &text(cert)?, &text(key)?)
+    }
+
+    /// Takes an identity just issued.
+    pub fn from_issued(ca_pem: &str, issued: &Issued) -> Result<Self, Error> {
+        Self::from_pem(ca_pem.as_bytes(), issued.cert_pem.as_bytes(), issued.key_pem.as_bytes())
+    }
+
+    fn from_pem(ca: &[u8], cert: &[u8], key: &[u8]) -> Result<Self, Error> {
+        let certs = |pem: &[u8], what: &str| {
+            let list = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+            list.map_err(|e| Error::new(format!("read {what}"))(format!("{e:?}")))
+        };
+        let mut roots = RootCertStore::empty();
+        for root in certs(ca, "the CA's certificate")? {
+            roots.add(root).map_err(Error::new("trust the CA's certificate"))?;
+        }
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| Error::new("read the key")(format!("{e:?}")))?;
+        Ok(Self { roots: Arc::new(roots), chain: certs(cert, "the certificate")?, key })
+    }
+
+    /// A server that speaks only to clients with a certificate of this CA.
+    pub fn server(&self) -> Result<Arc<ServerConfig>, Error> {
+        let doing = "set up mutual TLS as a server";
+        let verifier = WebPkiClientVerifier::builder_with_provider(self.roots.clone(), provider());
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(Error::new(doing))?
+            .with_client_cert_verifier(verifier.build().map_err(Error::new(doing))?)
+            .with_single_cert(self.chain.clone(), self.key.clone_key())
+            .map_err(Error::new(doing))?;
+        Ok(Arc::new(config))
+    }
+
+    /// A client that shows its certificate and speaks only to servers of this CA.
+    pub fn client(&self) -> Result<Arc<ClientConfig>, Error> {
+        let doing = "set up mutual TLS as a client";
+        let verifier = WebPkiServerVerifier::builder_with_provider(self.roots.clone(), provider());
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(Error::new(doing))?
+            .with_webpki_verifier(verifier.build().map_err(Error::new(doing))?)
+            .with_client_auth_cert(self.chain.clone(), self.key.clone_key())
+            .map_err(Error::new(doing))?;
+        Ok(Arc::new(config))
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Authority, Identity, Subject, days_left};
+    use rustls::{ClientConnection, ServerConnection, pki_types::ServerName};
+    use std::sync::Arc;
+    use time::{Duration, OffsetDateTime};
+
+    fn subject(name: &str) -> Subject {
+        Subject { name: name.into(), dns: vec![name.into()], addresses: vec![[127, 0, 0, 1].into()] }
+    }
+
+    /// Runs a handshake in memory.
+    fn handshake(client: &Identity, server: &Identity) -> Result<(), rustls::Error> {
+        let name = ServerName::try_from("node").unwrap();
+        let mut c = ClientConnection::new(client.client().unwrap(), name).unwrap();
+        let mut s = ServerConnection::new(Arc::clone(&server.server().unwrap())).unwrap();
+        while c.is_handshaking() || s.is_handshaking() {
+            let mut wire = Vec::new();
+            while c.wants_write() {
+                c.write_tls(&mut wire).unwrap();
+            }
+            s.read_tls(&mut wire.as_slice()).unwrap();
+            s.process_new_packets()?;
+            let mut wire = Vec::new();
+            while s.wants_write() {
+                s.write_tls(&mut wire).unwrap();
+            }
+            c.read_tls(&mut wire.as_slice()).unwrap();
+            c.process_new_packets()?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn only_valid_certificates_of_the_same_ca_meet() {
+        let now = OffsetDateTime::now_utc();
+        let ours = Authority::create("ours", now).unwrap();
+        let other = Authority::create("other", now).unwrap();
+        let identity = |ca: &Authority, name| {
+            Identity::from_issued(ca.cert_pem(), &ca.issue(&subject(name), now).unwrap()).unwrap()
+        };
+        let node = identity(&ours, "node");
+        assert!(handshake(&identity(&ours, "client"), &node).is_ok());
+        assert!(handshake(&identity(&other, "client"), &node).is_err());
+        let stale = ours.issue_until(&subject("client"), now, now - Duration::hours(1)).unwrap();
+        assert!(handshake(&Identity::from_issued(ours.cert_pem(), &stale).unwrap(), &node).is_err());
+        assert!(handshake(&identity(&ours, "client"), &identity(&ours, "elsewhere")).is_err(), "wrong server name");
+    }
+
+    #[test]
+    fn a_ca_survives_its_files_and_says_when_leaves_end() {
+        let now = OffsetDateTime::now_utc();
+        let made = Authority::create("c", now).unwrap();
+        let again = Authority::load(made.cert_pem().into(), made.key_pem().into()).unwrap();
+        let issued = again.issue(&subject("node"), now).unwrap();
+        assert!((729..=730).contains(&days_left(&issued.cert_pem, now).unwrap()));
+        assert!(Authority::load("nonsense".into(), made.key_pem().into()).is_err());
+    }
+}
