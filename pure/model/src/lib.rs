@@ -3,6 +3,7 @@
 //! Must not know: any protocol, file format or component. A string that passed a check becomes a type here, and
 //! `FromStr` is the only way in (serde goes through it too), so a value of one of these types is always valid.
 
+pub mod config;
 mod mac;
 mod name;
 mod size;

@@ -31,6 +31,11 @@ impl NodeName {
 }
 
 impl Hostname {
+    /// The zone of container names unless the operator chose another: `weave.local`.
+    pub fn default_domain() -> Self {
+        Self(crate::DOMAIN.to_owned())
+    }
+
     /// The name as text, lower case, without a trailing dot.
     pub fn as_str(&self) -> &str {
         &self.0
