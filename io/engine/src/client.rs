@@ -1,0 +1,291 @@
+//! The client of one engine: connections over a unix socket, TCP or mutual TLS, pooled and kept alive.
+
+use crate::body::{Body, BoxError, boxed, collect, empty, full};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::{
+    client::legacy::{
+        self,
+        connect::{Connected, Connection},
+    },
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+};
+use rustls::pki_types::ServerName;
+use serde::de::DeserializeOwned;
+use std::{
+    future::Future,
+    net::SocketAddr,
+    path::PathBuf,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+};
+use tokio_rustls::TlsConnector;
+
+/// How long a connection may take to stand, TLS included.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// How long an unused connection is kept.
+const IDLE: Duration = Duration::from_secs(30);
+/// The largest JSON answer read whole; lists of tens of thousands of containers stay far below.
+const JSON_LIMIT: usize = 512 << 20;
+
+/// A byte stream to or from an engine or client.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+/// Any such stream.
+pub type BoxIo = Box<dyn Io>;
+
+/// A call to an engine failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No connection could be made.
+    #[error("connect to {endpoint}")]
+    Connect {
+        /// Where to.
+        endpoint: String,
+        /// Why not.
+        source: BoxError,
+    },
+    /// The connection broke or the answer was not HTTP.
+    #[error("talk to {endpoint}")]
+    Talk {
+        /// With whom.
+        endpoint: String,
+        /// What broke.
+        source: BoxError,
+    },
+    /// The engine answered with an error.
+    #[error("{message}")]
+    Engine {
+        /// Its status code.
+        status: StatusCode,
+        /// Its own message.
+        message: String,
+    },
+    /// The request could not be formed.
+    #[error("form a request for {endpoint}")]
+    Request {
+        /// For whom.
+        endpoint: String,
+        /// What is wrong with it.
+        source: BoxError,
+    },
+}
+
+impl Error {
+    /// The engine's status code, where it answered.
+    pub fn status(&self) -> Option<StatusCode> {
+        if let Self::Engine { status, .. } = self { Some(*status) } else { None }
+    }
+
+    /// The whole chain of causes in one line.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(e) = cause {
+            text = format!("{text}: {e}");
+            cause = e.source();
+        }
+        text
+    }
+}
+
+#[derive(Clone)]
+enum Endpoint {
+    Unix(PathBuf),
+    Tcp(SocketAddr),
+    Tls { address: SocketAddr, name: ServerName<'static>, connector: TlsConnector },
+}
+
+/// A client of one engine. Clones share its connections.
+#[derive(Clone)]
+pub struct Client {
+    endpoint: Endpoint,
+    pool: legacy::Client<Connector, Body>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+impl Client {
+    /// The engine behind a unix socket.
+    pub fn unix(path: impl Into<PathBuf>) -> Self {
+        Self::new(Endpoint::Unix(path.into()))
+    }
+
+    /// The engine at a TCP address, without TLS.
+    pub fn tcp(address: SocketAddr) -> Self {
+        Self::new(Endpoint::Tcp(address))
+    }
+
+    /// The engine at a TCP address with TLS; its certificate must be for `server_name` (a DNS name or an address).
+    pub fn tls(address: SocketAddr, server_name: &str, config: Arc<rustls::ClientConfig>) -> Result<Self, Error> {
+        let name = ServerName::try_from(server_name.to_owned())
+            .map_err(|e| Error::Request { endpoint: server_name.to_owned(), source: e.into() })?;
+        Ok(Self::new(Endpoint::Tls { address, name, connector: config.into() }))
+    }
+
+    fn new(endpoint: Endpoint) -> Self {
+        let pool = legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .build(Connector(endpoint.clone()));
+        Self { endpoint, pool }
+    }
+
+    /// The engine's address, for messages.
+    pub fn name(&self) -> String {
+        match &self.endpoint {
+            Endpoint::Unix(path) => format!("unix://{}", path.display()),
+            Endpoint::Tcp(address) | Endpoint::Tls { address, .. } => address.to_string(),
+        }
+    }
+
+    /// Opens a connection of its own, outside the pool.
+    pub async fn connect(&self) -> Result<BoxIo, Error> {
+        let opened = open(&self.endpoint).await;
+        opened.map_err(|source| Error::Connect { endpoint: self.name(), source })
+    }
+
+    /// Sends a request whose URI is path and query; the answer's body streams.
+    pub async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, Error> {
+        let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
+        let uri = Uri::builder().scheme("http").authority("engine").path_and_query(path).build();
+        *request.uri_mut() = uri.map_err(|e| Error::Request { endpoint: self.name(), source: e.into() })?;
+        request.headers_mut().insert(header::HOST, HeaderValue::from_static("docker"));
+        match self.pool.request(request).await {
+            Ok(response) => Ok(response.map(boxed)),
+            Err(e) if e.is_connect() => Err(Error::Connect { endpoint: self.name(), source: root(e) }),
+            Err(e) => Err(Error::Talk { endpoint: self.name(), source: e.into() }),
+        }
+    }
+
+    /// Makes one call with an optional JSON body. An answer outside 2xx is [`Error::Engine`] with the engine's message.
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> Result<Response<Body>, Error> {
+        let request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, "application/json");
+        let request = request
+            .body(body.map_or_else(empty, |b| full(b.to_string())))
+            .map_err(|e| Error::Request { endpoint: self.name(), source: e.into() })?;
+        let response = self.send(request).await?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let text = self.read(response).await?;
+        Err(Error::Engine { status, message: message(&text) })
+    }
+
+    /// Makes one call and reads its JSON answer.
+    pub async fn json<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> Result<T, Error> {
+        let response = self.call(method, path, body).await?;
+        let bytes = self.read(response).await?;
+        serde_json::from_slice(&bytes).map_err(|e| Error::Talk { endpoint: self.name(), source: e.into() })
+    }
+
+    async fn read(&self, response: Response<Body>) -> Result<bytes::Bytes, Error> {
+        let collected = collect(response.into_body(), JSON_LIMIT).await;
+        collected.map_err(|source| Error::Talk { endpoint: self.name(), source })
+    }
+}
+
+/// What an error body says: the engine's `message`, else the text itself.
+fn message(body: &[u8]) -> String {
+    let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    let message = json.as_ref().and_then(|v| v.get("message")).and_then(|m| m.as_str());
+    message.map_or_else(|| String::from_utf8_lossy(body).trim().to_owned(), str::to_owned)
+}
+
+/// hyper wraps connector errors twice; the innermost wrapper says nothing of its own.
+fn root(error: legacy::Error) -> BoxError {
+    match std::error::Error::source(&error) {
+        Some(cause) => cause.to_string().into(),
+        None => error.into(),
+    }
+}
+
+async fn open(endpoint: &Endpoint) -> Result<BoxIo, BoxError> {
+    let opening = async {
+        Ok::<BoxIo, BoxError>(match endpoint {
+            Endpoint::Unix(path) => Box::new(UnixStream::connect(path).await?),
+            Endpoint::Tcp(address) => Box::new(tcp(*address).await?),
+            Endpoint::Tls { address, name, connector } => {
+                Box::new(connector.connect(name.clone(), tcp(*address).await?).await?)
+            }
+        })
+    };
+    match tokio::time::timeout(CONNECT_DEADLINE, opening).await {
+        Ok(result) => result,
+        Err(_) => Err(format!("no connection within {} s", CONNECT_DEADLINE.as_secs()).into()),
+    }
+}
+
+async fn tcp(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    crate::server::tune(&stream);
+    Ok(stream)
+}
+
+#[derive(Clone)]
+struct Connector(Endpoint);
+
+/// A pooled connection in hyper's terms.
+struct Pooled(TokioIo<BoxIo>);
+
+impl tower_service::Service<Uri> for Connector {
+    type Response = Pooled;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Pooled, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let endpoint = self.0.clone();
+        Box::pin(async move { Ok(Pooled(TokioIo::new(open(&endpoint).await?))) })
+    }
+}
+
+impl Connection for Pooled {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl Read for Pooled {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl Write for Pooled {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
