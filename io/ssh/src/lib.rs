@@ -1,1 +1,42 @@
-//! To be written.
+//! Runs programs on other hosts, and puts files there, through the system's own `ssh`.
+//!
+//! Must not know what is run or why. The user's `~/.ssh/config`, agent, `ProxyCommand`, `ProxyJump` and known hosts
+//! work because the user's `ssh` is what connects. No SSH library takes its place: inventories carry arguments for
+//! `ssh` (`ansible_ssh_common_args`) that must reach it verbatim.
+//!
+//! Each host has one master connection (`ControlMaster`), made when it is first needed and again when it was lost;
+//! every command is a session on it, at most [`SESSIONS`] at a time, below the ten that sshd allows by default.
+
+mod command;
+mod error;
+mod host;
+mod lines;
+mod quote;
+
+pub use command::{Command, Output};
+pub use error::{Error, Said, Unreachable};
+pub use host::{Connections, Host, SESSIONS};
+pub use lines::Stream;
+pub use quote::{SplitError, quote, split};
+
+/// How to reach one host: what goes on the command line of `ssh`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Target {
+    /// Name or address, or an alias of the user's `ssh_config`.
+    pub host: String,
+    /// The user to log in as, where the configuration's is not wanted.
+    pub user: Option<String>,
+    /// The port, where the configuration's is not wanted.
+    pub port: Option<u16>,
+    /// A private key to offer.
+    pub key: Option<std::path::PathBuf>,
+    /// Further arguments, verbatim.
+    pub args: Vec<String>,
+}
+
+impl Target {
+    /// A host reached with what the user's configuration says.
+    pub fn new(host: impl Into<String>) -> Self {
+        Self { host: host.into(), ..Self::default() }
+    }
+}

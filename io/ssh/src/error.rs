@@ -1,0 +1,165 @@
+//! Why a host could not be used, read from what `ssh` and `sudo` print.
+//!
+//! Must not know what was to be run. `ssh` tells its own failures apart only in English text on standard error; it
+//! is not localised, and `sudo` is started with `LC_ALL=C` where the remote side accepts it.
+
+use std::fmt;
+
+/// Using a host failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No place for the control sockets.
+    #[error("make a private folder for ssh's control sockets")]
+    Folder(#[source] std::io::Error),
+    /// The `ssh` program does not start, or its pipes broke.
+    #[error("run the ssh program")]
+    Program(#[source] std::io::Error),
+    /// No connection, or it was lost.
+    #[error("connect to '{host}'")]
+    Unreachable {
+        /// The host as the user names it.
+        host: String,
+        /// What kind of failure it is.
+        reason: Unreachable,
+        /// What `ssh` said.
+        #[source]
+        said: Said,
+    },
+    /// Connected, but the user may not become root without a password.
+    #[error("become root on '{host}'")]
+    NoSudo {
+        /// The host as the user names it.
+        host: String,
+        /// What `sudo` said.
+        #[source]
+        said: Said,
+    },
+    /// The command ran and failed.
+    #[error("run '{command}' on '{host}' (it ended with code {code})")]
+    Failed {
+        /// The host as the user names it.
+        host: String,
+        /// The program.
+        command: String,
+        /// Its exit code; 128 + n for signal n.
+        code: i32,
+        /// The end of its standard error.
+        #[source]
+        said: Said,
+    },
+}
+
+/// What keeps a host from being reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreachable {
+    /// Nothing listens at the port.
+    Refused,
+    /// No answer in time.
+    TimedOut,
+    /// The name has no address.
+    UnknownName,
+    /// The network has no way there.
+    NoRoute,
+    /// The host takes none of the offered keys.
+    Denied,
+    /// The host's key is unknown or another than the known one.
+    HostKey,
+    /// The connection ended early, or something else.
+    Lost,
+}
+
+/// What a program printed before it failed: its last lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said(String);
+
+impl Said {
+    /// Keeps the last lines of `stderr` that are not blank.
+    pub(crate) fn new(stderr: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(stderr);
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty() && !is_banner(l)).collect();
+        Self(lines[lines.len().saturating_sub(4)..].join("; "))
+    }
+}
+
+/// The frame that `ssh` draws around warnings about keys.
+fn is_banner(line: &str) -> bool {
+    line.bytes().all(|b| b == b'@')
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "it said nothing" } else { &self.0 })
+    }
+}
+
+impl std::error::Error for Said {}
+
+impl Unreachable {
+    /// Reads the reason out of what `ssh` printed.
+    pub(crate) fn from_stderr(stderr: &[u8]) -> Self {
+        const SIGNS: [(&str, Unreachable); 12] = [
+            ("Host key verification failed", Unreachable::HostKey),
+            ("HOST IDENTIFICATION HAS CHANGED", Unreachable::HostKey),
+            ("Permission denied", Unreachable::Denied),
+            ("Too many authentication failures", Unreachable::Denied),
+            ("Could not resolve hostname", Unreachable::UnknownName),
+            ("Connection refused", Unreachable::Refused),
+            ("No route to host", Unreachable::NoRoute),
+            ("Network is unreachable", Unreachable::NoRoute),
+            ("timed out", Unreachable::TimedOut),
+            ("Timeout, server", Unreachable::TimedOut),
+            ("Connection reset", Unreachable::Lost),
+            ("Connection closed", Unreachable::Lost),
+        ];
+        let text = String::from_utf8_lossy(stderr);
+        SIGNS.iter().find(|(sign, _)| text.contains(sign)).map_or(Self::Lost, |(_, reason)| *reason)
+    }
+}
+
+/// Whether a failed command as root failed in `sudo` and not in the program.
+pub(crate) fn is_sudo_refusal(code: i32, stderr: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(stderr);
+    let refused = |line: &str| {
+        line.starts_with("sudo: ") || line.contains("is not in the sudoers file") || line.contains("sudo: not found")
+    };
+    code != 0 && text.lines().any(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_ssh_prints_names_the_reason() {
+        let changed =
+            "@@@@@@@\n@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\nHost key verification failed.";
+        for (text, reason) in [
+            ("ssh: connect to host 10.0.0.1 port 22: Connection refused\r\n", Unreachable::Refused),
+            ("ssh: connect to host 10.0.0.1 port 22: Connection timed out\r\n", Unreachable::TimedOut),
+            ("ssh: connect to host 10.0.0.1 port 22: No route to host\r\n", Unreachable::NoRoute),
+            ("ssh: Could not resolve hostname x: Name or service not known\r\n", Unreachable::UnknownName),
+            ("root@127.0.0.1: Permission denied (publickey).\r\n", Unreachable::Denied),
+            (changed, Unreachable::HostKey),
+            ("kex_exchange_identification: Connection closed by remote host", Unreachable::Lost),
+            ("", Unreachable::Lost),
+        ] {
+            assert_eq!(Unreachable::from_stderr(text.as_bytes()), reason, "{text}");
+        }
+    }
+
+    #[test]
+    fn sudos_refusal_is_told_from_the_programs_failure() {
+        assert!(is_sudo_refusal(1, b"sudo: a password is required\n"));
+        assert!(is_sudo_refusal(127, b"sh: 1: exec: sudo: not found\n"));
+        assert!(!is_sudo_refusal(1, b"grep: x: No such file\n"));
+        assert!(!is_sudo_refusal(0, b"sudo: setrlimit(RLIMIT_CORE): Operation not permitted\n"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_output_is_taken(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = (Unreachable::from_stderr(&bytes), Said::new(&bytes).to_string(), is_sudo_refusal(1, &bytes));
+        }
+    }
+}

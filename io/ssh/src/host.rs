@@ -1,0 +1,254 @@
+//! One host: its master connection, and the commands that run over it.
+
+use crate::{Command, Error, Output, Said, Stream, Target, Unreachable, error::is_sudo_refusal, lines::Splitter};
+use std::{
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::{Mutex, Semaphore},
+};
+
+/// Commands that run on one host at a time; further ones wait.
+pub const SESSIONS: usize = 8;
+/// Bytes read at once.
+const CHUNK: usize = 16 * 1024;
+/// Seconds that a master without sessions stays, should this process die without closing it.
+const PERSIST: u32 = 60;
+/// Seconds to wait for a host that does not answer.
+const CONNECT_TIMEOUT: u32 = 10;
+/// The longest folder for control sockets: `ssh` needs 25 bytes of a socket's 108 for itself.
+const LONGEST_FOLDER: usize = 70;
+
+/// The place where master connections meet: a private folder, removed in the end.
+#[derive(Debug)]
+pub struct Connections {
+    folder: Arc<TempDir>,
+    next: AtomicU32,
+}
+
+/// One host and its master connection, which ends with this value.
+#[derive(Debug)]
+pub struct Host {
+    name: String,
+    target: Target,
+    socket: PathBuf,
+    connecting: Mutex<()>,
+    sessions: Semaphore,
+    _folder: Arc<TempDir>,
+}
+
+impl Connections {
+    /// Makes the private folder (mode 0700), in the temporary folder or, where that is too long a path, in `/tmp`.
+    pub fn new() -> Result<Self, Error> {
+        let usual = std::env::temp_dir();
+        let parent = if usual.as_os_str().len() > LONGEST_FOLDER { PathBuf::from("/tmp") } else { usual };
+        let folder = tempfile::Builder::new().prefix("osier-").tempdir_in(parent).map_err(Error::Folder)?;
+        Ok(Self { folder: Arc::new(folder), next: AtomicU32::new(0) })
+    }
+
+    /// The host of this name (the user's word for it) at `target`. Nothing is connected yet.
+    pub fn host(&self, name: impl Into<String>, target: Target) -> Host {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        Host {
+            name: name.into(),
+            target,
+            socket: self.folder.path().join(number.to_string()),
+            connecting: Mutex::new(()),
+            sessions: Semaphore::new(SESSIONS),
+            _folder: Arc::clone(&self.folder),
+        }
+    }
+}
+
+impl Host {
+    /// The user's word for this host.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it is.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Runs a command to its end; a failing command is no error here.
+    pub async fn run(&self, command: &Command<'_>) -> Result<Output, Error> {
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let code = self
+            .session(command, |stream, bytes| match stream {
+                Stream::Out => stdout.extend_from_slice(bytes),
+                Stream::Err => stderr.extend_from_slice(bytes),
+            })
+            .await?;
+        self.judge(command, code, &stderr)?;
+        Ok(Output { code, stdout, stderr })
+    }
+
+    /// Runs a command that must succeed.
+    pub async fn check(&self, command: &Command<'_>) -> Result<Output, Error> {
+        let output = self.run(command).await?;
+        if output.code == 0 { Ok(output) } else { Err(self.failed(command, output.code, &output.stderr)) }
+    }
+
+    /// Runs a command and hands over each line of its outputs as it comes; gives back the exit code.
+    pub async fn stream(&self, command: &Command<'_>, mut on_line: impl FnMut(Stream, &str)) -> Result<i32, Error> {
+        let (mut out, mut err, mut last) = (Splitter::default(), Splitter::default(), String::new());
+        let code = self
+            .session(command, |stream, bytes| match stream {
+                Stream::Out => out.push(bytes, &mut |line| on_line(Stream::Out, line)),
+                Stream::Err => err.push(bytes, &mut |line| {
+                    line.clone_into(&mut last);
+                    on_line(Stream::Err, line);
+                }),
+            })
+            .await?;
+        out.finish(&mut |line| on_line(Stream::Out, line));
+        err.finish(&mut |line| {
+            line.clone_into(&mut last);
+            on_line(Stream::Err, line);
+        });
+        self.judge(command, code, last.as_bytes())?;
+        Ok(code)
+    }
+
+    /// Puts a file there as root, replacing `path` at once or not at all; its folder must exist.
+    pub async fn push(&self, contents: &[u8], path: &str, mode: u32) -> Result<(), Error> {
+        let script = r#"umask 077; t="$1.$$.new"; cat >"$t" && chmod "$2" "$t" && mv -f -- "$t" "$1" || { rm -f -- "$t"; exit 1; }"#;
+        let command = Command::shell(script, [path.to_owned(), format!("{mode:o}")]).as_root().stdin(contents);
+        self.check(&command).await.map(|_| ())
+    }
+
+    /// Ends the master connection.
+    pub async fn close(self) {
+        if self.socket.exists() {
+            let _ = tokio::process::Command::from(self.exit_command()).status().await;
+        }
+    }
+
+    /// Runs a command in a session of its own and hands over its outputs as they come; gives back the exit code.
+    async fn session(&self, command: &Command<'_>, mut on_bytes: impl FnMut(Stream, &[u8])) -> Result<i32, Error> {
+        let _slot = self.sessions.acquire().await;
+        self.connect().await?;
+        tracing::debug!(host = self.name, command = command.program(), root = command.is_root(), "run");
+        let mut ssh = tokio::process::Command::new("ssh");
+        ssh.args(self.arguments("ControlMaster=no")).arg("--").arg(&self.target.host).arg(command.line());
+        ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = ssh.env("LC_ALL", "C").kill_on_drop(true).spawn().map_err(Error::Program)?;
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (Some(mut stdin), Some(mut stdout), Some(mut stderr)) = (stdin, stdout, stderr) else {
+            return Err(Error::Program(std::io::Error::other("a pipe is missing")));
+        };
+        let write = async move {
+            // A program may end without reading its input; its exit code says whether that was right.
+            let _ = stdin.write_all(command.input()).await;
+            let _ = stdin.shutdown().await;
+        };
+        tokio::pin!(write);
+        let (mut out, mut err) = (vec![0; CHUNK], vec![0; CHUNK]);
+        let (mut writing, mut out_open, mut err_open) = (true, true, true);
+        while out_open || err_open {
+            tokio::select! {
+                () = &mut write, if writing => writing = false,
+                read = stdout.read(&mut out), if out_open => match read.map_err(Error::Program)? {
+                    0 => out_open = false,
+                    n => on_bytes(Stream::Out, &out[..n]),
+                },
+                read = stderr.read(&mut err), if err_open => match read.map_err(Error::Program)? {
+                    0 => err_open = false,
+                    n => on_bytes(Stream::Err, &err[..n]),
+                },
+            }
+        }
+        child.wait().await.map(exit_code).map_err(Error::Program)
+    }
+
+    /// Makes the master connection unless there is one.
+    async fn connect(&self) -> Result<(), Error> {
+        let _one = self.connecting.lock().await;
+        if self.socket.exists() {
+            return Ok(());
+        }
+        // A file, not a pipe: the master goes on in the background, and old versions keep their standard error open.
+        let log = self.socket.with_extension("log");
+        let file = std::fs::File::create(&log).map_err(Error::Folder)?;
+        let mut ssh = tokio::process::Command::new("ssh");
+        ssh.args(["-N", "-f"]).args(self.arguments("ControlMaster=yes"));
+        ssh.arg("-o").arg(format!("ControlPersist={PERSIST}")).arg("--").arg(&self.target.host);
+        ssh.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).env("LC_ALL", "C").kill_on_drop(true);
+        let status = ssh.status().await.map_err(Error::Program)?;
+        let stderr = std::fs::read(&log).unwrap_or_default();
+        if status.success() { Ok(()) } else { Err(self.unreachable(&stderr)) }
+    }
+
+    /// Options for every call of `ssh`. The first value of an option wins, so ours that must hold come before the
+    /// user's, and those that are only defaults come after.
+    fn arguments(&self, master: &str) -> Vec<std::ffi::OsString> {
+        let mut args: Vec<std::ffi::OsString> = Vec::new();
+        let option = |args: &mut Vec<std::ffi::OsString>, text: &str| args.extend(["-o".into(), text.into()]);
+        args.extend(["-S".into(), self.socket.clone().into(), "-T".into()]);
+        option(&mut args, master);
+        option(&mut args, "BatchMode=yes");
+        if let Some(user) = &self.target.user {
+            args.extend(["-l".into(), user.into()]);
+        }
+        if let Some(port) = self.target.port {
+            args.extend(["-p".into(), port.to_string().into()]);
+        }
+        if let Some(key) = &self.target.key {
+            args.extend(["-i".into(), key.into()]);
+        }
+        args.extend(self.target.args.iter().map(Into::into));
+        option(&mut args, &format!("ConnectTimeout={CONNECT_TIMEOUT}"));
+        option(&mut args, "ServerAliveInterval=15");
+        args
+    }
+
+    fn exit_command(&self) -> std::process::Command {
+        let mut ssh = std::process::Command::new("ssh");
+        ssh.arg("-S").arg(&self.socket).args(["-O", "exit", "--"]).arg(&self.target.host);
+        ssh.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        ssh
+    }
+
+    /// Tells failures of the connection and of `sudo` from those of the program.
+    fn judge(&self, command: &Command<'_>, code: i32, stderr: &[u8]) -> Result<(), Error> {
+        // `ssh` ends with 255 when the connection breaks, and then its master is gone; a program may end with 255 too.
+        if code == 255 && !self.socket.exists() {
+            return Err(self.unreachable(stderr));
+        }
+        if command.is_root() && is_sudo_refusal(code, stderr) {
+            return Err(Error::NoSudo { host: self.name.clone(), said: Said::new(stderr) });
+        }
+        Ok(())
+    }
+
+    fn unreachable(&self, stderr: &[u8]) -> Error {
+        let reason = Unreachable::from_stderr(stderr);
+        Error::Unreachable { host: self.name.clone(), reason, said: Said::new(stderr) }
+    }
+
+    fn failed(&self, command: &Command<'_>, code: i32, stderr: &[u8]) -> Error {
+        let (host, command) = (self.name.clone(), command.program().to_owned());
+        Error::Failed { host, command, code, said: Said::new(stderr) }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if self.socket.exists() {
+            let _ = self.exit_command().status();
+        }
+    }
+}
+
+fn exit_code(status: ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt;
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}
