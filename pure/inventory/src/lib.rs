@@ -4,14 +4,23 @@
 //! Must not know where the text came from (the caller reads the files and lists them in order), nor how a connection
 //! is made. The words are Ansible's: host, group, child, variable, pattern.
 
+mod build;
 mod connection;
+mod draft;
+mod ini;
+mod literal;
+mod nearest;
+mod pattern;
+mod range;
 mod words;
+mod yaml;
 
 pub use connection::{Connection, ConnectionError};
+pub use pattern::PatternError;
 pub use words::{SplitError, split_words};
 
 use serde_json::{Map, Value};
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 /// One file of an inventory, already read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,16 +67,33 @@ impl std::error::Error for Problem {}
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inventory {
     hosts: Vec<Host>,
-    groups: BTreeMap<String, Group>,
+    groups: Vec<Group>,
 }
 
-/// One group: `all` and `ungrouped` always exist.
-#[derive(Debug, Clone, PartialEq, Default)]
+/// One group; `all` and `ungrouped` always exist.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Group {
-    /// The hosts named in the group itself, in the file's order.
-    pub hosts: Vec<String>,
-    /// The groups named in `[NAME:children]`, in the file's order.
-    pub children: Vec<String>,
+    name: String,
+    hosts: Vec<String>,
+    children: Vec<String>,
+    members: Vec<usize>,
+}
+
+impl Group {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The hosts named in the group itself, in the files' order.
+    pub fn hosts(&self) -> &[String] {
+        &self.hosts
+    }
+
+    /// The groups named in `[NAME:children]`; for `all` every group that is in no other.
+    pub fn children(&self) -> &[String] {
+        &self.children
+    }
 }
 
 /// One host and its variables.
@@ -105,8 +131,8 @@ impl Inventory {
     ///
     /// Several sources of one group or host override each other in the order given. Variable files of groups and
     /// hosts that no host file names are ignored, as Ansible does, but must still be readable.
-    pub fn parse(_sources: &[Source]) -> Result<Self, Vec<Problem>> {
-        Ok(Self { hosts: Vec::new(), groups: BTreeMap::new() })
+    pub fn parse(sources: &[Source]) -> Result<Self, Vec<Problem>> {
+        build::build(sources)
     }
 
     /// All hosts in the order in which the files name them first.
@@ -119,40 +145,24 @@ impl Inventory {
         self.hosts.iter().find(|h| h.name == name)
     }
 
-    /// All groups by name.
-    pub fn groups(&self) -> &BTreeMap<String, Group> {
+    /// All groups in the order in which the files name them first, after `all` and `ungrouped`.
+    pub fn groups(&self) -> &[Group] {
         &self.groups
     }
 
-    /// Names of all hosts of a group and of its children, in Ansible's order; `None` where there is no such group.
-    pub fn members(&self, _group: &str) -> Option<Vec<&str>> {
-        None
+    /// The group of this name.
+    pub fn group(&self, name: &str) -> Option<&Group> {
+        self.groups.iter().find(|g| g.name == name)
+    }
+
+    /// All hosts of a group and of its children, each once, in Ansible's order; empty where there is no such group.
+    pub fn members(&self, group: &str) -> Vec<&Host> {
+        self.group(group).map_or_else(Vec::new, |g| g.members.iter().map(|&h| &self.hosts[h]).collect())
     }
 
     /// The hosts that a pattern means, in Ansible's order, each once: `all`, names, globs, `a:b`, `a,b`, `a:&b`,
-    /// `a:!b`, `~regex`, `group[0:2]`. A plain name that is neither host nor group is an error.
-    pub fn select(&self, _pattern: &str) -> Result<Vec<&Host>, PatternError> {
-        Ok(Vec::new())
+    /// `a:!b`, `~regex`, `group[0:2]`. A name or glob that matches neither a host nor a group is an error.
+    pub fn select(&self, pattern: &str) -> Result<Vec<&Host>, PatternError> {
+        pattern::select(self, pattern).map(|hosts| hosts.into_iter().map(|h| &self.hosts[h]).collect())
     }
-}
-
-/// A host pattern cannot be used on this inventory.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PatternError {
-    /// A plain name, or a glob, matches nothing.
-    #[error("find '{name}': the inventory has no such host or group{}", nearest.as_ref().map(|n| format!("; is '{n}' meant?")).unwrap_or_default())]
-    Unknown {
-        /// The part of the pattern that matches nothing.
-        name: String,
-        /// The known name that is spelt most like it.
-        nearest: Option<String>,
-    },
-    /// A part of the pattern cannot be understood.
-    #[error("read host pattern '{pattern}': {reason}")]
-    Syntax {
-        /// The part of the pattern.
-        pattern: String,
-        /// What is wrong with it.
-        reason: String,
-    },
 }

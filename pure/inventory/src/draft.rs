@@ -1,0 +1,158 @@
+//! What the host files of an inventory say, before variables are merged: hosts, groups, who is whose child.
+//!
+//! Must not know any file format. Names become indices, so that a tree of groups needs no shared ownership.
+
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The group that every host and group is in.
+pub(crate) const ALL: usize = 0;
+/// The group of hosts that are in no other.
+pub(crate) const UNGROUPED: usize = 1;
+
+/// Hosts and groups in the order in which they were first named.
+pub(crate) struct Draft {
+    pub(crate) hosts: Vec<DraftHost>,
+    pub(crate) groups: Vec<DraftGroup>,
+    host_index: BTreeMap<String, usize>,
+    group_index: BTreeMap<String, usize>,
+}
+
+pub(crate) struct DraftHost {
+    pub(crate) name: String,
+    pub(crate) vars: Map<String, Value>,
+}
+
+pub(crate) struct DraftGroup {
+    pub(crate) name: String,
+    pub(crate) hosts: Vec<usize>,
+    pub(crate) children: Vec<usize>,
+    pub(crate) vars: Map<String, Value>,
+    /// `ansible_group_priority`; among groups of one depth the higher wins.
+    pub(crate) priority: i64,
+}
+
+impl Draft {
+    pub(crate) fn new() -> Self {
+        let mut draft =
+            Self { hosts: vec![], groups: vec![], host_index: BTreeMap::new(), group_index: BTreeMap::new() };
+        draft.add_group("all");
+        draft.add_group("ungrouped");
+        draft
+    }
+
+    /// The group of this name.
+    pub(crate) fn group(&self, name: &str) -> Option<usize> {
+        self.group_index.get(name).copied()
+    }
+
+    /// The group of this name, made if need be.
+    pub(crate) fn add_group(&mut self, name: &str) -> usize {
+        if let Some(&index) = self.group_index.get(name) {
+            return index;
+        }
+        let group =
+            DraftGroup { name: name.to_owned(), hosts: vec![], children: vec![], vars: Map::new(), priority: 1 };
+        self.groups.push(group);
+        self.group_index.insert(name.to_owned(), self.groups.len() - 1);
+        self.groups.len() - 1
+    }
+
+    /// The host of this name, made if need be, as a member of a group; and whether it is new.
+    pub(crate) fn add_host(&mut self, name: &str, group: usize) -> (usize, bool) {
+        let known = self.host_index.get(name).copied();
+        let index = known.unwrap_or(self.hosts.len());
+        if known.is_none() {
+            self.hosts.push(DraftHost { name: name.to_owned(), vars: Map::new() });
+            self.host_index.insert(name.to_owned(), index);
+        }
+        if known.is_none() || !self.groups[group].hosts.contains(&index) {
+            self.groups[group].hosts.push(index);
+        }
+        (index, known.is_none())
+    }
+
+    /// Makes a group the child of another; `false` where that would close a loop.
+    pub(crate) fn add_child(&mut self, parent: usize, child: usize) -> bool {
+        if child == ALL || self.below(child).contains(&parent) {
+            return false;
+        }
+        if !self.groups[parent].children.contains(&child) {
+            self.groups[parent].children.push(child);
+        }
+        true
+    }
+
+    /// Adds what the files leave unsaid: `all` holds every group that is nobody's child, and `ungrouped` holds
+    /// exactly the hosts that are in no other group.
+    pub(crate) fn finish(&mut self) {
+        let mut has_parent = vec![false; self.groups.len()];
+        let mut grouped = vec![false; self.hosts.len()];
+        for (index, group) in self.groups.iter().enumerate() {
+            group.children.iter().for_each(|&c| has_parent[c] = true);
+            if index != ALL && index != UNGROUPED {
+                group.hosts.iter().for_each(|&h| grouped[h] = true);
+            }
+        }
+        let tops = (UNGROUPED..self.groups.len()).filter(|&g| !has_parent[g] || g == UNGROUPED);
+        let mut children: Vec<usize> = tops.collect();
+        children.extend(self.groups[ALL].children.iter().filter(|&&g| g != UNGROUPED));
+        self.groups[ALL].children = children;
+        let named = std::mem::take(&mut self.groups[UNGROUPED].hosts);
+        let mut ungrouped: Vec<usize> = named.into_iter().filter(|&h| !grouped[h]).collect();
+        let listed: BTreeSet<usize> = ungrouped.iter().copied().collect();
+        ungrouped.extend((0..self.hosts.len()).filter(|h| !grouped[*h] && !listed.contains(h)));
+        self.groups[UNGROUPED].hosts = ungrouped;
+    }
+
+    /// A group and all groups below it, nearest first.
+    pub(crate) fn below(&self, group: usize) -> Vec<usize> {
+        let mut seen = BTreeSet::from([group]);
+        let mut order = vec![group];
+        let mut next = 0;
+        while let Some(&g) = order.get(next) {
+            order.extend(self.groups[g].children.iter().filter(|&&c| seen.insert(c)));
+            next += 1;
+        }
+        order
+    }
+
+    /// The hosts of a group and of all groups below it, each once.
+    pub(crate) fn members(&self, group: usize) -> Vec<usize> {
+        let mut seen = BTreeSet::new();
+        let hosts = self.below(group).into_iter().flat_map(|g| self.groups[g].hosts.iter().copied());
+        hosts.filter(|&h| seen.insert(h)).collect()
+    }
+
+    /// For every host the groups it is in, directly or through children, without `all`: the order in which their
+    /// variables apply, so that later ones win (depth, then priority, then name).
+    pub(crate) fn groups_of_hosts(&self) -> Vec<Vec<usize>> {
+        let depths = self.depths();
+        let mut of_hosts = vec![Vec::new(); self.hosts.len()];
+        for group in UNGROUPED..self.groups.len() {
+            self.members(group).into_iter().for_each(|h| of_hosts[h].push(group));
+        }
+        for groups in &mut of_hosts {
+            groups.sort_by_key(|&g| (depths[g], self.groups[g].priority, &self.groups[g].name));
+        }
+        of_hosts
+    }
+
+    /// The longest way from `all` to each group.
+    fn depths(&self) -> Vec<usize> {
+        let mut depths = vec![0; self.groups.len()];
+        let mut waiting = vec![0_usize; self.groups.len()];
+        self.groups.iter().flat_map(|g| &g.children).for_each(|&c| waiting[c] += 1);
+        let mut ready: Vec<usize> = (0..self.groups.len()).filter(|&g| waiting[g] == 0).collect();
+        while let Some(group) = ready.pop() {
+            for &child in &self.groups[group].children {
+                depths[child] = depths[child].max(depths[group] + 1);
+                waiting[child] -= 1;
+                if waiting[child] == 0 {
+                    ready.push(child);
+                }
+            }
+        }
+        depths
+    }
+}
