@@ -1,2 +1,39 @@
-//! To be written.
-fn main() {}
+//! The project's only build vocabulary: `cargo xtask demo|test|ci|bench|tidy|dist`.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a build tool talks to whoever runs it")]
+
+mod ci;
+mod demo;
+mod shell;
+mod tidy;
+
+use anyhow::Result;
+use clap::Parser;
+
+/// Builds, tests and shows Osier.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    /// Makes a cluster of three hosts on this machine and takes the tour on it.
+    Demo(demo::DemoArgs),
+    /// Runs every test, those on real hosts included.
+    Test(ci::TestArgs),
+    /// Runs what a change must pass: format, lints, dependency rules, tests.
+    Ci(ci::CiArgs),
+    /// Measures against baselines in the same run and prints ratios.
+    Bench(ci::BenchArgs),
+    /// Checks the house rules that no compiler knows.
+    Tidy,
+    /// Builds the binary that is shipped.
+    Dist,
+}
+
+fn main() -> Result<()> {
+    match Task::parse() {
+        Task::Demo(args) => demo::run(&args),
+        Task::Test(args) => ci::test(&args),
+        Task::Ci(args) => ci::check(&args),
+        Task::Bench(args) => ci::bench(&args),
+        Task::Tidy => tidy::run(),
+        Task::Dist => ci::dist(),
+    }
+}

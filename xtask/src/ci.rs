@@ -1,0 +1,113 @@
+//! Tests, lints, benchmarks and the shipped binary.
+
+use crate::{
+    shell::{build, cargo, command, output, run, works},
+    tidy,
+};
+use anyhow::{Result, bail};
+use std::{path::Path, process::Command};
+
+/// What to test.
+#[derive(clap::Args)]
+pub(crate) struct TestArgs {
+    /// Leave out the tests that make real hosts.
+    #[arg(long)]
+    fast: bool,
+    /// Also run what takes longer than a change should wait for.
+    #[arg(long)]
+    full: bool,
+}
+
+/// How much to check.
+#[derive(clap::Args)]
+pub(crate) struct CiArgs {
+    /// Also run what takes longer than a change should wait for.
+    #[arg(long)]
+    full: bool,
+}
+
+/// What to measure.
+#[derive(clap::Args)]
+pub(crate) struct BenchArgs {
+    /// Rows to measure: run, list, overlay; all where none is named.
+    rows: Vec<String>,
+}
+
+/// Debian packages that the tests use and the lab does not install itself.
+const TEST_PACKAGES: [&str; 7] =
+    ["docker.io", "openssh-server", "iproute2", "iptables", "busybox-static", "iputils-ping", "iperf3"];
+
+/// `cargo xtask test`.
+pub(crate) fn test(args: &TestArgs) -> Result<()> {
+    install(&TEST_PACKAGES)?;
+    let osier = build("osier", "osier", "release")?;
+    is_static(&osier)?;
+    let mut tests = if works(&mut cargo(&["nextest", "--version"])) {
+        cargo(&["nextest", "run", "--workspace"])
+    } else {
+        cargo(&["test", "--workspace", "--quiet"])
+    };
+    if args.fast {
+        tests.args(["--exclude", "osier-e2e"]);
+    }
+    if args.full {
+        tests.env("OSIER_FULL", "1");
+    }
+    run(tests.env("OSIER_BIN", osier))
+}
+
+/// `cargo xtask ci`.
+pub(crate) fn check(args: &CiArgs) -> Result<()> {
+    run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    tidy::run()?;
+    run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"]))?;
+    if !works(&mut cargo(&["deny", "--version"])) {
+        run(&mut cargo(&["install", "cargo-deny", "--locked", "--quiet"]))?;
+    }
+    run(&mut cargo(&["deny", "--offline", "check", "bans", "licenses", "sources"]))?;
+    test(&TestArgs { fast: false, full: args.full })
+}
+
+/// `cargo xtask bench`.
+pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
+    install(&TEST_PACKAGES)?;
+    let osier = build("osier", "osier", "release")?;
+    let bench = build("osier-e2e", "bench", "release")?;
+    run(command(bench).args(&args.rows).env("OSIER_BIN", osier))
+}
+
+/// `cargo xtask dist`.
+pub(crate) fn dist() -> Result<()> {
+    let osier = build("osier", "osier", "dist")?;
+    is_static(&osier)?;
+    println!("{}", osier.display());
+    Ok(())
+}
+
+/// Fails unless the program links no shared library.
+fn is_static(program: &Path) -> Result<()> {
+    let listed = Command::new("ldd").arg(program).output()?;
+    let text = [listed.stdout, listed.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    if text.contains("statically linked") || text.contains("not a dynamic executable") {
+        return Ok(());
+    }
+    bail!("'{}' links shared libraries:\n{text}", program.display())
+}
+
+/// Installs the Debian packages that are missing.
+fn install(packages: &[&str]) -> Result<()> {
+    let query = |package: &&&str| {
+        let state = output(Command::new("dpkg-query").args(["-W", "-f", "${Status}", package]));
+        !state.is_ok_and(|s| s == "install ok installed")
+    };
+    let missing: Vec<&str> = packages.iter().filter(query).copied().collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    eprintln!("installing missing Debian packages: {}", missing.join(" "));
+    run(command("apt-get").args(["-qq", "update"]))?;
+    let mut apt = command("apt-get");
+    apt.args(["-qq", "install", "--yes", "--no-install-recommends"]).args(missing);
+    run(apt.env("DEBIAN_FRONTEND", "noninteractive"))
+}
