@@ -66,3 +66,71 @@ pub(crate) fn build(sources: &[Source]) -> Result<Inventory, Vec<Problem>> {
     });
     Ok(Inventory { hosts, groups: groups.collect() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(path: &str, kind: SourceKind, text: &str) -> Source {
+        Source { path: path.to_owned(), text: text.to_owned(), kind }
+    }
+
+    #[test]
+    fn every_mistake_of_every_file_is_reported_with_its_line() {
+        let hosts = "\
+[web]
+a b
+c[1:
+d x='1
+[missing:vars]
+x=1
+=2
+nothing
+[loop:children]
+inner
+[inner:children]
+loop
+absent
+two words
+all
+[bad section]
+skipped, not reported
+[web:hots]
+skipped too
+[web:vars]
+ansible_group_priority=high
+";
+        let sources = [
+            source("hosts", SourceKind::Hosts, hosts),
+            source("group_vars/web", SourceKind::GroupVars("web".to_owned()), "a: [\n"),
+            source("host_vars/a", SourceKind::HostVars("a".to_owned()), "k: !vault |\n  33\n"),
+        ];
+        let problems: Vec<String> = build(&sources).unwrap_err().iter().map(Problem::to_string).collect();
+        let expected = [
+            "hosts:2: 'b' is not a variable (name=value)",
+            "hosts:3: cannot read host 'c[1:': the range is not closed with ']'",
+            "hosts:4: close the quotation mark",
+            "hosts:5: [missing:vars] sets variables of group 'missing', which has no hosts or children",
+            "hosts:7: '=2' has no name before '='",
+            "hosts:8: 'nothing' is not a variable (name=value)",
+            "hosts:12: group 'loop' cannot be a child of 'inner', which is inside it",
+            "hosts:13: [inner:children] names group 'absent', which has no section of its own",
+            "hosts:14: 'two words' is not the name of a group",
+            "hosts:15: group 'all' cannot be a child of 'inner', which is inside it",
+            "hosts:16: '[bad section]' is not a section ([group], [group:children] or [group:vars], without blanks)",
+            "hosts:18: section '[web:hots]' is none of [web], [web:children], [web:vars]",
+            "hosts:21: ansible_group_priority must be a whole number",
+        ];
+        assert_eq!(problems[..expected.len()], expected);
+        assert!(problems[expected.len()].starts_with("group_vars/web:1: cannot read YAML"), "{problems:?}");
+        assert!(problems[expected.len() + 1].starts_with("host_vars/a:1: the value is encrypted"), "{problems:?}");
+        assert_eq!(problems.len(), expected.len() + 2);
+    }
+
+    #[test]
+    fn an_empty_inventory_has_its_two_groups_and_no_host() {
+        let inventory = build(&[]).unwrap();
+        assert!(inventory.hosts().is_empty());
+        assert_eq!(inventory.groups().iter().map(Group::name).collect::<Vec<_>>(), ["all", "ungrouped"]);
+    }
+}

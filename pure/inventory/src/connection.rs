@@ -108,3 +108,57 @@ impl Host {
         Err(self.error(name, format!("'{text}' is not supported (only {})", known.join(", "))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Connection, Inventory, Source, SourceKind};
+
+    fn connection(line: &str) -> Result<Connection, String> {
+        let source = Source { path: "hosts".to_owned(), text: line.to_owned(), kind: SourceKind::Hosts };
+        let inventory = Inventory::parse(&[source]).unwrap();
+        inventory.hosts()[0].connection().map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn old_names_new_names_and_none_are_understood() {
+        let old = connection(
+            "m:2222 ansible_ssh_host=10.67.24.190 ansible_ssh_user=ubuntu ansible_ssh_private_key_file=~/.ssh/k \
+             ansible_ssh_common_args='-J b' ansible_ssh_extra_args=-4 ansible_sudo=yes ansible_sudo_pass=12",
+        );
+        let expected = Connection {
+            address: "10.67.24.190".to_owned(),
+            port: Some(2222),
+            user: Some("ubuntu".to_owned()),
+            private_key_file: Some("~/.ssh/k".to_owned()),
+            common_args: "-J b -4".to_owned(),
+            sudo: Some(true),
+            sudo_password: Some("12".to_owned()),
+        };
+        assert_eq!(old, Ok(expected));
+        let new = connection("m ansible_host=a ansible_ssh_host=b ansible_port='22' ansible_become=False").unwrap();
+        assert_eq!((new.address.as_str(), new.port, new.sudo), ("a", Some(22), Some(false)));
+        let none = connection("m").unwrap();
+        assert_eq!((none.address.as_str(), none.port, none.user, none.sudo), ("m", None, None, None));
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        for (line, message) in [
+            (
+                "m ansible_host='{{ ip }}'",
+                "read ansible_host of host 'm': '{{ ip }}' is a template, which is not expanded here; write the value itself",
+            ),
+            ("m ansible_ssh_port=no", "read ansible_ssh_port of host 'm': 'no' is not a port (1 to 65535)"),
+            ("m ansible_port=0", "read ansible_port of host 'm': '0' is not a port (1 to 65535)"),
+            ("m ansible_user=[1]", "read ansible_user of host 'm': it must be a string"),
+            ("m ansible_become=maybe", "read ansible_become of host 'm': 'maybe' is neither yes nor no"),
+            ("m ansible_become_method=su", "read ansible_become_method of host 'm': 'su' is not supported (only sudo)"),
+            (
+                "m ansible_connection=local",
+                "read ansible_connection of host 'm': 'local' is not supported (only ssh, smart, paramiko, paramiko_ssh)",
+            ),
+        ] {
+            assert_eq!(connection(line), Err(message.to_owned()), "{line}");
+        }
+    }
+}

@@ -3,6 +3,8 @@
 //! Must not know groups or variables. `web[01:20:2]` keeps the width of its first bound, `db-[a:f]` counts letters,
 //! a name may have several ranges. `name:22` and `[v6::address]:22` carry a port; a bare IPv6 address does not.
 
+use std::net::Ipv6Addr;
+
 /// How many hosts one line may name.
 const LIMIT: usize = 65_536;
 
@@ -33,33 +35,26 @@ pub(crate) fn expand(word: &str) -> Result<(Vec<String>, Option<u16>), String> {
     Ok((names, port))
 }
 
-/// Takes `:port` off. Colons in ranges are not ports, and a name with several colons is an IPv6 address.
+/// Takes `:port` off. Colons in brackets are not ports, and a name with several others is an IPv6 address.
 fn split_port(word: &str) -> Result<(&str, Option<u16>), String> {
-    let Some((host, port)) = word.rsplit_once(':') else { return Ok((word, None)) };
-    if port.contains(']') {
-        return Ok((word, None));
-    }
-    let host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
-        Some(inside) if inside.matches(':').count() > 2 || !inside.contains(':') => inside,
-        _ if colons_outside_ranges(host) => return Ok((word, None)),
-        _ => host,
-    };
-    match port.parse() {
-        Ok(port) if port > 0 => Ok((host, Some(port))),
-        _ => Err(format!("'{port}' is not a port (1 to 65535)")),
-    }
-}
-
-fn colons_outside_ranges(text: &str) -> bool {
     let mut depth = 0_usize;
-    text.chars().any(|c| {
+    let outside = |&(_, c): &(usize, char)| {
         match c {
             '[' => depth += 1,
             ']' => depth = depth.saturating_sub(1),
             _ => {}
         }
         c == ':' && depth == 0
-    })
+    };
+    let colons: Vec<usize> = word.char_indices().filter(outside).map(|(at, _)| at).collect();
+    let [colon] = colons[..] else { return Ok((word, None)) };
+    let (host, port) = (&word[..colon], &word[colon + 1..]);
+    let inside = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    let host = inside.filter(|h| h.parse::<Ipv6Addr>().is_ok() || !h.contains(':')).unwrap_or(host);
+    match port.parse() {
+        Ok(port) if port > 0 => Ok((host, Some(port))),
+        _ => Err(format!("'{port}' is not a port (1 to 65535)")),
+    }
 }
 
 /// The values of `begin:end` or `begin:end:step`, both ends included.
