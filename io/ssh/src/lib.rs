@@ -17,7 +17,7 @@ pub use command::{Command, Output};
 pub use error::{Error, Said, Unreachable};
 pub use host::{Connections, Host, SESSIONS};
 pub use lines::Stream;
-pub use quote::{SplitError, quote, split};
+pub use quote::quote;
 
 /// How to reach one host: what goes on the command line of `ssh`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,1 +1,23 @@
-//! To be written.
+//! What a host is and what it shall be, compared: facts and a desired state become an ordered plan of idempotent
+//! steps.
+//!
+//! Must not know how a fact is observed or a step carried out, nor what the files, units and links mean to a cluster.
+//! The desired state is one JSON document ([`Desired`]); progress goes back as JSON lines ([`Event`]). Carrying a plan
+//! out and planning again gives the empty plan.
+
+mod desired;
+mod diff;
+mod event;
+mod facts;
+mod os;
+mod plan;
+mod step;
+mod words;
+
+pub use desired::{Absent, Binary, Desired, DesiredError, File, Folder, Link, Unit};
+pub use event::{Event, PlannedStep};
+pub use facts::{Engine, Entry, Facts, Journal, UnitFact};
+pub use os::{OsRelease, System, Unsupported};
+pub use plan::{ENGINE_UNIT, Plan, plan};
+pub use step::Step;
+pub use words::{AbsPath, Content, Digest, Name, WordError};

@@ -1,0 +1,83 @@
+//! What was observed on a host, as far as a desired state asks for it.
+//!
+//! Must not know how it was observed.
+
+use crate::{AbsPath, Digest, Name, OsRelease};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A host as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Facts {
+    /// The operating system, as `/etc/os-release` says.
+    pub os: OsRelease,
+    /// The Docker engine.
+    pub engine: Engine,
+    /// Installed packages among those that [`crate::System::engine_packages`] names.
+    pub packages: BTreeSet<Name>,
+    /// What lies at the paths of the document; a path that is not in here has nothing.
+    pub entries: BTreeMap<AbsPath, Entry>,
+    /// The document's units that the host knows.
+    pub units: BTreeMap<Name, UnitFact>,
+    /// The document's Docker networks that the engine has.
+    pub networks: BTreeSet<Name>,
+    /// What earlier runs wrote down.
+    pub journal: Journal,
+}
+
+/// How a Docker engine was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Engine {
+    /// No engine is installed.
+    #[default]
+    Missing,
+    /// One is installed and does not answer.
+    Stopped,
+    /// One answers at its socket.
+    Running,
+}
+
+/// What lies at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// A file.
+    File {
+        /// The digest of what it holds.
+        sha256: Digest,
+        /// Permission bits.
+        mode: u32,
+        /// Its text, where it was asked for and may be shown.
+        text: Option<String>,
+    },
+    /// A symbolic link and what it points to.
+    Link(String),
+    /// A folder and its permission bits.
+    Folder(u32),
+    /// Something else: a socket, a device, a mount of a namespace.
+    Other,
+}
+
+/// A unit that the host knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UnitFact {
+    /// Whether it is started at boot.
+    pub enabled: bool,
+    /// Whether it is running or on its way.
+    pub active: bool,
+    /// Whether it ended badly and was given up.
+    pub failed: bool,
+}
+
+/// What this program changed on the host and must remember: kept on the host, replaced after every step.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Journal {
+    /// Packages that it installed, or began to.
+    #[serde(default)]
+    pub packages: BTreeSet<Name>,
+    /// Packages that came along with those as their dependencies.
+    #[serde(default)]
+    pub dependencies: BTreeSet<Name>,
+    /// For each unit, the digest of what it was last started with ([`crate::Desired::inputs`]).
+    #[serde(default)]
+    pub units: BTreeMap<Name, Digest>,
+}
