@@ -1,1 +1,23 @@
-//! To be written.
+//! The Docker API without the network: routes, versions, names, filters, and the edits of requests and answers that make
+//! many engines look like one.
+//!
+//! Must not know sockets, clocks or which engines exist. JSON passes through as it came: only named members are edited,
+//! so fields that this program has never heard of survive.
+
+pub mod create;
+pub mod event;
+pub mod filters;
+pub mod image;
+pub mod info;
+pub mod inspect;
+pub mod listing;
+pub mod names;
+pub mod network;
+pub mod path;
+pub mod placement;
+pub mod query;
+pub mod route;
+pub mod row;
+pub mod state;
+pub mod version;
+pub mod volume;

@@ -1,0 +1,292 @@
+//! `GET /info` of a cluster: totals, and the `SystemStatus` rows in classic Swarm's layout, which Docker's command line
+//! prints line by line and scripts read.
+
+use osier_model::{Bytes, Cpus};
+use serde_json::{Value, json};
+use std::{cmp::Ordering, collections::BTreeMap};
+
+/// How many containers there are, by state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Running, restarting included.
+    pub running: usize,
+    /// Paused.
+    pub paused: usize,
+    /// Everything else.
+    pub stopped: usize,
+}
+
+impl Counts {
+    /// Counts one container more, by the engine's word for its state.
+    pub fn add(&mut self, state: &str) {
+        match state {
+            "running" | "restarting" => self.running += 1,
+            "paused" => self.paused += 1,
+            _ => self.stopped += 1,
+        }
+    }
+
+    /// All containers.
+    pub fn total(&self) -> usize {
+        self.running + self.paused + self.stopped
+    }
+}
+
+/// Whether an engine can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// Found, but it has not answered yet.
+    Pending,
+    /// It answers.
+    Healthy,
+    /// It answered once and no longer does.
+    Unhealthy,
+}
+
+/// One node as `info` shows it.
+#[derive(Debug, Clone)]
+pub struct NodeStatus {
+    /// Its name; empty while it is not known.
+    pub name: String,
+    /// `host:port` of its engine.
+    pub address: String,
+    /// The engine's id.
+    pub id: String,
+    /// Whether it answers.
+    pub health: Health,
+    /// Its containers.
+    pub counts: Counts,
+    /// Images with a name of their own or none, intermediate ones not counted.
+    pub images: usize,
+    /// Cores promised to containers.
+    pub reserved_cpus: Cpus,
+    /// Cores.
+    pub cpus: Cpus,
+    /// Memory promised to containers.
+    pub reserved_memory: Bytes,
+    /// Memory.
+    pub memory: Bytes,
+    /// The engine's labels.
+    pub labels: BTreeMap<String, String>,
+    /// What is wrong with it.
+    pub error: Option<String>,
+    /// When its state was last confirmed, RFC 3339.
+    pub updated_at: String,
+    /// The engine's version.
+    pub server_version: String,
+}
+
+/// The words that describe the manager itself.
+#[derive(Debug, Clone)]
+pub struct Manager<'a> {
+    /// The scheduling strategy.
+    pub strategy: &'a str,
+    /// The filters in force, in their order.
+    pub filters: &'a [&'a str],
+    /// The manager's host name.
+    pub name: &'a str,
+    /// The manager's version.
+    pub version: &'a str,
+    /// The time of the answer, RFC 3339.
+    pub time: String,
+    /// Streams of events that are open.
+    pub listeners: usize,
+}
+
+/// The answer to `GET /info`. `template` is a healthy engine's own answer: what this function does not set (the engine's
+/// plugins, drivers and features, which are the same on every node of a provisioned cluster) is taken from there.
+pub fn info(manager: &Manager<'_>, nodes: &[NodeStatus], template: Option<&Value>) -> Value {
+    let sum = |number: fn(&NodeStatus) -> u64| nodes.iter().map(number).sum::<u64>();
+    let mut info = json!({
+        "ID": "",
+        "Containers": sum(|n| n.counts.total() as u64),
+        "ContainersRunning": sum(|n| n.counts.running as u64),
+        "ContainersPaused": sum(|n| n.counts.paused as u64),
+        "ContainersStopped": sum(|n| n.counts.stopped as u64),
+        "Images": sum(|n| n.images as u64),
+        "SystemStatus": system_status(manager, nodes),
+        "SystemTime": manager.time,
+        "NEventsListener": manager.listeners,
+        "NCPU": sum(|n| n.cpus.0 / 1_000_000_000),
+        "MemTotal": sum(|n| n.memory.0),
+        "Name": manager.name,
+        "ServerVersion": manager.version,
+        "OperatingSystem": "linux",
+        "OSType": "linux",
+        "Swarm": {"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false, "Error": "",
+                  "RemoteManagers": null},
+    });
+    for key in ["Driver", "CgroupDriver", "KernelVersion", "DockerRootDir", "HttpProxy", "HttpsProxy", "NoProxy"] {
+        info[key] = "".into();
+    }
+    // What would differ from node to node is claimed, so that clients do not warn about it.
+    for key in ["MemoryLimit", "SwapLimit", "CpuCfsPeriod", "CpuCfsQuota", "CPUShares", "CPUSet", "PidsLimit"] {
+        info[key] = true.into();
+    }
+    for key in ["IPv4Forwarding", "BridgeNfIptables", "BridgeNfIp6tables", "OomKillDisable"] {
+        info[key] = true.into();
+    }
+    for key in ["Debug", "ExperimentalBuild", "LiveRestoreEnabled"] {
+        info[key] = false.into();
+    }
+    const FROM_ENGINE: [&str; 6] =
+        ["Plugins", "LoggingDriver", "Architecture", "IndexServerAddress", "RegistryConfig", "DefaultRuntime"];
+    for key in FROM_ENGINE {
+        if let Some(value) = template.and_then(|t| t.get(key)) {
+            info[key] = value.clone();
+        }
+    }
+    info
+}
+
+fn system_status(manager: &Manager<'_>, nodes: &[NodeStatus]) -> Value {
+    let mut rows: Vec<[String; 2]> = Vec::new();
+    let mut row = |key: &str, value: String| rows.push([key.to_owned(), value]);
+    row("Role", "primary".into());
+    row("Strategy", manager.strategy.into());
+    row("Filters", manager.filters.join(", "));
+    row("Nodes", nodes.len().to_string());
+    let mut nodes: Vec<&NodeStatus> = nodes.iter().collect();
+    nodes.sort_by(|a, b| natural(&a.name, &b.name).then_with(|| a.address.cmp(&b.address)));
+    for node in nodes {
+        let name = if node.name.is_empty() { "(unknown)" } else { &node.name };
+        row(&format!(" {name}"), node.address.clone());
+        let Counts { running, paused, stopped } = node.counts;
+        let total = node.counts.total();
+        let (status, containers) = match node.health {
+            Health::Pending => ("Pending", total.to_string()),
+            Health::Healthy => ("Healthy", format!("{total} ({running} Running, {paused} Paused, {stopped} Stopped)")),
+            Health::Unhealthy => ("Unhealthy", total.to_string()),
+        };
+        let labels: Vec<String> = node.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        row("  └ ID", node.id.clone());
+        row("  └ Status", status.into());
+        row("  └ Containers", containers);
+        row("  └ Reserved CPUs", format!("{} / {}", node.reserved_cpus, node.cpus));
+        row("  └ Reserved Memory", format!("{} / {}", node.reserved_memory, node.memory));
+        row("  └ Labels", labels.join(", "));
+        if let Some(error) = node.error.as_ref().filter(|e| !e.is_empty()) {
+            row("  └ Error", error.clone());
+        }
+        row("  └ UpdatedAt", node.updated_at.clone());
+        row("  └ ServerVersion", node.server_version.clone());
+    }
+    json!(rows)
+}
+
+/// Compares names so that runs of digits count as numbers: `node-2` comes before `node-10`.
+fn natural(a: &str, b: &str) -> Ordering {
+    let (mut a, mut b) = (a, b);
+    loop {
+        let ((x, rest_a), (y, rest_b)) = (chunk(a), chunk(b));
+        if x.is_empty() && y.is_empty() {
+            return Ordering::Equal;
+        }
+        let digits = |t: &str| t.starts_with(|c: char| c.is_ascii_digit());
+        let order = if digits(x) && digits(y) {
+            let (x, y) = (x.trim_start_matches('0'), y.trim_start_matches('0'));
+            x.len().cmp(&y.len()).then_with(|| x.cmp(y))
+        } else {
+            x.cmp(y)
+        };
+        if order != Ordering::Equal {
+            return order;
+        }
+        (a, b) = (rest_a, rest_b);
+    }
+}
+
+/// Splits off the leading run of digits or of anything else.
+fn chunk(text: &str) -> (&str, &str) {
+    let digit = |c: char| c.is_ascii_digit();
+    let end = match text.chars().next() {
+        Some(first) => text.find(|c| digit(c) != digit(first)).unwrap_or(text.len()),
+        None => 0,
+    };
+    text.split_at(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn node(name: &str, health: Health, error: Option<&str>) -> NodeStatus {
+        NodeStatus {
+            name: name.into(),
+            address: "10.67.24.194:12375".into(),
+            id: "ID".into(),
+            health,
+            counts: Counts { running: 3, paused: 0, stopped: 1 },
+            images: 2,
+            reserved_cpus: Cpus(0),
+            cpus: Cpus::whole(4),
+            reserved_memory: Bytes(0),
+            memory: Bytes(8_791_798_054),
+            labels: [("storagedriver".to_owned(), "overlay2".to_owned())].into(),
+            error: error.map(str::to_owned),
+            updated_at: "2026-01-01T00:00:00Z".into(),
+            server_version: "28.5.2".into(),
+        }
+    }
+
+    #[test]
+    fn the_rows_stand_where_the_classic_had_them() {
+        let manager = Manager {
+            strategy: "spread",
+            filters: &["health", "port"],
+            name: "m",
+            version: "1",
+            time: String::new(),
+            listeners: 0,
+        };
+        let nodes = [
+            node("node-10", Health::Healthy, None),
+            node("", Health::Pending, None),
+            node("node-2", Health::Unhealthy, Some("down")),
+        ];
+        let info = info(&manager, &nodes, Some(&json!({"Architecture": "x86_64", "Driver": "overlay2"})));
+        let rows: Vec<[String; 2]> = serde_json::from_value(info["SystemStatus"].clone()).unwrap();
+        let text: Vec<String> = rows.iter().map(|[k, v]| format!("{k}: {v}")).collect();
+        assert_eq!(
+            text[..5],
+            [
+                "Role: primary",
+                "Strategy: spread",
+                "Filters: health, port",
+                "Nodes: 3",
+                " (unknown): 10.67.24.194:12375"
+            ]
+        );
+        let at = |name: &str| text.iter().position(|t| t.starts_with(name)).unwrap();
+        assert!(at(" node-2") < at(" node-10"));
+        assert_eq!(
+            text[at(" node-10") + 1..],
+            [
+                "  └ ID: ID",
+                "  └ Status: Healthy",
+                "  └ Containers: 4 (3 Running, 0 Paused, 1 Stopped)",
+                "  └ Reserved CPUs: 0 / 4",
+                "  └ Reserved Memory: 0 B / 8.188 GiB",
+                "  └ Labels: storagedriver=overlay2",
+                "  └ UpdatedAt: 2026-01-01T00:00:00Z",
+                "  └ ServerVersion: 28.5.2"
+            ]
+        );
+        assert!(text.contains(&"  └ Error: down".to_owned()));
+        assert_eq!(
+            (&info["NCPU"], &info["Containers"], &info["Architecture"]),
+            (&json!(12), &json!(12), &json!("x86_64"))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn names_are_ordered_totally(a in "[a-c0-2]{0,4}", b in "[a-c0-2]{0,4}", c in "[a-c0-2]{0,4}") {
+            prop_assert_eq!(natural(&a, &b), natural(&b, &a).reverse());
+            if natural(&a, &b).is_le() && natural(&b, &c).is_le() {
+                prop_assert!(natural(&a, &c).is_le());
+            }
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! `GET /containers/json`: which containers a call asks for, in which order.
+
+use crate::{
+    filters::{Filters, FiltersError, Pattern},
+    image::Reference,
+    query::Query,
+    row::{Port, Row},
+    state::RunState,
+};
+use std::cmp::Reverse;
+
+/// A container as it stands in the cache.
+#[derive(Debug, Clone, Copy)]
+pub struct Listed<'a> {
+    /// Its list row.
+    pub row: &'a Row,
+    /// Its state, where it was inspected.
+    pub state: Option<&'a RunState>,
+    /// Its node.
+    pub node: &'a str,
+    /// Whether its engine answers.
+    pub healthy: bool,
+}
+
+/// What one list call asks for.
+#[derive(Debug)]
+pub struct ListQuery {
+    all: bool,
+    limit: usize,
+    filters: Filters,
+    names: Vec<Pattern>,
+    ids: Vec<Pattern>,
+    /// Whether the rows are to carry the sizes of the containers' files.
+    pub size: bool,
+}
+
+/// The list cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ListError {
+    /// The filters are wrong.
+    #[error(transparent)]
+    Filters(#[from] FiltersError),
+    /// `before` or `since` names a container that is not there.
+    #[error("No such container: {0}")]
+    NoSuchContainer(String),
+}
+
+const KNOWN: [&str; 18] = [
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "label!",
+    "name",
+    "network",
+    "node",
+    "publish",
+    "since",
+    "status",
+    "volume",
+    "annotation",
+];
+const STATES: [&str; 7] = ["created", "dead", "exited", "paused", "removing", "restarting", "running"];
+
+impl ListQuery {
+    /// Reads the call's parameters.
+    pub fn parse(query: &Query) -> Result<Self, ListError> {
+        let filters = Filters::parse(query.get("filters"))?.only(&KNOWN)?;
+        let wrong = |key: &str, value: &str| FiltersError::Value { key: key.to_owned(), value: value.to_owned() };
+        if let Some(state) = filters.get("status").find(|s| !STATES.contains(s)) {
+            return Err(wrong("status", state).into());
+        }
+        if let Some(code) = filters.get("exited").find(|c| c.parse::<i64>().is_err()) {
+            return Err(wrong("exited", code).into());
+        }
+        for key in ["publish", "expose"] {
+            if let Some(port) = filters.get(key).find(|p| PortFilter::parse(p).is_none()) {
+                return Err(wrong(key, port).into());
+            }
+        }
+        filters.boolean("is-task")?;
+        Ok(Self {
+            // A filter on the state wants to see that state, as the engine has it.
+            all: query.flag("all") || filters.has("status"),
+            limit: query.get("limit").and_then(|l| l.parse().ok()).unwrap_or(0),
+            names: filters.get("name").map(Pattern::new).collect(),
+            ids: filters.get("id").map(Pattern::new).collect(),
+            size: query.flag("size"),
+            filters,
+        })
+    }
+
+    /// Picks the containers that the call asks for, newest first.
+    pub fn select<'a>(&self, mut containers: Vec<Listed<'a>>) -> Result<Vec<Listed<'a>>, ListError> {
+        let before = self.created(&containers, "before")?;
+        let since = self.created(&containers, "since")?;
+        containers.retain(|c| {
+            self.visible(c)
+                && before.is_none_or(|t| c.row.created < t)
+                && since.is_none_or(|t| c.row.created > t)
+                && self.passes(c)
+        });
+        containers.sort_by_key(|c| (Reverse(c.row.created), c.node, c.row.name()));
+        if self.limit > 0 {
+            containers.truncate(self.limit);
+        }
+        Ok(containers)
+    }
+
+    /// When the container that this filter names was created.
+    fn created(&self, containers: &[Listed<'_>], key: &str) -> Result<Option<i64>, ListError> {
+        let Some(word) = self.filters.get(key).next() else { return Ok(None) };
+        let candidates = containers.iter().map(|c| crate::names::Candidate {
+            key: c.row.created,
+            node: c.node,
+            id: &c.row.id,
+            names: &c.row.names,
+        });
+        match crate::names::resolve(word, candidates) {
+            crate::names::Resolution::Found(created) => Ok(Some(created)),
+            _ => Err(ListError::NoSuchContainer(word.to_owned())),
+        }
+    }
+
+    fn visible(&self, c: &Listed<'_>) -> bool {
+        let running = matches!(c.row.state.as_str(), "running" | "paused" | "restarting");
+        self.all || self.limit > 0 || (running && c.healthy)
+    }
+
+    fn passes(&self, c: &Listed<'_>) -> bool {
+        let (row, f) = (c.row, &self.filters);
+        let exit = || c.state.filter(|s| !matches!(s.status.as_str(), "running" | "created")).map(|s| s.exit_code);
+        let health = || c.state.and_then(|s| s.health.as_deref()).unwrap_or("none");
+        let network = |word: &str| row.networks.iter().any(|(name, id)| name == word || id.starts_with(word));
+        let task = || row.labels.contains_key("com.docker.swarm.task");
+        let names = || row.names.iter().map(String::as_str);
+        (self.names.is_empty()
+            || self.names.iter().any(|p| names().any(|n| p.matches(n) || p.matches(&format!("/{n}")))))
+            && (self.ids.is_empty() || self.ids.iter().any(|p| p.matches(&row.id)))
+            && f.labels("label", |name| row.labels.get(name).map(String::as_str))
+            && f.any("status", |s| s == row.state)
+            && f.any("exited", |code| code.parse().ok() == exit())
+            && f.any("health", |h| h == health())
+            && f.any("node", |n| n == c.node)
+            && f.any("volume", |v| row.mounts.iter().any(|m| m == v))
+            && f.any("network", network)
+            && f.any("is-task", |v| matches!(v, "1" | "true") == task())
+            && f.any("ancestor", |image| Reference::parse(image).is_ancestor(&row.image, &row.image_id))
+            && f.any("publish", |p| {
+                PortFilter::parse(p).is_some_and(|p| row.ports.iter().any(|r| p.holds(r, r.public)))
+            })
+            && f.any("expose", |p| {
+                PortFilter::parse(p).is_some_and(|p| row.ports.iter().any(|r| p.holds(r, r.private)))
+            })
+    }
+}
+
+/// A port or a range of ports of one protocol: `80`, `80/udp`, `8000-8080/tcp`.
+struct PortFilter<'a> {
+    first: u16,
+    last: u16,
+    protocol: &'a str,
+}
+
+impl<'a> PortFilter<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+        Some(Self { first: first.parse().ok()?, last: last.parse().ok()?, protocol })
+    }
+
+    fn holds(&self, port: &Port, number: u16) -> bool {
+        number != 0 && (self.first..=self.last).contains(&number) && port.protocol == self.protocol
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::row::Owner;
+    use serde_json::{Value, json};
+    use time::Duration;
+
+    fn row(id: &str, node: &str, created: i64, more: Value) -> Row {
+        let mut row = json!({"Id": id, "Names": [format!("/{id}")], "Created": created, "State": "running"});
+        row.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let owner = Owner { node: node.into(), ip: [10, 0, 0, 1].into(), cluster_networks: Default::default() };
+        Row::read(row, &owner).unwrap()
+    }
+
+    fn list(query: &str) -> Result<String, ListError> {
+        let rows = [
+            row(
+                "web",
+                "node-1",
+                10,
+                json!({"Labels": {"tier": "web"}, "Image": "nginx:1", "Ports": [
+                {"PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"}]}),
+            ),
+            row("db", "node-10", 20, json!({"State": "exited", "Image": "sha256:77", "ImageID": "sha256:77aa"})),
+            row("lost", "node-2", 30, json!({"Mounts": [{"Name": "data"}], "Networks": {}})),
+            row(
+                "new",
+                "node-1",
+                40,
+                json!({"State": "created",
+                "NetworkSettings": {"Networks": {"osier": {"NetworkID": "0123"}}}}),
+            ),
+        ];
+        let inspect = json!({"State": {"Status": "exited", "ExitCode": 3, "FinishedAt": "2026-01-01T00:00:00Z"}});
+        let exited = RunState::read(&inspect, Duration::ZERO);
+        let nodes = ["node-1", "node-10", "node-2", "node-1"];
+        let listed = rows.iter().zip(nodes).map(|(row, node)| Listed {
+            row,
+            state: (row.id == "db").then_some(&exited),
+            node,
+            healthy: node != "node-2",
+        });
+        let query = ListQuery::parse(&Query::parse(Some(query)).unwrap())?;
+        Ok(query.select(listed.collect())?.iter().map(|c| c.row.id.as_str()).collect::<Vec<_>>().join(" "))
+    }
+
+    fn filtered(filters: &str) -> Result<String, ListError> {
+        let mut query = Query::default();
+        query.set("all", "1");
+        query.set("filters", filters);
+        list(&query.to_string())
+    }
+
+    #[test]
+    fn what_runs_on_a_healthy_node_is_shown_and_all_shows_the_rest() {
+        assert_eq!(list("").unwrap(), "web");
+        assert_eq!(list("all=1").unwrap(), "new lost db web");
+        assert_eq!(list("limit=2").unwrap(), "new lost");
+        assert_eq!(list("filters=%7B%22status%22%3A%5B%22exited%22%5D%7D").unwrap(), "db");
+    }
+
+    #[test]
+    fn every_filter_filters() {
+        for (filters, expected) in [
+            (r#"{"name":["^w"]}"#, "web"),
+            (r#"{"name":["^/web$","db"]}"#, "db web"),
+            (r#"{"id":["e"]}"#, "new web"),
+            (r#"{"label":["tier=web"]}"#, "web"),
+            (r#"{"node":["node-1"]}"#, "new web"),
+            (r#"{"exited":["3"]}"#, "db"),
+            (r#"{"exited":["0"]}"#, ""),
+            (r#"{"health":["none"],"status":["running"]}"#, "lost web"),
+            (r#"{"volume":["data"]}"#, "lost"),
+            (r#"{"network":["osier"]}"#, "new"),
+            (r#"{"network":["012"]}"#, "new"),
+            (r#"{"ancestor":["nginx:1"]}"#, "web"),
+            (r#"{"ancestor":["77aa"]}"#, "db"),
+            (r#"{"publish":["8000-8080/tcp"]}"#, "web"),
+            (r#"{"publish":["80"]}"#, ""),
+            (r#"{"expose":["80"]}"#, "web"),
+            (r#"{"before":["lost"]}"#, "db web"),
+            (r#"{"since":["lost"]}"#, "new"),
+            (r#"{"is-task":["false"],"name":["db"]}"#, "db"),
+        ] {
+            assert_eq!(filtered(filters).unwrap(), expected, "{filters}");
+        }
+    }
+
+    #[test]
+    fn wrong_filters_are_errors() {
+        for filters in [
+            r#"{"bogus":["1"]}"#,
+            r#"{"status":["asleep"]}"#,
+            r#"{"exited":["x"]}"#,
+            r#"{"publish":["x"]}"#,
+            r#"{"is-task":["x"]}"#,
+            r#"{"before":["nobody"]}"#,
+            "{",
+        ] {
+            assert!(filtered(filters).is_err(), "{filters}");
+        }
+    }
+}

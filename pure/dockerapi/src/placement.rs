@@ -1,0 +1,148 @@
+//! What a create request says about where its container can run, and the edits that make it fit the engine it goes to.
+
+use crate::version::{ApiVersion, SEVERAL_ENDPOINTS};
+use osier_model::{Bytes, Cpus};
+use serde_json::{Map, Value, json};
+
+/// The resources and networks that a create request asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Needs {
+    /// The image, as the user named it.
+    pub image: String,
+    /// The cores to reserve (`HostConfig.NanoCpus`).
+    pub cpus: Cpus,
+    /// The memory to reserve (`HostConfig.Memory`).
+    pub memory: Bytes,
+    /// The networks that must exist on the node; the engine's own words (`default`, `none`, …) are left out.
+    pub networks: Vec<String>,
+}
+
+/// Reads a create request, or what an inspect answer says about the container's configuration.
+pub fn needs(body: &Value) -> Needs {
+    let host = &body["HostConfig"];
+    let image = body["Image"].as_str().or(body["Config"]["Image"].as_str()).unwrap_or_default();
+    let mut networks: Vec<String> = Vec::new();
+    let mode = host["NetworkMode"].as_str().unwrap_or_default();
+    let endpoints = body["NetworkingConfig"]["EndpointsConfig"].as_object();
+    for name in std::iter::once(mode).chain(endpoints.into_iter().flat_map(Map::keys).map(String::as_str)) {
+        let own_word = matches!(name, "" | "default" | "bridge" | "host" | "none") || name.starts_with("container:");
+        if !own_word && !networks.iter().any(|n| n == name) {
+            networks.push(name.to_owned());
+        }
+    }
+    Needs {
+        image: image.to_owned(),
+        cpus: Cpus(host["NanoCpus"].as_u64().unwrap_or_default()),
+        memory: Bytes(host["Memory"].as_u64().unwrap_or_default()),
+        networks,
+    }
+}
+
+/// Rewrites every network that the request names, with `rename` giving the new name where there is one.
+pub fn rename_networks(body: &mut Value, mut rename: impl FnMut(&str) -> Option<String>) {
+    if let Some(mode) = body.pointer_mut("/HostConfig/NetworkMode")
+        && let Some(new) = mode.as_str().and_then(&mut rename)
+    {
+        *mode = new.into();
+    }
+    if let Some(Value::Object(endpoints)) = body.pointer_mut("/NetworkingConfig/EndpointsConfig") {
+        let old = std::mem::take(endpoints);
+        endpoints.extend(old.into_iter().map(|(name, settings)| (rename(&name).unwrap_or(name), settings)));
+    }
+}
+
+/// Visits every container that the request needs on the same node (shared namespaces and volumes), and puts what `find`
+/// makes of each word in its place.
+pub fn map_companions<E>(body: &mut Value, mut find: impl FnMut(&str) -> Result<String, E>) -> Result<(), E> {
+    let Some(host) = body.get_mut("HostConfig").and_then(Value::as_object_mut) else { return Ok(()) };
+    for key in ["NetworkMode", "IpcMode", "PidMode"] {
+        let word = host.get(key).and_then(Value::as_str).and_then(|mode| mode.strip_prefix("container:"));
+        if let Some(word) = word {
+            let found = find(word)?;
+            host.insert(key.to_owned(), format!("container:{found}").into());
+        }
+    }
+    for source in host.get_mut("VolumesFrom").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(text) = source.as_str() {
+            let (word, mode) = text.split_once(':').map_or((text, ""), |(word, mode)| (word, mode));
+            let found = find(word)?;
+            *source = if mode.is_empty() { found.into() } else { format!("{found}:{mode}").into() };
+        }
+    }
+    Ok(())
+}
+
+/// Makes a request fit an engine's version: engines before 1.44 attach a new container to one network only and take
+/// its MAC address elsewhere. Returns the endpoints that are to be connected once the container exists.
+pub fn defer_endpoints(body: &mut Value, engine: ApiVersion) -> Vec<(String, Value)> {
+    if engine >= SEVERAL_ENDPOINTS {
+        return Vec::new();
+    }
+    let mode = body["HostConfig"]["NetworkMode"].as_str().unwrap_or_default().to_owned();
+    let Some(endpoints) = body.pointer_mut("/NetworkingConfig/EndpointsConfig").and_then(Value::as_object_mut) else {
+        return Vec::new();
+    };
+    let main = if endpoints.contains_key(&mode) { Some(mode) } else { endpoints.keys().next().cloned() };
+    let Some((main, settings)) = main.and_then(|main| endpoints.shift_remove_entry(&main)) else { return Vec::new() };
+    let deferred = std::mem::take(endpoints).into_iter().collect();
+    let mac = settings["MacAddress"].as_str().filter(|m| !m.is_empty()).map(Value::from);
+    endpoints.insert(main, settings);
+    if let (Some(mac), Some(object)) = (mac, body.as_object_mut())
+        && object.get("MacAddress").and_then(Value::as_str).unwrap_or_default().is_empty()
+    {
+        object.insert("MacAddress".to_owned(), mac);
+    }
+    deferred
+}
+
+/// The body of the call that connects a container to one more network.
+pub fn connect_body(container: &str, settings: Value) -> Value {
+    json!({"Container": container, "EndpointConfig": settings})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body() -> Value {
+        json!({"Image": "busybox", "HostConfig": {"NanoCpus": 1_500_000_000_u64, "Memory": 1 << 20, "NetworkMode": "a"},
+               "NetworkingConfig": {"EndpointsConfig": {"b": {"Aliases": ["x"]}, "a": {"MacAddress": "02:00:00:00:00:01"}}}})
+    }
+
+    #[test]
+    fn needs_are_read() {
+        let needs = needs(&body());
+        assert_eq!(
+            (needs.cpus.to_string().as_str(), needs.memory, needs.networks.join(" ").as_str()),
+            ("1.5", Bytes(1 << 20), "a b")
+        );
+        assert_eq!(super::needs(&json!([])), Needs::default());
+    }
+
+    #[test]
+    fn old_engines_get_one_network_and_the_rest_later() {
+        let mut old = body();
+        let deferred = defer_endpoints(&mut old, "1.43".parse().unwrap());
+        assert_eq!(deferred, [("b".to_owned(), json!({"Aliases": ["x"]}))]);
+        assert_eq!(old["NetworkingConfig"]["EndpointsConfig"].as_object().unwrap().len(), 1);
+        assert_eq!(old["MacAddress"], "02:00:00:00:00:01");
+        let mut new = body();
+        assert!(defer_endpoints(&mut new, "1.44".parse().unwrap()).is_empty() && new == body());
+        assert!(defer_endpoints(&mut json!({}), "1.40".parse().unwrap()).is_empty());
+    }
+
+    #[test]
+    fn networks_and_companions_are_renamed_where_they_stand() {
+        let mut request = body();
+        rename_networks(&mut request, |n| (n == "b").then(|| "c".into()));
+        let keys: Vec<&String> = request["NetworkingConfig"]["EndpointsConfig"].as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["c", "a"]);
+        let mut request = json!({"HostConfig": {"NetworkMode": "container:web", "VolumesFrom": ["web:ro", "db"]}});
+        map_companions::<()>(&mut request, |word| Ok(format!("id-{word}"))).unwrap();
+        assert_eq!(
+            request["HostConfig"],
+            json!({"NetworkMode": "container:id-web", "VolumesFrom": ["id-web:ro", "id-db"]})
+        );
+        assert!(map_companions(&mut request, |word| Err(word.to_owned())).is_err());
+    }
+}
