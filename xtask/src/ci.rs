@@ -64,7 +64,7 @@ pub(crate) fn check(args: &CiArgs) -> Result<()> {
     if !works(&mut cargo(&["deny", "--version"])) {
         run(&mut cargo(&["install", "cargo-deny", "--locked", "--quiet"]))?;
     }
-    run(&mut cargo(&["deny", "--offline", "check", "bans", "licenses", "sources"]))?;
+    run(&mut cargo(&["deny", "check", "bans", "licenses", "sources"]))?;
     test(&TestArgs { fast: false, full: args.full })
 }
 

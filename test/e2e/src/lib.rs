@@ -1,1 +1,189 @@
-//! To be written.
+//! Real clusters to test on: a lab of systemd hosts, provisioned by `osier site`, driven by the docker command line.
+//!
+//! Everything a test does to a cluster goes through the programs a user has; the harness only starts them, shows what it
+//! ran, and compares.
+#![expect(clippy::print_stdout, reason = "a transcript of what was run is half of what an end-to-end test is for")]
+
+pub mod terminal;
+pub mod tour;
+
+use anyhow::{Context, Result, bail, ensure};
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+/// A lab with a cluster on it.
+pub struct Cluster {
+    osier: PathBuf,
+    lab: String,
+    /// Links by which the binary answers as `docker-swarm` and `weave`, and as itself.
+    links: tempfile::TempDir,
+    /// Where the operator's files live; the user's own place where the cluster is the user's.
+    home: Option<tempfile::TempDir>,
+    inventory: String,
+    keep: bool,
+}
+
+impl Cluster {
+    /// Makes hosts and a cluster of this test's own; both are removed when the value is dropped.
+    pub fn make(nodes: usize) -> Result<Self> {
+        let lab = format!("e2e-{}", std::process::id());
+        let mut cluster = Self::over(&lab, Some(tempfile::tempdir()?))?;
+        cluster.keep = false;
+        cluster.osier(&["lab", "up", &lab, "--nodes", &nodes.to_string(), "--no-hosts"])?;
+        cluster.inventory = cluster.find_inventory()?;
+        Ok(cluster)
+    }
+
+    /// Uses the hosts of a lab that is up, under the user's own account.
+    pub fn of_lab(lab: &str) -> Result<Self> {
+        let mut cluster = Self::over(lab, None)?;
+        cluster.inventory = cluster.find_inventory()?;
+        Ok(cluster)
+    }
+
+    fn over(lab: &str, home: Option<tempfile::TempDir>) -> Result<Self> {
+        let osier = std::env::var_os("OSIER_BIN").context("OSIER_BIN is not set; run 'cargo xtask test'")?;
+        let osier = PathBuf::from(osier);
+        let links = tempfile::tempdir()?;
+        for name in ["osier", "docker-swarm", "weave"] {
+            std::os::unix::fs::symlink(&osier, links.path().join(name))?;
+        }
+        Ok(Self { osier, lab: lab.to_owned(), links, home, inventory: String::new(), keep: true })
+    }
+
+    fn find_inventory(&self) -> Result<String> {
+        let list = self.osier(&["lab", "list", "-o", "json"])?;
+        let list: serde_json::Value = serde_json::from_str(&list).context("read 'osier lab list -o json'")?;
+        let labs = list.as_array().context("'osier lab list -o json' is not a list")?;
+        let ours = labs.iter().find(|l| l["name"] == self.lab.as_str());
+        let path = ours.and_then(|l| l["inventory"].as_str());
+        path.map(str::to_owned).with_context(|| format!("the lab '{}' has no inventory: {list}", self.lab))
+    }
+
+    /// The lab's inventory file.
+    pub fn inventory(&self) -> &Path {
+        Path::new(&self.inventory)
+    }
+
+    /// Runs the binary itself, outside the lab, and gives its standard output.
+    pub fn osier(&self, args: &[&str]) -> Result<String> {
+        println!("$ osier {}", args.join(" "));
+        let mut command = Command::new(&self.osier);
+        self.environment(command.args(args));
+        finish(&mut command)
+    }
+
+    /// Runs a shell line where the nodes' names resolve and `ssh NODE` works, with the cluster as `DOCKER_HOST`, shows
+    /// it and its output, and gives its standard output.
+    pub fn sh(&self, line: &str) -> Result<String> {
+        let output = self.try_sh(line)?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(
+            output.status.success(),
+            "'{line}' failed: {}\n{text}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(text)
+    }
+
+    /// As [`Self::sh`], for lines that may fail.
+    pub fn try_sh(&self, line: &str) -> Result<Output> {
+        println!("$ {line}");
+        let output = self.shell(line)?.output().with_context(|| format!("run '{line}'"))?;
+        print!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        Ok(output)
+    }
+
+    /// The command that [`Self::sh`] would run, for those who want its streams.
+    pub fn shell(&self, line: &str) -> Result<Command> {
+        let mut command = Command::new(&self.osier);
+        command.args(["lab", "exec", &self.lab, "--", "sh", "-c", line]);
+        self.environment(&mut command);
+        for (name, value) in self.docker_env().unwrap_or_default() {
+            command.env(name, value);
+        }
+        Ok(command)
+    }
+
+    /// Runs a shell line on a node.
+    pub fn on(&self, node: &str, line: &str) -> Result<String> {
+        let output = self.try_on(node, line)?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let err = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "'{line}' on {node} failed: {}\n{text}{err}", output.status);
+        Ok(text)
+    }
+
+    /// As [`Self::on`], for lines that may fail.
+    pub fn try_on(&self, node: &str, line: &str) -> Result<Output> {
+        let mut command = Command::new(&self.osier);
+        command.args(["lab", "exec", &self.lab, "--", "ssh", node, line]);
+        self.environment(&mut command);
+        command.output().with_context(|| format!("run '{line}' on {node}"))
+    }
+
+    fn environment(&self, command: &mut Command) {
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", self.links.path().display()));
+        if let Some(home) = &self.home {
+            command.env("OSIER_HOME", home.path().join("osier"));
+            command.env("DOCKER_CONFIG", home.path().join("docker"));
+        }
+    }
+
+    /// `DOCKER_HOST` and its companions, as `osier env` prints them; an error before the cluster is provisioned.
+    pub fn docker_env(&self) -> Result<Vec<(String, String)>> {
+        let mut command = Command::new(&self.osier);
+        command.args(["env", "--cluster", &self.lab]);
+        self.environment(&mut command);
+        let text = finish(&mut command)?;
+        let export = |line: &str| {
+            let (name, value) = line.strip_prefix("export ")?.split_once('=')?;
+            Some((name.to_owned(), value.trim_matches(['\'', '"']).to_owned()))
+        };
+        Ok(text.lines().filter_map(export).collect())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // OSIER_KEEP leaves the hosts up for whoever wants to look at a failure.
+        if !self.keep && std::env::var_os("OSIER_KEEP").is_none() {
+            if let Err(error) = self.osier(&["lab", "down", &self.lab]) {
+                println!("cannot remove the lab: {error:#}");
+            }
+        }
+    }
+}
+
+fn finish(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("run {command:?}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        bail!("{command:?} failed: {}\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(text)
+}
+
+/// Waits until `check` is satisfied; after `limit` the error is what it last complained of.
+pub fn eventually<T>(limit: Duration, mut check: impl FnMut() -> Result<T>) -> Result<T> {
+    let end = Instant::now() + limit;
+    loop {
+        match check() {
+            Ok(value) => return Ok(value),
+            Err(error) if Instant::now() > end => {
+                return Err(error.context(format!("still so after {} s", limit.as_secs())));
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(200)),
+        }
+    }
+}
+
+/// Adds to the transcript.
+pub(crate) fn show(text: &str) {
+    println!("{}", text.trim_end());
+}
