@@ -1,1 +1,10 @@
-//! To be written.
+//! Scheduling: nodes and a request in, the best node or an explanation out.
+//!
+//! Must not know engines, sockets or clocks. The result depends on the arguments alone; equal nodes are told apart by
+//! their names, so the same snapshot always gives the same answer. Weights and messages are classic Swarm's.
+
+mod rank;
+mod snapshot;
+
+pub use rank::{Decision, Explanation, FILTERS, Strategy, UnknownStrategy, Unplaced, Verdict, schedule};
+pub use snapshot::{Load, Node, Request, Tie};
