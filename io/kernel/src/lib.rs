@@ -1,1 +1,134 @@
-//! To be written.
+//! The kernel's network configuration: observed, and made what the fabric's planner wants, over rtnetlink.
+//!
+//! Must not know containers, engines, peers or how a plan came about. Every call is level-triggered: it looks first
+//! and changes only what differs, so repeating one does nothing, and an agent that starts anew takes nothing away from
+//! running containers.
+//!
+//! Two namespaces are at work. The *host's* is the one the process runs in: tunnels keep their UDP sockets there, and
+//! Docker takes the container's end of each port from there. The *fabric's* is ours alone: whatever bridges, tunnels and
+//! veths are in it and not in the plan are deleted. It outlives the process.
+
+mod apply;
+mod device;
+mod entry;
+mod error;
+mod link;
+mod namespace;
+mod netlink;
+mod observe;
+mod port;
+mod sysctl;
+mod watch;
+
+pub use apply::Changes;
+pub use device::{BridgePort, Device, Kind};
+pub use error::Error;
+pub use observe::Observed;
+
+use futures::Stream;
+use namespace::Namespace;
+use netlink::Netlink;
+use observe::Snapshot;
+use osier_fabric::Desired;
+use osier_model::MacAddr;
+use std::{collections::BTreeSet, path::Path, sync::Arc};
+use tokio::sync::Mutex;
+
+/// Where iproute2 keeps named network namespaces.
+const NAMESPACES: &str = "/run/netns";
+
+/// The kernel, as the fabric of one host sees it. Clones share one state; calls on them take turns.
+#[derive(Clone)]
+pub struct Kernel(Arc<Shared>);
+
+struct Shared {
+    host: Namespace,
+    fabric: Namespace,
+    host_link: Netlink,
+    fabric_link: Netlink,
+    /// Ports made by this process that no plan has named yet: a plan older than the port must not delete it.
+    unplanned: Mutex<BTreeSet<String>>,
+}
+
+impl Kernel {
+    /// Opens the fabric's namespace `/run/netns/<name>`, creating it if need be; the host's namespace is the calling
+    /// thread's.
+    pub async fn open(name: &str) -> Result<Self, Error> {
+        Self::with_host(Namespace::current()?, &Path::new(NAMESPACES).join(name))
+    }
+
+    /// Opens the fabric's namespace at a path, creating it if need be, with the host's namespace at another.
+    pub async fn open_in(host: &Path, fabric: &Path) -> Result<Self, Error> {
+        Self::with_host(Namespace::open(host)?, fabric)
+    }
+
+    fn with_host(host: Namespace, fabric: &Path) -> Result<Self, Error> {
+        let fabric = Namespace::open_or_create(fabric)?;
+        let (host_link, fabric_link) = (Netlink::open(&host)?, Netlink::open(&fabric)?);
+        let unplanned = Mutex::default();
+        Ok(Self(Arc::new(Shared { host, fabric, host_link, fabric_link, unplanned })))
+    }
+
+    /// Makes the kernel's configuration the desired one. What is right stays untouched, so traffic goes on.
+    pub async fn apply(&self, desired: &Desired) -> Result<Changes, Error> {
+        let mut unplanned = self.0.unplanned.lock().await;
+        apply::apply(&self.0, desired, &mut unplanned).await
+    }
+
+    /// Reads the fabric's namespace.
+    pub async fn observe(&self) -> Result<Observed, Error> {
+        let _turn = self.0.unplanned.lock().await;
+        Ok(Snapshot::of_fabric(&self.0.fabric_link).await?.into_observed())
+    }
+
+    /// Creates a container's veth: `container_end`, with the container's MAC, in the host's namespace for Docker to
+    /// move; `host_end` in the fabric's, up, on the bridge, known to it by that MAC. Leftovers of either name are
+    /// replaced. Names have at most 15 bytes, MTUs are in bytes. An `altname` that another link of the host's namespace
+    /// has at the moment is left out: see [`Self::set_altname`].
+    ///
+    /// The bridge must exist: [`Self::apply`] comes first.
+    pub async fn create_port(
+        &self,
+        host_end: &str,
+        container_end: &str,
+        mac: MacAddr,
+        bridge: &str,
+        mtu: u32,
+        altname: Option<&str>,
+    ) -> Result<(), Error> {
+        let mut unplanned = self.0.unplanned.lock().await;
+        unplanned.insert(host_end.to_owned());
+        port::create(&self.0, &port::NewPort { host_end, container_end, mac, bridge, mtu, altname }).await
+    }
+
+    /// Deletes a container's veth, both ends; one that is not there is no error.
+    pub async fn delete_port(&self, host_end: &str) -> Result<(), Error> {
+        let mut unplanned = self.0.unplanned.lock().await;
+        port::delete(&self.0.fabric_link, host_end).await?;
+        unplanned.remove(host_end);
+        Ok(())
+    }
+
+    /// Gives the link with this MAC, whose name begins with the prefix, an alternative name, in a container's sandbox.
+    /// False where sandbox or link is not there yet; a name that is taken already counts as done.
+    pub async fn set_altname(
+        &self,
+        netns_path: &Path,
+        interface_prefix: &str,
+        mac: MacAddr,
+        altname: &str,
+    ) -> Result<bool, Error> {
+        port::set_altname(netns_path, interface_prefix, mac, altname).await
+    }
+
+    /// Runs `f` on a thread of its own inside the fabric's namespace and waits for it, as for binding sockets there: a
+    /// socket stays where it was made. The caller's async runtime is at hand inside.
+    pub fn in_namespace<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T, Error> {
+        self.0.fabric.enter(f)
+    }
+
+    /// A stream with one item per change in the fabric's namespace that the plan may want undone; also after our own.
+    pub async fn watch(&self) -> Result<impl Stream<Item = ()> + Send + use<>, Error> {
+        watch::watch(&self.0.fabric)
+    }
+}

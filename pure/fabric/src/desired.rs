@@ -64,13 +64,13 @@ pub struct Port {
     pub bridge: String,
 }
 
-/// An address of a link, prefix length 32.
+/// An address of a link; a prefix length of 32 brings no route with it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Address {
     /// The link.
     pub link: String,
-    /// The address.
-    pub address: Ipv4Addr,
+    /// The address and its prefix length.
+    pub address: Ipv4Net,
 }
 
 /// A route to directly attached addresses (scope link, table main).

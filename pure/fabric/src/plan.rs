@@ -65,7 +65,7 @@ fn add_network(
 
     let own_mac = bridge_mac(input.me.id, *vni);
     out.bridges.push(Bridge { name: bridge.clone(), mac: own_mac, mtu: *mtu });
-    out.addresses.push(Address { link: bridge.clone(), address: input.dns_address });
+    out.addresses.push(Address { link: bridge.clone(), address: input.dns_address.into() });
     let destination = subnet.trunc();
     out.routes.push(Route { link: bridge.clone(), destination, source: input.dns_address });
 

@@ -1,0 +1,28 @@
+//! The one error of this crate: what was being done to which object, and the kernel's answer.
+
+use std::io;
+
+/// A change or a look at the kernel's configuration failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing}")]
+pub struct Error {
+    doing: String,
+    source: io::Error,
+}
+
+impl Error {
+    pub(crate) fn new(doing: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Self { doing: doing.into(), source: source.into() }
+    }
+}
+
+/// Names what was being done when a call failed; the text is built on failure only.
+pub(crate) trait Doing<T> {
+    fn doing<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T, Error>;
+}
+
+impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
+    fn doing<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T, Error> {
+        self.map_err(|e| Error::new(doing(), e))
+    }
+}

@@ -1,0 +1,83 @@
+//! Ports of containers: made when an endpoint is created, renamed when the container runs, deleted with the endpoint.
+
+use crate::{
+    Shared,
+    device::{Device, Kind},
+    entry::Entry,
+    error::{Doing, Error},
+    link,
+    namespace::Namespace,
+    netlink::{Netlink, is},
+};
+use nix::errno::Errno;
+use osier_fabric::{FdbEntry, FdbTarget};
+use osier_model::MacAddr;
+use rtnetlink::packet_route::{RouteNetlinkMessage, link::LinkMessage};
+use std::{io::ErrorKind, path::Path};
+
+/// A port to be made.
+pub(crate) struct NewPort<'a> {
+    pub(crate) host_end: &'a str,
+    pub(crate) container_end: &'a str,
+    pub(crate) mac: MacAddr,
+    pub(crate) bridge: &'a str,
+    pub(crate) mtu: u32,
+    pub(crate) altname: Option<&'a str>,
+}
+
+pub(crate) async fn create(shared: &Shared, want: &NewPort<'_>) -> Result<(), Error> {
+    let NewPort { host_end, container_end, mac, bridge, mtu, altname } = *want;
+    let doing = || format!("create the port '{host_end}' for '{container_end}'");
+    let (fabric, host) = (&shared.fabric_link, &shared.host_link);
+    let bridge = link::find(fabric, bridge).await?;
+    let ends = (host_end, container_end);
+    let make = || link::create_port(fabric, &shared.host, ends, mac, mtu, &bridge);
+    match make().await {
+        Err(e) if is(&e, Errno::EEXIST) => {
+            delete(fabric, host_end).await?;
+            delete(host, container_end).await?;
+            make().await.doing(doing)?;
+        }
+        result => result.doing(doing)?,
+    }
+    let port = link::find(fabric, host_end).await?;
+    link::attach(fabric, &port, &bridge, false).await?;
+    let entry = Entry::Fdb(FdbEntry { link: host_end.to_owned(), mac, target: FdbTarget::Port });
+    let addition = entry.addition(port.index);
+    fabric.request(addition.message, addition.flags).await.doing(|| format!("add {entry}"))?;
+    if let Some(altname) = altname {
+        link::altname(host, &link::find(host, container_end).await?, altname).await?;
+    }
+    Ok(())
+}
+
+/// Deletes a veth with its other end, wherever that is; none of this name is no error, nor is a device of another kind.
+pub(crate) async fn delete(netlink: &Netlink, name: &str) -> Result<(), Error> {
+    match netlink.link(name).await?.as_ref().and_then(Device::parse) {
+        Some(Device { index, kind: Kind::Veth { .. }, .. }) => netlink.delete_link(index, name).await,
+        _ => Ok(()),
+    }
+}
+
+pub(crate) async fn set_altname(
+    sandbox: &Path,
+    interface_prefix: &str,
+    mac: MacAddr,
+    altname: &str,
+) -> Result<bool, Error> {
+    match sandbox.try_exists() {
+        Ok(true) => {}
+        Err(e) if e.kind() != ErrorKind::NotFound => {
+            return Err(Error::new(format!("look for the sandbox '{}'", sandbox.display()), e));
+        }
+        _ => return Ok(false),
+    }
+    let netlink = Netlink::open(&Namespace::open(sandbox)?)?;
+    let query = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    let links = netlink.dump(query).await.doing(|| format!("list the links of '{}'", sandbox.display()))?;
+    let devices = Device::parse_all(&links);
+    let Some(device) = devices.iter().find(|d| d.mac == mac && d.name.starts_with(interface_prefix)) else {
+        return Ok(false);
+    };
+    link::altname(&netlink, device, altname).await.map(|()| true)
+}
