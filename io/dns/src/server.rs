@@ -1,0 +1,191 @@
+//! The listening sockets: every query is decided at once, and whatever must wait for a resolver waits in a task of
+//! its own.
+//!
+//! Must not know what a query means. No client can hold up another: answers from the zone never wait, forwarded
+//! queries and connections are bounded in all and per client, and what is above the bound is dropped (clients ask
+//! again).
+
+use crate::{
+    forward::{Upstream, read_message, write_message},
+    message::{Action, Transport, handle},
+    slots::Slots,
+};
+use osier_names::{Records, Zone};
+use rand::{SeedableRng, rngs::SmallRng};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    net::TcpStream,
+    sync::watch,
+    task::{AbortHandle, JoinSet},
+    time::{sleep, timeout},
+};
+use tracing::{debug, warn};
+
+/// Forwarded datagrams under way, in all and per client.
+const QUERIES: (usize, usize) = (1024, 256);
+/// Open connections, in all and per client.
+const CONNECTIONS: (usize, usize) = (256, 32);
+/// How long a connection may be silent, or take to accept a reply (RFC 7766, 6.2.3).
+const SILENCE: Duration = Duration::from_secs(10);
+/// How long to wait when a socket cannot be read; the reason may pass.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// The sockets to serve on, bound by the caller in whatever namespace the clients are.
+#[derive(Debug)]
+pub struct Sockets {
+    /// For datagrams.
+    pub udp: UdpSocket,
+    /// For connections.
+    pub tcp: TcpListener,
+}
+
+/// The sockets cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("prepare the sockets for DNS")]
+pub struct StartError(#[source] io::Error);
+
+/// A running server; dropping it stops it.
+#[derive(Debug)]
+pub struct Server {
+    tasks: [AbortHandle; 2],
+}
+
+/// What both transports need.
+#[derive(Clone)]
+struct Context {
+    zone: Arc<Zone>,
+    records: watch::Receiver<Arc<Records>>,
+    upstream: Upstream,
+}
+
+impl Server {
+    /// Serves the zone from the newest records, and asks `upstream` in this order for everything else, until `stopped`
+    /// is true, its sender is gone, or the server is dropped. Must be called on a tokio runtime.
+    pub fn start(
+        sockets: Sockets,
+        zone: Zone,
+        records: watch::Receiver<Arc<Records>>,
+        upstream: Vec<SocketAddr>,
+        stopped: watch::Receiver<bool>,
+    ) -> Result<Self, StartError> {
+        let Sockets { udp, tcp } = sockets;
+        let open = || {
+            udp.set_nonblocking(true)?;
+            tcp.set_nonblocking(true)?;
+            Ok((tokio::net::UdpSocket::from_std(udp)?, tokio::net::TcpListener::from_std(tcp)?))
+        };
+        let (udp, tcp) = open().map_err(StartError)?;
+        let context = Context { zone: Arc::new(zone), records, upstream: Upstream(upstream.into()) };
+        let datagrams = until(stopped.clone(), serve_datagrams(Arc::new(udp), context.clone()));
+        let connections = until(stopped, serve_connections(tcp, context));
+        Ok(Self { tasks: [tokio::spawn(datagrams).abort_handle(), tokio::spawn(connections).abort_handle()] })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+async fn until(mut stopped: watch::Receiver<bool>, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        _ = stopped.wait_for(|&s| s) => {}
+    }
+}
+
+impl Context {
+    fn decide(&self, query: &[u8], transport: Transport, rng: &mut SmallRng) -> Action {
+        let records = self.records.borrow().clone();
+        handle(query, transport, &self.zone, &records, rng)
+    }
+}
+
+async fn serve_datagrams(socket: Arc<tokio::net::UdpSocket>, context: Context) {
+    let slots = Slots::new(QUERIES.0, QUERIES.1);
+    let mut rng = SmallRng::from_rng(&mut rand::rng());
+    // The set ends its tasks when it is dropped, and so does the server.
+    let mut waiting = JoinSet::new();
+    let mut buffer = vec![0; usize::from(u16::MAX)];
+    loop {
+        let (length, client) = match socket.recv_from(&mut buffer).await {
+            Ok(received) => received,
+            Err(error) => {
+                warn!(%error, "cannot receive DNS queries; trying again");
+                sleep(BACK_OFF).await;
+                continue;
+            }
+        };
+        let query = &buffer[..length];
+        match context.decide(query, Transport::Udp, &mut rng) {
+            Action::Drop => {}
+            // A full send buffer loses the datagram, as any network may.
+            Action::Reply(reply) => drop(socket.try_send_to(&reply, client)),
+            Action::Forward => {
+                let Some(slot) = slots.take(client.ip()) else {
+                    debug!(%client, "dropped a query: too many are waiting for resolvers");
+                    continue;
+                };
+                let (socket, upstream, query) = (socket.clone(), context.upstream.clone(), query.to_vec());
+                waiting.spawn(async move {
+                    if let Some(reply) = upstream.ask_udp(&query).await {
+                        drop(socket.send_to(&reply, client).await);
+                    }
+                    drop(slot);
+                });
+                while waiting.try_join_next().is_some() {}
+            }
+        }
+    }
+}
+
+async fn serve_connections(listener: tokio::net::TcpListener, context: Context) {
+    let slots = Slots::new(CONNECTIONS.0, CONNECTIONS.1);
+    let mut open = JoinSet::new();
+    loop {
+        let (stream, client) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                warn!(%error, "cannot accept DNS connections; trying again");
+                sleep(BACK_OFF).await;
+                continue;
+            }
+        };
+        while open.try_join_next().is_some() {}
+        let Some(slot) = slots.take(client.ip()) else {
+            debug!(%client, "closed a connection: too many are open");
+            continue;
+        };
+        let context = context.clone();
+        open.spawn(async move {
+            if let Err(error) = serve_connection(stream, context).await {
+                debug!(%client, %error, "a DNS connection broke");
+            }
+            drop(slot);
+        });
+    }
+}
+
+/// Answers the queries of one connection, one after the other.
+async fn serve_connection(mut stream: TcpStream, context: Context) -> io::Result<()> {
+    let mut rng = SmallRng::from_rng(&mut rand::rng());
+    stream.set_nodelay(true)?;
+    while let Some(query) = timeout(SILENCE, read_message(&mut stream)).await?? {
+        let reply = match context.decide(&query, Transport::Tcp, &mut rng) {
+            // Whoever sends what deserves no reply has lost its place in the stream.
+            Action::Drop => return Ok(()),
+            Action::Reply(reply) => Some(reply),
+            Action::Forward => context.upstream.ask_tcp(&query).await,
+        };
+        if let Some(reply) = reply {
+            timeout(SILENCE, write_message(&mut stream, &reply)).await??;
+        }
+    }
+    Ok(())
+}
