@@ -1,1 +1,30 @@
-//! To be written.
+//! Provisioning: an inventory's hosts become one cluster, and stop being one, over the user's own ssh.
+//!
+//! Must not know how agents and managers work, only what they are given. Two sides live here: the operator's (inventory,
+//! preflight, the cluster's keys, one document per host) and the node's (`converge`: observe, plan, carry out).
+
+mod args;
+mod cluster;
+mod context;
+mod deliver;
+mod documents;
+mod fleet;
+mod home;
+mod inventory;
+mod lock;
+mod node;
+mod preflight;
+mod recap;
+mod remote;
+mod settings;
+mod site;
+
+pub use args::{
+    BootstrapArgs, ChangeArgs, ConvergeArgs, DestroyArgs, EnvArgs, ExecArgs, HostArgs, RemoveContainersArgs,
+    RemoveImagesArgs, RestartDockerArgs, SetupClusterArgs, SiteArgs,
+};
+pub use context::run_env;
+pub use fleet::{run_exec, run_remove_containers, run_remove_images, run_restart_docker};
+pub use home::{KnownCluster, Record, resolve_token};
+pub use node::run_converge;
+pub use site::{run_bootstrap, run_destroy, run_setup_cluster, run_site};

@@ -1,0 +1,190 @@
+//! The command line of everything that works on the hosts of an inventory.
+//!
+//! Must not touch the world: parsing only validates.
+
+use std::path::PathBuf;
+
+/// Which hosts, and what is set for them.
+#[derive(Debug, Clone, clap::Args)]
+pub struct HostArgs {
+    /// Inventory file, or a folder of such files; may be given several times
+    #[arg(short, long, env = "OSIER_INVENTORY", default_value = "inventory", value_name = "PATH")]
+    pub inventory: Vec<PathBuf>,
+    /// Work only on the hosts that this pattern means, such as 'masters' or 'all:!datalyse-2'
+    #[arg(short, long, value_name = "PATTERN")]
+    pub limit: Option<String>,
+    /// How many hosts to work on at the same time
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..), value_name = "N")]
+    pub forks: u16,
+    /// Set a variable for every host, over what the inventory says; may be given several times
+    #[arg(short, long = "extra-vars", value_name = "NAME=VALUE", value_parser = parse_assignment)]
+    pub extra_vars: Vec<(String, String)>,
+}
+
+/// How a change is made.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ChangeArgs {
+    /// Only say what would change; exit with 5 if anything would
+    #[arg(long)]
+    pub check: bool,
+    /// Show the lines of files that change
+    #[arg(long)]
+    pub diff: bool,
+    /// The program to install on the hosts, where it is not to be the running one
+    #[arg(long, value_name = "PATH")]
+    pub binary: Option<PathBuf>,
+}
+
+/// Prepare hosts: Docker from their distribution, and this program.
+#[derive(Debug, Clone, clap::Args)]
+#[command(
+    after_help = "Examples:\n  osier bootstrap -i inventory\n  osier bootstrap -i inventory --limit datalyse-2 --check"
+)]
+pub struct BootstrapArgs {
+    #[command(flatten)]
+    pub(crate) hosts: HostArgs,
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
+}
+
+/// Make a cluster of prepared hosts: certificates, configuration, services.
+#[derive(Debug, Clone, clap::Args)]
+#[command(
+    after_help = "Examples:\n  osier setup-cluster -i inventory\n  osier setup-cluster -i inventory -e weave_ip_pool=10.2.0.0/16"
+)]
+pub struct SetupClusterArgs {
+    #[command(flatten)]
+    pub(crate) hosts: HostArgs,
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
+}
+
+/// Prepare hosts and make a cluster of them: bootstrap and setup-cluster in one.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Examples:\n  osier site -i inventory\n  osier site -i inventory --check --diff")]
+pub struct SiteArgs {
+    #[command(flatten)]
+    pub(crate) hosts: HostArgs,
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
+}
+
+/// Take away from hosts what this program put there.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Examples:\n  osier destroy -i inventory\n  osier destroy -i inventory --purge --yes")]
+pub struct DestroyArgs {
+    #[command(flatten)]
+    pub(crate) hosts: HostArgs,
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
+    /// Remove Docker as well, where this program installed it
+    #[arg(long)]
+    pub(crate) purge: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+/// Print how the Docker command line reaches a cluster.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Examples:\n  eval \"$(osier env)\"\n  eval \"$(osier env --unset)\"")]
+pub struct EnvArgs {
+    /// The cluster, where there are several
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cluster: Option<String>,
+    /// Print how to undo it
+    #[arg(long, conflicts_with = "cluster")]
+    pub(crate) unset: bool,
+}
+
+/// Run a command on all hosts.
+#[derive(Debug, Clone, clap::Args)]
+#[command(
+    after_help = "One word is a line for the shell, several words are run as they stand.\n\nExamples:\n  osier exec -- docker ps\n  osier exec -l slaves -b -- 'docker ps -qa | wc -l'"
+)]
+pub struct ExecArgs {
+    #[command(flatten)]
+    pub(crate) hosts: HostArgs,
+    /// Become root on the hosts
+    #[arg(short = 'b', long = "become")]
+    pub(crate) root: bool,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+/// Restart Docker on all hosts.
+#[derive(Debug, Clone, clap::Args)]
+#[command(
+    after_help = "Examples:\n  osier restart-docker -i inventory\n  osier restart-docker --limit datalyse-1 --yes"
+)]
+pub struct RestartDockerArgs {
+    #[command(flatten)]
+    pub(crate) hosts: HostArgs,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+/// Remove all containers on all hosts, running ones too.
+#[derive(Debug, Clone, clap::Args)]
+#[command(
+    after_help = "Examples:\n  osier remove-containers -i inventory\n  osier remove-containers --limit slaves --yes"
+)]
+pub struct RemoveContainersArgs {
+    #[command(flatten)]
+    pub(crate) hosts: HostArgs,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+/// Remove all images on all hosts.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Examples:\n  osier remove-images -i inventory\n  osier remove-images --limit slaves --yes")]
+pub struct RemoveImagesArgs {
+    #[command(flatten)]
+    pub(crate) hosts: HostArgs,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+/// Make this host what a document on standard input says (run on hosts by 'osier site').
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Example:\n  osier converge --check < desired.json")]
+pub struct ConvergeArgs {
+    /// Only report the plan; exit with 5 if it has steps
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+fn parse_assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("it must look like name=value".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Args, FromArgMatches};
+
+    fn parse<T: Args + FromArgMatches>(args: &[&str]) -> Result<T, clap::Error> {
+        let command = T::augment_args(clap::Command::new("x"));
+        let args = std::iter::once("x").chain(args.iter().copied());
+        T::from_arg_matches(&command.try_get_matches_from(args)?)
+    }
+
+    #[test]
+    fn the_commands_parse_as_documented() {
+        let site: SiteArgs = parse(&["-i", "a", "-i", "b", "-e", "x=1=2", "--check"]).unwrap();
+        assert_eq!(site.hosts.inventory, [PathBuf::from("a"), "b".into()]);
+        assert_eq!((site.hosts.extra_vars, site.change.check), (vec![("x".into(), "1=2".into())], true));
+        let exec: ExecArgs = parse(&["-b", "-l", "slaves", "--", "docker", "ps", "-a"]).unwrap();
+        assert_eq!((exec.root, exec.command), (true, vec!["docker".into(), "ps".into(), "-a".into()]));
+        assert!(parse::<ExecArgs>(&[]).is_err() && parse::<SiteArgs>(&["--forks", "0"]).is_err());
+        assert!(parse::<SiteArgs>(&["-e", "x"]).is_err());
+    }
+}

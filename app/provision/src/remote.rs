@@ -1,0 +1,149 @@
+//! The hosts of one run: how each is reached, work on many at a time, and failures in the user's words.
+//!
+//! Must not know what is done on a host.
+
+use anyhow::Context;
+use futures::StreamExt;
+use osier_inventory::{Host, split_words};
+use osier_ssh::{Connections, Error, Target, Unreachable};
+use osier_ui::{ExitKind, Failure};
+use std::{net::Ipv4Addr, path::PathBuf};
+
+/// One host of the run.
+pub(crate) struct Remote {
+    /// Its name in the inventory.
+    pub(crate) name: String,
+    /// The way to it.
+    pub(crate) ssh: osier_ssh::Host,
+}
+
+impl Remote {
+    /// The address that ssh connects to, where the inventory has one and not a name.
+    pub(crate) fn address(&self) -> Option<Ipv4Addr> {
+        self.ssh.target().host.parse().ok()
+    }
+}
+
+/// Reads how to reach each host; connects to none.
+pub(crate) fn remotes(hosts: &[&Host]) -> Result<Vec<Remote>, Failure> {
+    let connections = Connections::new().map_err(|e| Failure::new(ExitKind::Failed, e))?;
+    let mut remotes = Vec::new();
+    for host in hosts {
+        let connection = host.connection().map_err(|e| Failure::new(ExitKind::Usage, e))?;
+        let args = split_words(&connection.common_args);
+        let args = args.with_context(|| format!("read the ssh arguments of host '{}'", host.name()));
+        let target = Target {
+            host: connection.address,
+            user: connection.user,
+            port: connection.port,
+            key: connection.private_key_file.as_deref().map(expand_home),
+            args: args.map_err(|e| Failure::new(ExitKind::Usage, e))?,
+        };
+        remotes.push(Remote { name: host.name().to_owned(), ssh: connections.host(host.name(), target) });
+    }
+    Ok(remotes)
+}
+
+/// Works on up to `forks` hosts at a time; gives back the results in the hosts' order.
+pub(crate) async fn on_each<'a, T>(
+    remotes: impl IntoIterator<Item = &'a Remote>,
+    forks: u16,
+    work: impl AsyncFn(&'a Remote) -> T,
+) -> Vec<T> {
+    let work = &work;
+    let each = remotes.into_iter().enumerate().map(|(at, remote)| async move { (at, work(remote).await) });
+    let mut done: Vec<(usize, T)> = futures::stream::iter(each).buffer_unordered(usize::from(forks)).collect().await;
+    done.sort_by_key(|(at, _)| *at);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Ends all connections.
+pub(crate) async fn close(remotes: Vec<Remote>) {
+    futures::future::join_all(remotes.into_iter().map(|r| r.ssh.close())).await;
+}
+
+/// A failure of ssh, with what to do about it.
+pub(crate) fn failure(error: Error) -> Failure {
+    let (kind, hint) = match &error {
+        Error::Unreachable { reason, .. } => (ExitKind::SomeHostsUnreachable, unreachable_hint(*reason)),
+        Error::NoSudo { .. } => (
+            ExitKind::SomeHostsFailed,
+            "let this user run sudo without a password (a line 'USER ALL=(ALL) NOPASSWD: ALL' below /etc/sudoers.d), or log in as root",
+        ),
+        Error::Failed { .. } => return Failure::new(ExitKind::SomeHostsFailed, error),
+        Error::Folder(_) | Error::Program(_) => {
+            (ExitKind::SomeHostsFailed, "the 'ssh' program must be installed on this machine")
+        }
+    };
+    Failure::new(kind, error).hint(hint)
+}
+
+fn unreachable_hint(reason: Unreachable) -> &'static str {
+    match reason {
+        Unreachable::Refused => "is sshd running there, and is ansible_port right?",
+        Unreachable::TimedOut | Unreachable::NoRoute => "is the host up, and is ansible_host right?",
+        Unreachable::UnknownName => {
+            "give the host's address as ansible_host in the inventory, or a 'Host' block in ~/.ssh/config"
+        }
+        Unreachable::Denied => "the host takes another user or key: set ansible_user and ansible_ssh_private_key_file",
+        Unreachable::HostKey => {
+            "the host's key is not the one in known_hosts: if that is right, take the old one out with 'ssh-keygen -R HOST' and log in once by hand"
+        }
+        Unreachable::Lost => "try 'ssh -v' to that host by hand",
+    }
+}
+
+/// `~/x` as a path in the user's home.
+fn expand_home(path: &str) -> PathBuf {
+    match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
+        (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
+        _ => PathBuf::from(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use osier_inventory::{Inventory, Source, SourceKind};
+
+    fn inventory(text: &str) -> Inventory {
+        let source = Source { path: "i".into(), text: text.into(), kind: SourceKind::Hosts };
+        Inventory::parse(&[source]).unwrap()
+    }
+
+    #[test]
+    fn an_inventorys_connection_becomes_arguments_of_ssh() {
+        let text = "a ansible_ssh_host=10.0.0.1 ansible_ssh_port=2222 ansible_ssh_user=u ansible_ssh_private_key_file=/k \
+            ansible_ssh_common_args=\"-o ProxyCommand='ssh -W %h:%p gate'\"\nb\n";
+        let inventory = inventory(text);
+        let remotes = remotes(&inventory.hosts().iter().collect::<Vec<_>>()).unwrap();
+        let expected = Target {
+            host: "10.0.0.1".into(),
+            user: Some("u".into()),
+            port: Some(2222),
+            key: Some("/k".into()),
+            args: vec!["-o".into(), "ProxyCommand=ssh -W %h:%p gate".into()],
+        };
+        assert_eq!(remotes[0].ssh.target(), &expected);
+        assert_eq!((remotes[0].address(), remotes[1].address()), (Some([10, 0, 0, 1].into()), None));
+        assert_eq!(remotes[1].ssh.target(), &Target::new("b"));
+    }
+
+    #[tokio::test]
+    async fn results_come_in_the_hosts_order_whoever_is_first() {
+        let inventory = inventory("a\nb\nc\n");
+        let remotes = remotes(&inventory.hosts().iter().collect::<Vec<_>>()).unwrap();
+        let (send, receive) = tokio::sync::oneshot::channel();
+        let slot = std::sync::Mutex::new((Some(send), Some(receive)));
+        let names = on_each(&remotes, 2, async |remote| {
+            if remote.name == "a" {
+                let wait = slot.lock().unwrap().1.take().unwrap();
+                wait.await.unwrap();
+            } else if let Some(send) = slot.lock().unwrap().0.take() {
+                send.send(()).unwrap();
+            }
+            remote.name.clone()
+        });
+        assert_eq!(names.await, ["a", "b", "c"]);
+    }
+}

@@ -1,0 +1,192 @@
+//! What an inventory's variables say about a cluster and its nodes, checked and typed.
+//!
+//! Must not know how hosts are reached or changed. All mistakes are reported at once. The names are the seed's
+//! (`swarm_token`, `weave_ip_pool`, `internal_ip`, …), with `osier_` names for what the seed had no word for.
+
+use ipnet::Ipv4Net;
+use osier_inventory::{Host, Inventory};
+use osier_model::{Hostname, NodeName, Token, port};
+use osier_ui::Failure;
+use std::{collections::BTreeMap, fmt::Display, net::Ipv4Addr, str::FromStr};
+
+/// The group whose hosts run the manager.
+const MASTERS: &str = "masters";
+
+/// What all hosts must agree on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ClusterSettings {
+    /// `osier_cluster`: the cluster's name.
+    pub(crate) name: NodeName,
+    /// `swarm_token`: the discovery token, where the inventory has one.
+    pub(crate) token: Option<Token>,
+    /// `weave_ip_pool`: the range of container addresses, where the inventory has one.
+    pub(crate) pool: Option<Ipv4Net>,
+    /// `osier_domain`: the zone of container names, where the inventory has one.
+    pub(crate) domain: Option<Hostname>,
+    /// `swarm_port`: where the manager listens.
+    pub(crate) manager_port: u16,
+    /// `weave_proxy_port`: where the engine proxies listen.
+    pub(crate) proxy_port: u16,
+}
+
+/// What is special to one host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NodeSettings {
+    /// Its name in the inventory.
+    pub(crate) name: NodeName,
+    /// Whether it runs the manager.
+    pub(crate) master: bool,
+    /// `internal_ip`: the address other nodes reach it at.
+    pub(crate) internal: Option<Ipv4Addr>,
+    /// `floating_ip`: the address the operator reaches it at.
+    pub(crate) floating: Option<Ipv4Addr>,
+}
+
+/// Mistakes found so far.
+#[derive(Default)]
+struct Mistakes(Vec<String>);
+
+impl Mistakes {
+    /// The value of a host's variable; one that cannot be read is noted and counts as missing.
+    fn var<T: FromStr<Err: Display>>(&mut self, host: &Host, name: &str) -> Option<T> {
+        use serde_json::Value;
+        let text = match host.var(name)? {
+            Value::Null => return None,
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            other => {
+                self.0.push(format!("{name} of host '{}' is {other}, it must be text", host.name()));
+                return None;
+            }
+        };
+        let value = text.trim().parse();
+        value.map_err(|e| self.0.push(format!("{name} of host '{}' is '{text}': {e}", host.name()))).ok()
+    }
+
+    /// A variable on which all hosts that have it must agree.
+    fn common<T: FromStr<Err: Display> + PartialEq + Display>(&mut self, hosts: &[Host], name: &str) -> Option<T> {
+        let mut found: Option<(T, &str)> = None;
+        for host in hosts {
+            let Some(value) = self.var::<T>(host, name) else { continue };
+            match &found {
+                None => found = Some((value, host.name())),
+                Some((first, _)) if *first == value => {}
+                Some((first, other)) => {
+                    self.0.push(format!("{name} is {first} for host '{other}' and {value} for host '{}'", host.name()));
+                }
+            }
+        }
+        found.map(|(value, _)| value)
+    }
+
+    fn finish(mut self) -> Result<(), Failure> {
+        self.0.dedup();
+        match self.0.as_slice() {
+            [] => Ok(()),
+            list => Err(Failure::usage(format!("read the inventory's variables:\n  {}", list.join("\n  ")))),
+        }
+    }
+}
+
+/// Reads the settings of the cluster and of every host, in the inventory's order.
+pub(crate) fn read(inventory: &Inventory) -> Result<(ClusterSettings, Vec<NodeSettings>), Failure> {
+    let mut mistakes = Mistakes::default();
+    let hosts = inventory.hosts();
+    let name = mistakes.common(hosts, "osier_cluster");
+    let cluster = ClusterSettings {
+        name: name.or_else(|| "default".parse().ok()).ok_or_else(|| Failure::usage("name the cluster"))?,
+        token: mistakes.common(hosts, "swarm_token"),
+        pool: mistakes.common(hosts, "weave_ip_pool").map(|pool: Ipv4Net| pool.trunc()),
+        domain: mistakes.common(hosts, "osier_domain"),
+        manager_port: mistakes.common(hosts, "swarm_port").unwrap_or(port::MANAGER),
+        proxy_port: mistakes.common(hosts, "weave_proxy_port").unwrap_or(port::ENGINE_PROXY),
+    };
+    if let Some(pool) = cluster.pool.filter(|p| !(8..=28).contains(&p.prefix_len())) {
+        mistakes.0.push(format!("weave_ip_pool is {pool}; it must have a prefix of 8 to 28 bits"));
+    }
+    let grouped = hosts.iter().any(is_master);
+    let mut nodes = Vec::new();
+    for (index, host) in hosts.iter().enumerate() {
+        let name = host
+            .name()
+            .parse()
+            .map_err(|e| mistakes.0.push(format!("{e}; rename the host, and give its address as ansible_host")));
+        let node = |name| NodeSettings {
+            name,
+            master: if grouped { is_master(host) } else { index == 0 },
+            internal: mistakes.var(host, "internal_ip"),
+            floating: mistakes.var(host, "floating_ip"),
+        };
+        nodes.extend(name.ok().map(node));
+    }
+    duplicates(&nodes, &mut mistakes);
+    mistakes.finish()?;
+    Ok((cluster, nodes))
+}
+
+fn is_master(host: &Host) -> bool {
+    host.groups().iter().any(|g| g == MASTERS)
+}
+
+fn duplicates(nodes: &[NodeSettings], mistakes: &mut Mistakes) {
+    let mut seen = BTreeMap::new();
+    for node in nodes {
+        let Some(address) = node.internal else { continue };
+        if let Some(other) = seen.insert(address, &node.name) {
+            mistakes.0.push(format!("internal_ip is {address} for host '{other}' and for host '{}'", node.name));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use osier_inventory::{Source, SourceKind};
+
+    fn settings(text: &str) -> Result<(ClusterSettings, Vec<NodeSettings>), Failure> {
+        let source = Source { path: "inventory".into(), text: text.into(), kind: SourceKind::Hosts };
+        read(&Inventory::parse(&[source]).unwrap())
+    }
+
+    #[test]
+    fn the_seeds_inventory_is_understood() {
+        let text = "[masters]\nm internal_ip=10.67.24.190 floating_ip=178.237.109.178\n[slaves]\na\nb\n[all:vars]\n\
+            swarm_token=feba5683f4a1645b68365f562f81694f\nswarm_port=3376\nweave_ip_pool=10.1.1.0/24\nweave_proxy_port=12375\n";
+        let (cluster, nodes) = settings(text).unwrap();
+        assert_eq!(cluster.name.as_str(), "default");
+        assert_eq!(cluster.token.unwrap().as_str(), "feba5683f4a1645b68365f562f81694f");
+        assert_eq!((cluster.manager_port, cluster.proxy_port), (3376, 12375));
+        assert_eq!(cluster.pool, "10.1.1.0/24".parse().ok());
+        assert_eq!(nodes.iter().map(|n| n.master).collect::<Vec<_>>(), [true, false, false]);
+        assert_eq!(nodes[0].floating, Some(Ipv4Addr::new(178, 237, 109, 178)));
+    }
+
+    #[test]
+    fn without_a_group_of_masters_the_first_host_is_one() {
+        let (_, nodes) = settings("a\nb\n").unwrap();
+        assert_eq!(nodes.iter().map(|n| n.master).collect::<Vec<_>>(), [true, false]);
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_at_once() {
+        let text = "a_ internal_ip=10.0.0.1\nb internal_ip=10.0.0.1\nc internal_ip=10.0.0.256 weave_ip_pool=10.0.0.0/30\n\
+            d weave_ip_pool=10.1.0.0/16 swarm_token=abc\n";
+        let failure = settings(text).unwrap_err();
+        assert_eq!(failure.code(), 2);
+        let message = failure.message();
+        for part in [
+            "'a_' is not a valid node name",
+            "10.0.0.256",
+            "internal_ip of host 'c'",
+            "8 to 28",
+            "'abc' is not a token",
+        ] {
+            assert!(message.contains(part), "no '{part}' in: {message}");
+        }
+        assert!(
+            message.contains("weave_ip_pool is 10.0.0.0/30 for host 'c' and 10.1.0.0/16 for host 'd'"),
+            "{message}"
+        );
+        assert!(settings("a internal_ip=10.0.0.1\nb internal_ip=10.0.0.1\n").is_err());
+    }
+}

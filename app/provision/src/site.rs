@@ -1,0 +1,290 @@
+//! The commands that make hosts what they shall be: bootstrap, setup-cluster, site and destroy.
+//!
+//! Must not know what the steps on a host are. Order: read everything, ask every host (preflight), keep what was decided,
+//! and only then touch hosts; a host that fails is left behind and the others carry on.
+
+use crate::{
+    args::{BootstrapArgs, ChangeArgs, DestroyArgs, HostArgs, SetupClusterArgs, SiteArgs},
+    cluster::{Cluster, NodeIdentity},
+    context,
+    deliver::{Delivery, Program, deliver},
+    documents::{self, Ports},
+    home::{Home, KnownCluster},
+    inventory,
+    preflight::{self, ClusterNeeds, Needs, Report},
+    recap::{self, Outcome},
+    remote::{self, Remote, on_each},
+    settings::{self, ClusterSettings, NodeSettings},
+};
+use osier_converge::{Desired, Digest};
+use osier_ui::{ExitKind, Failure, Progress, Ui};
+use std::collections::BTreeMap;
+use time::OffsetDateTime;
+
+/// Which parts of the work a command does.
+#[derive(Debug, Clone, Copy)]
+struct Parts {
+    bootstrap: bool,
+    cluster: bool,
+}
+
+/// Prepares hosts.
+pub async fn run_bootstrap(args: BootstrapArgs, ui: &Ui) -> Result<(), Failure> {
+    build(&args.hosts, &args.change, Parts { bootstrap: true, cluster: false }, ui).await
+}
+
+/// Makes a cluster of prepared hosts.
+pub async fn run_setup_cluster(args: SetupClusterArgs, ui: &Ui) -> Result<(), Failure> {
+    build(&args.hosts, &args.change, Parts { bootstrap: false, cluster: true }, ui).await
+}
+
+/// Prepares hosts and makes a cluster of them.
+pub async fn run_site(args: SiteArgs, ui: &Ui) -> Result<(), Failure> {
+    build(&args.hosts, &args.change, Parts { bootstrap: true, cluster: true }, ui).await
+}
+
+/// Takes everything away again.
+pub async fn run_destroy(args: DestroyArgs, ui: &Ui) -> Result<(), Failure> {
+    let inventory = inventory::read(&args.hosts)?;
+    let (settings, _) = settings::read(&inventory)?;
+    let hosts = inventory::select(&inventory, args.hosts.limit.as_deref())?;
+    let names = hosts.iter().map(|h| h.name()).collect::<Vec<_>>().join(", ");
+    let question = format!("Remove Osier from {names}? Containers lose its network.");
+    if !(args.yes || args.change.check || ui.confirm(&question)) {
+        return Err(Failure::usage("destroy nothing without a yes").hint("'--yes' says so beforehand"));
+    }
+    let home = Home::from_env()?;
+    let known = home.cluster(&settings.name).exists();
+    let now = OffsetDateTime::now_utc();
+    let cluster = if known { Some(Cluster::open(&home, &settings, !args.change.check, now)?) } else { None };
+
+    let run = Run::begin(&args.hosts, &args.change, remote::remotes(&hosts)?, ui)?;
+    let needs = Needs { machine: run.program.machine.clone(), ..Needs::default() };
+    let mut outcomes = BTreeMap::new();
+    let mut ready = Vec::new();
+    for (remote, report) in run.preflight().await {
+        match report {
+            Ok(report) if report.machine != needs.machine => {
+                let judged = report.judge(&remote.name, &needs);
+                outcomes.extend(judged.err().map(|failure| (remote.name.clone(), run.failed(&remote.name, failure))));
+            }
+            Ok(report) if !report.traces => {
+                run.progress.done(&remote.name, "ok");
+                outcomes.insert(remote.name.clone(), Outcome::Unchanged);
+            }
+            Ok(report) => ready.push((remote, documents::destroy(args.purge, &report.taken)?, report)),
+            Err(failure) => drop(outcomes.insert(remote.name.clone(), run.failed(&remote.name, failure))),
+        }
+    }
+    outcomes.extend(run.deliver(&ready).await);
+    if let Some(cluster) = cluster.filter(|_| !args.change.check) {
+        forget(cluster, &outcomes, ui)?;
+    }
+    run.finish(outcomes, ui).await
+}
+
+async fn build(hosts: &HostArgs, change: &ChangeArgs, parts: Parts, ui: &Ui) -> Result<(), Failure> {
+    let inventory = inventory::read(hosts)?;
+    let (settings, nodes) = settings::read(&inventory)?;
+    let selected = inventory::select(&inventory, hosts.limit.as_deref())?;
+    let remotes = remote::remotes(&selected)?;
+    let now = OffsetDateTime::now_utc();
+    let mut cluster = match parts.cluster {
+        true => Some(Cluster::open(&Home::from_env()?, &settings, !change.check, now)?),
+        false => None,
+    };
+    let run = Run::begin(hosts, change, remotes, ui)?;
+    let nodes: BTreeMap<&str, &NodeSettings> = nodes.iter().map(|n| (n.name.as_str(), n)).collect();
+
+    let mut outcomes = BTreeMap::new();
+    let mut passed = Vec::new();
+    for (remote, report) in run.preflight().await {
+        let node = nodes.get(remote.name.as_str()).copied();
+        let judged = report.and_then(|report| {
+            let needs = Needs {
+                machine: run.program.machine.clone(),
+                installs_engine: parts.bootstrap,
+                cluster: cluster.as_ref().map(|c| ClusterNeeds {
+                    pool: c.record.pool,
+                    ca: Digest::of(c.ca_pem().as_bytes()),
+                    internal: node.and_then(|n| n.internal),
+                }),
+            };
+            report.judge(&remote.name, &needs).map(|()| report)
+        });
+        match (judged, node) {
+            (Ok(report), Some(node)) => {
+                report.warnings().iter().for_each(|w| ui.warn(format_args!("{}: {w}", remote.name)));
+                passed.push((remote, node, report));
+            }
+            (Err(failure), _) => drop(outcomes.insert(remote.name.clone(), run.failed(&remote.name, failure))),
+            (Ok(_), None) => {}
+        }
+    }
+    if let Some(cluster) = cluster.as_mut() {
+        for (host, failure) in admit(cluster, &mut passed, &settings, now)? {
+            outcomes.insert(host.clone(), run.failed(&host, failure));
+        }
+        if !change.check && !passed.is_empty() {
+            cluster.save()?;
+        }
+    }
+    let mut ready = Vec::new();
+    for (remote, node, report) in passed {
+        let mut desired = Desired::default();
+        let program = run.program.sha256;
+        if parts.bootstrap {
+            documents::bootstrap(&mut desired, program, &report.taken)?;
+        }
+        if let Some(cluster) = &cluster {
+            let ports = Ports { manager: settings.manager_port, proxy: settings.proxy_port };
+            documents::setup(&mut desired, cluster, &node.name, ports, program, &report.taken)?;
+        }
+        ready.push((remote, desired, report));
+    }
+    outcomes.extend(run.deliver(&ready).await);
+    if let Some(cluster) = cluster.filter(|_| !change.check) {
+        point_docker_at(&cluster, ui)?;
+    }
+    run.finish(outcomes, ui).await
+}
+
+/// Makes the hosts that passed members of the cluster; gives back those that cannot be.
+fn admit(
+    cluster: &mut Cluster,
+    passed: &mut Vec<(&Remote, &NodeSettings, Report)>,
+    settings: &ClusterSettings,
+    now: OffsetDateTime,
+) -> Result<Vec<(String, Failure)>, Failure> {
+    let mut refused = Vec::new();
+    let mut identities: Vec<NodeIdentity> = Vec::new();
+    passed.retain(|(remote, node, report)| {
+        let mut refuse = |message: String| {
+            let failure = Failure::message_only(ExitKind::SomeHostsFailed, message);
+            refused.push((remote.name.clone(), failure.hint("set internal_ip in the inventory")));
+            false
+        };
+        let Some(address) = report.mesh_address(node.internal, remote.address()) else {
+            return refuse(format!("host '{}' has no address that other nodes could reach it at", remote.name));
+        };
+        let members = cluster.record.members.iter().map(|m| (&m.name, m.address));
+        let known = members.filter(|(name, _)| !identities.iter().any(|i| i.name == **name));
+        let taken = |(name, other)| (name != &node.name && other == address).then_some(name);
+        if let Some(other) = known.chain(identities.iter().map(|i| (&i.name, i.address))).find_map(taken) {
+            return refuse(format!("hosts '{}' and '{other}' have the same address {address}", remote.name));
+        }
+        identities.push(identity(remote, node, address));
+        true
+    });
+    if cluster.record.managers.is_empty() && !identities.iter().any(|i| i.master) {
+        let failure =
+            Failure::message_only(ExitKind::Failed, "no master of the cluster is among the hosts that can be used");
+        return Err(
+            failure.hint("the group [masters] of the inventory names the masters; without it the first host is one")
+        );
+    }
+    cluster.admit(&identities, settings.manager_port, now)?;
+    Ok(refused)
+}
+
+fn identity(remote: &Remote, node: &NodeSettings, address: std::net::Ipv4Addr) -> NodeIdentity {
+    let connected = remote.address();
+    NodeIdentity {
+        name: node.name.clone(),
+        master: node.master,
+        address,
+        outside: node.floating.or(connected).unwrap_or(address),
+        dns: if connected.is_none() { vec![remote.ssh.target().host.clone()] } else { Vec::new() },
+        addresses: connected.into_iter().map(Into::into).collect(),
+    }
+}
+
+/// Writes the `docker context` of the cluster.
+fn point_docker_at(cluster: &Cluster, ui: &Ui) -> Result<(), Failure> {
+    let Some(docker) = context::docker_folder() else { return Ok(()) };
+    let known = KnownCluster { record: cluster.record.clone(), folder: cluster.folder().to_owned() };
+    let name = context::name(&known.record);
+    match context::write(&docker, &known)? {
+        context::Written::Changed => {
+            ui.note(format_args!("docker context '{name}' leads to the cluster ('docker -c {name} info')"));
+        }
+        context::Written::Same => {}
+        context::Written::Foreign => ui.warn(format_args!("docker context '{name}' is not ours and stays as it is")),
+    }
+    Ok(())
+}
+
+/// Forgets a cluster whose every member is gone.
+fn forget(cluster: Cluster, outcomes: &BTreeMap<String, Outcome>, ui: &Ui) -> Result<(), Failure> {
+    let gone = |name: &str| matches!(outcomes.get(name), Some(Outcome::Unchanged | Outcome::Changed(_)));
+    let left: Vec<&str> = cluster.record.members.iter().map(|m| m.name.as_str()).filter(|n| !gone(n)).collect();
+    if !left.is_empty() {
+        ui.note(format_args!(
+            "the cluster's keys stay in '{}': {} still belong to it",
+            cluster.folder().display(),
+            left.join(", ")
+        ));
+        return Ok(());
+    }
+    if let Some(docker) = context::docker_folder() {
+        context::remove(&docker, &cluster.record)?;
+    }
+    cluster.remove()
+}
+
+/// One run over hosts.
+struct Run<'a> {
+    remotes: Vec<Remote>,
+    forks: u16,
+    program: Program,
+    delivery: Delivery<'a>,
+    progress: Progress,
+}
+
+impl<'a> Run<'a> {
+    fn begin(hosts: &HostArgs, change: &ChangeArgs, remotes: Vec<Remote>, ui: &'a Ui) -> Result<Self, Failure> {
+        let program = Program::read(change.binary.as_deref())?;
+        let delivery = Delivery { check: change.check, diff: change.diff, ui };
+        Ok(Self { remotes, forks: hosts.forks, program, delivery, progress: ui.progress() })
+    }
+
+    /// Asks every host; none is touched.
+    async fn preflight(&self) -> Vec<(&Remote, Result<Report, Failure>)> {
+        on_each(&self.remotes, self.forks, async |remote| {
+            self.progress.doing(&remote.name, "preflight");
+            (remote, preflight::ask(remote).await)
+        })
+        .await
+    }
+
+    /// Makes each host what its document says.
+    async fn deliver(&self, ready: &[(&Remote, Desired, Report)]) -> Vec<(String, Outcome)> {
+        let documents: BTreeMap<&str, (&Desired, &Report)> =
+            ready.iter().map(|(remote, desired, report)| (remote.name.as_str(), (desired, report))).collect();
+        let remotes = ready.iter().map(|(remote, ..)| *remote);
+        let delivered = on_each(remotes, self.forks, async |remote| {
+            let (desired, report) = documents.get(remote.name.as_str())?;
+            let installed = report.binary == Some(self.program.sha256);
+            let done = deliver(remote, desired, &self.program, installed, &self.delivery, &self.progress).await;
+            let outcome = done.unwrap_or_else(Outcome::Failed);
+            self.progress.done(&remote.name, outcome.summary());
+            Some((remote.name.clone(), outcome))
+        });
+        delivered.await.into_iter().flatten().collect()
+    }
+
+    fn failed(&self, host: &str, failure: Failure) -> Outcome {
+        let outcome = Outcome::Failed(failure);
+        self.progress.done(host, outcome.summary());
+        outcome
+    }
+
+    /// Closes the connections and says what became of each host, in the inventory's order.
+    async fn finish(self, mut outcomes: BTreeMap<String, Outcome>, ui: &Ui) -> Result<(), Failure> {
+        let names: Vec<String> = self.remotes.iter().map(|r| r.name.clone()).collect();
+        remote::close(self.remotes).await;
+        drop(self.progress);
+        let ordered: Vec<_> = names.into_iter().filter_map(|n| outcomes.remove(&n).map(|o| (n, o))).collect();
+        recap::finish(ui, &ordered)
+    }
+}
