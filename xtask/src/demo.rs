@@ -1,6 +1,6 @@
 //! `cargo xtask demo`: from a fresh clone to a cluster of three hosts with the tour taken on it.
 
-use crate::shell::{self, build, command};
+use crate::shell::{self, build, command, output};
 use anyhow::Result;
 use std::{path::Path, time::Instant};
 
@@ -22,8 +22,7 @@ pub(crate) struct DemoArgs {
 pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     let osier = build("osier", "osier", "release")?;
     if args.down {
-        shell::run(command(&osier).args(["lab", "down", LAB]))?;
-        return shell::run(command(&osier).args(["forget", "--cluster", LAB]));
+        return down(&osier);
     }
     let tour = build("osier-e2e", "tour", "release")?;
     let started = Instant::now();
@@ -48,4 +47,17 @@ fn print_usage(osier: &Path) {
     println!("  {osier} lab ssh datalyse-master --lab {LAB} -- osier status");
     println!("  {osier} lab list");
     println!("\nand when you have seen enough:\n\n  cargo xtask demo --down");
+}
+
+/// Takes the cluster off its hosts first, so that the operator's side forgets it too; then the hosts go.
+fn down(osier: &Path) -> Result<()> {
+    let labs: serde_json::Value = serde_json::from_str(&output(command(osier).args(["lab", "list", "-o", "json"]))?)?;
+    let lab = labs.as_array().into_iter().flatten().find(|l| l["name"] == LAB);
+    if let Some(inventory) = lab.and_then(|l| l["inventory"].as_str()) {
+        let destroyed = shell::run(command(osier).args(["destroy", "-i", inventory, "--yes"]));
+        if let Err(error) = destroyed {
+            eprintln!("the hosts go all the same: {error:#}");
+        }
+    }
+    shell::run(command(osier).args(["lab", "down", LAB]))
 }

@@ -1,1 +1,273 @@
-//! To be written.
+//! The agent: what runs on every node and makes its containers part of the cluster's network.
+//!
+//! It serves the engine's API with containers put on the overlay (12375), Docker's plugin socket, DNS for containers,
+//! the mesh (6783) and a control socket. It needs no manager and is ready without dockerd; it may be killed at any
+//! moment, because packets are the kernel's business and everything it must remember is on disk before it is said.
+
+mod addresses;
+mod client;
+mod containers;
+mod control;
+mod endpoints;
+mod facts;
+mod host;
+mod plugin;
+mod proxy;
+mod resolver;
+mod segment;
+mod setup;
+pub mod status;
+mod weave;
+
+pub use client::{StatusArgs, WeaveArgs, run_status, run_weave};
+pub use facts::LinkFact;
+pub use weave::status as weave_status;
+
+use addresses::Addresses;
+use anyhow::{Context, Result};
+use containers::Containers;
+use control::Control;
+use endpoints::Endpoints;
+use osier_engine::{
+    Client,
+    server::{Listener, serve},
+};
+use osier_gossip::{Config as GossipConfig, Gossip, RequestHandler};
+use osier_kernel::Kernel;
+use osier_model::{
+    PeerId,
+    config::{AgentConfig, path},
+    port,
+};
+use osier_pki::Identity;
+use plugin::Plugin;
+use proxy::Proxy;
+use segment::Segment;
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::{Notify, watch},
+};
+use tracing::{info, warn};
+
+/// The network namespace that holds the overlay.
+const NAMESPACE: &str = "osier";
+/// How long to wait before the engine is set up again after a failure.
+const SETUP_RETRY: Duration = Duration::from_secs(1);
+
+/// Runs the agent of a node. Started by its unit; it needs root.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  osier agent\n  osier agent --config /etc/osier/agent.json --log debug")]
+pub struct AgentArgs {
+    /// The node's configuration, as 'osier setup-cluster' writes it.
+    #[arg(long, default_value = path::AGENT_CONFIG)]
+    pub config: PathBuf,
+}
+
+/// Answers other agents' requests for addresses.
+struct ChunkGiver(Arc<Addresses>);
+
+impl RequestHandler for ChunkGiver {
+    async fn handle(&self, from: PeerId, request: Vec<u8>) -> Vec<u8> {
+        self.0.answer(from, &request)
+    }
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(args: AgentArgs) -> Result<()> {
+    let config: AgentConfig = osier_store::read_json(&args.config)?
+        .with_context(|| format!("there is no '{}'; run 'osier setup-cluster'", args.config.display()))?;
+    let (stopping, stopped) = watch::channel(false);
+    let state = Path::new(path::STATE);
+    let (incarnation, first_start) = host::next_incarnation(&state.join("incarnation"))?;
+    info!(name = %config.me.name, peer = %config.me.peer, incarnation, "starting");
+
+    let identity = Identity::read(Path::new(path::PKI))?;
+    let key = host::gossip_key(Path::new(path::GOSSIP_KEY))?;
+    let resolv = host::resolv_conf();
+    host::write_resolv_conf(Path::new(path::RESOLV_CONF), &config.domain, &resolv)?;
+
+    let gateway = host::gateway(config.pool);
+    let me = config.me.peer;
+    let addresses = Arc::new(Addresses::open(
+        state.join("ring.json"),
+        config.pool,
+        me,
+        config.members.iter().map(|m| m.peer).collect(),
+        &[gateway],
+        first_start && me == config.founder,
+    )?);
+    let endpoints = Arc::new(Endpoints::open(state.join("endpoints.json"))?);
+    let kernel = Kernel::open(NAMESPACE).await.context("open the overlay's namespace")?;
+    let gossip = Gossip::start(
+        GossipConfig {
+            me: config.me.clone(),
+            members: config.members.clone(),
+            key,
+            listen: (config.me.address, port::PEER).into(),
+            identity,
+            incarnation,
+            handler: Arc::new(ChunkGiver(addresses.clone())),
+        },
+        stopped.clone(),
+    )
+    .await
+    .context("join the mesh")?;
+    gossip.set_fact(facts::prefix::NODE, Some(facts::encode(&host::node_fact(incarnation))));
+    addresses.connect(gossip.clone());
+
+    for endpoint in endpoints.read().endpoints.values() {
+        if let Some(sandbox) = endpoint.sandbox.clone() {
+            plugin::name_interface(kernel.clone(), sandbox, endpoint.mac);
+        }
+    }
+    let changed = Arc::new(Notify::new());
+    let (up, is_up) = watch::channel(false);
+    let mtu = host::overlay_mtu(config.me.address)?;
+    let segment = Arc::new(Segment {
+        config: config.clone(),
+        mtu,
+        kernel: kernel.clone(),
+        addresses: addresses.clone(),
+        endpoints: endpoints.clone(),
+        gossip: gossip.clone(),
+        changed: changed.clone(),
+        seen: Mutex::default(),
+        up,
+    });
+    let plugin = Plugin {
+        pool: config.pool,
+        gateway,
+        mtu,
+        kernel: kernel.clone(),
+        addresses: addresses.clone(),
+        endpoints,
+        changed,
+        up: is_up,
+    };
+    let engine = Client::unix(path::ENGINE_SOCKET);
+    let containers =
+        Arc::new(Containers::new(engine.clone(), config.domain.clone(), addresses.clone(), gossip.clone()));
+    let (set_up, ready) = watch::channel(false);
+    let proxy = Proxy {
+        engine: engine.clone(),
+        addresses: addresses.clone(),
+        containers: containers.clone(),
+        ready: ready.clone(),
+    };
+    let resolver = resolver::start(&kernel, &config, &resolv, gossip.clone(), stopped.clone());
+    let control = Control {
+        config: config.clone(),
+        mtu,
+        segment: segment.clone(),
+        containers: containers.clone(),
+        resolv,
+        ready: ready.clone(),
+    };
+
+    let plugin_listener = host::plugin_socket(Path::new(path::PLUGIN_SOCKET))?;
+    let control_listener = host::unix_socket(Path::new(path::AGENT_SOCKET))?;
+    let proxy_address = (config.me.address, config.proxy_port);
+    let tcp = TcpListener::bind(proxy_address).await.with_context(|| format!("listen on {proxy_address:?}"))?;
+    let tls = Identity::read(Path::new(path::PKI))?.server()?;
+    let stop = |mut stopped: watch::Receiver<bool>| async move {
+        let _ = stopped.wait_for(|s| *s).await;
+    };
+    let servers = [
+        tokio::spawn(serve(Listener::Unix(plugin_listener), Arc::new(plugin), stop(stopped.clone()))),
+        tokio::spawn(serve(Listener::Unix(control_listener), Arc::new(control), stop(stopped.clone()))),
+        tokio::spawn(serve(Listener::Tls(tcp, tls), Arc::new(proxy), stop(stopped.clone()))),
+    ];
+    let keep_segment = tokio::spawn(async move { segment.keep().await });
+    let merge = tokio::spawn(follow_ring(addresses.clone(), gossip.clone(), me));
+    let wake = Arc::new(Notify::new());
+    let wake_setup = wake.clone();
+    let follow = tokio::spawn(async move { containers.follow(|| wake_setup.notify_one()).await });
+    let setup = tokio::spawn(keep_engine(engine, config, set_up, wake));
+    let links = tokio::spawn(publish_links(gossip.clone()));
+    host::notify_ready();
+    info!("ready");
+
+    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    info!("stopping");
+    let _ = stopping.send(true);
+    for server in servers {
+        let _ = server.await;
+    }
+    for task in [keep_segment, merge, follow, setup, links, resolver] {
+        task.abort();
+    }
+    Ok(())
+}
+
+/// Takes other nodes' ring records in as they come.
+async fn follow_ring(addresses: Arc<Addresses>, gossip: osier_gossip::Handle, me: PeerId) {
+    let mut changes = gossip.changed();
+    loop {
+        let snapshot = gossip.snapshot();
+        let records = snapshot.facts.iter().filter(|(p, k, _)| *p != me && k.starts_with(facts::prefix::RING));
+        addresses.merge(records.map(|(p, _, v)| (p, v)));
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Makes the engine fit for overlay containers each time it is (re)connected, until it is.
+async fn keep_engine(engine: Client, config: AgentConfig, ready: watch::Sender<bool>, wake: Arc<Notify>) {
+    let mut last = String::new();
+    loop {
+        wake.notified().await;
+        loop {
+            let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+            match setup::ensure(&engine, config.pool, &setup::parse_routes(&routes)).await {
+                Ok(()) => {
+                    last.clear();
+                    ready.send_replace(true);
+                    break;
+                }
+                Err(error) => {
+                    ready.send_replace(false);
+                    let text = plugin::chain(&error);
+                    if text != last {
+                        warn!(error = text, "cannot set up the engine; trying again");
+                        last = text;
+                    }
+                    tokio::time::sleep(SETUP_RETRY).await;
+                }
+            }
+        }
+    }
+}
+
+/// Keeps this node's control connections known to all, for status.
+async fn publish_links(gossip: osier_gossip::Handle) {
+    let mut tick = tokio::time::interval(Duration::from_secs(2));
+    loop {
+        tick.tick().await;
+        let mut stale: std::collections::BTreeSet<String> = gossip.own_keys(facts::prefix::LINK).into_iter().collect();
+        for link in gossip.links() {
+            let key = format!("{}{}", facts::prefix::LINK, link.peer);
+            stale.remove(&key);
+            let fact = LinkFact {
+                peer: link.peer,
+                address: link.address,
+                outbound: link.outbound,
+                established: link.established,
+            };
+            gossip.set_fact(&key, Some(facts::encode(&fact)));
+        }
+        for key in stale {
+            gossip.set_fact(&key, None);
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! ran, and compares.
 #![expect(clippy::print_stdout, reason = "a transcript of what was run is half of what an end-to-end test is for")]
 
+pub mod faults;
 pub mod terminal;
 pub mod tour;
 
@@ -126,6 +127,22 @@ impl Cluster {
         command.output().with_context(|| format!("run '{line}' on {node}"))
     }
 
+    /// Takes a node's power away.
+    pub fn stop_node(&self, node: &str) -> Result<()> {
+        self.osier(&["lab", "stop", "--lab", &self.lab, node]).map(|_| ())
+    }
+
+    /// Gives a node its power back.
+    pub fn start_node(&self, node: &str) -> Result<()> {
+        self.osier(&["lab", "start", "--lab", &self.lab, node]).map(|_| ())
+    }
+
+    /// Brings back a node that has shut itself down to reboot: a lab's hosts have no firmware to do it.
+    pub fn restart_node(&self, node: &str) -> Result<()> {
+        self.stop_node(node)?;
+        self.start_node(node)
+    }
+
     fn environment(&self, command: &mut Command) {
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{}:{path}", self.links.path().display()));
@@ -152,10 +169,11 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         // OSIER_KEEP leaves the hosts up for whoever wants to look at a failure.
-        if !self.keep && std::env::var_os("OSIER_KEEP").is_none() {
-            if let Err(error) = self.osier(&["lab", "down", &self.lab]) {
-                println!("cannot remove the lab: {error:#}");
-            }
+        if self.keep || std::env::var_os("OSIER_KEEP").is_some() {
+            return;
+        }
+        if let Err(error) = self.osier(&["lab", "down", &self.lab]) {
+            println!("cannot remove the lab: {error:#}");
         }
     }
 }

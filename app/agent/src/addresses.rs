@@ -1,0 +1,332 @@
+//! Addresses for containers: the ring, its file, and asking other nodes for a chunk when this one runs short.
+//!
+//! Persist, then answer: every change of the ring is on disk before anybody is told, container or peer.
+
+use crate::facts::{encode, prefix};
+use ipnet::Ipv4Net;
+use osier_gossip::Handle;
+use osier_model::PeerId;
+use osier_ring::{Allocation, ChunkRecord, ChunkReply, ChunkRequest, Claim, MergeOutcome, Owner, Ring, Stats};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeSet,
+    net::Ipv4Addr,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+use tracing::{error, info, warn};
+
+/// How long one peer may take to answer a request for a chunk.
+const ASK_DEADLINE: Duration = Duration::from_secs(2);
+/// How long an allocation goes on asking before it says that there is nothing to be had: long enough for a node that has
+/// just started to hear of its peers, short enough for a caller that waits.
+const ALLOCATE_DEADLINE: Duration = Duration::from_secs(8);
+/// The pause between two rounds of asking.
+const ASK_PAUSE: Duration = Duration::from_millis(200);
+
+/// No address could be given.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AddressError {
+    #[error("every address of {0} is in use")]
+    Full(Ipv4Net),
+    #[error("this node has no free addresses and no peer gave any (asked: {0})")]
+    NobodyGives(String),
+    #[error("address {0} is in use by {1}")]
+    Taken(Ipv4Addr, String),
+    #[error("address {0} belongs to another node's part of the range ({1})")]
+    Foreign(Ipv4Addr, String),
+    #[error("address {0} is the network's own and cannot be a container's")]
+    Reserved(Ipv4Addr),
+    #[error("address {0} is outside the range {1}")]
+    Outside(Ipv4Addr, Ipv4Net),
+    #[error("no address is given out because the ring contradicts itself: {0}")]
+    Conflict(String),
+    #[error("keep the ring")]
+    Store(#[source] osier_store::Error),
+}
+
+/// Messages between agents on the control channel.
+#[derive(Debug, Serialize, Deserialize)]
+enum Message {
+    AskChunk(ChunkRequest),
+    Chunk(ChunkReply),
+    Refused(String),
+}
+
+/// The ring of this node.
+pub(crate) struct Addresses {
+    pool: Ipv4Net,
+    path: PathBuf,
+    members: Vec<PeerId>,
+    others: Vec<PeerId>,
+    inner: Mutex<Inner>,
+    gossip: OnceLock<Handle>,
+}
+
+struct Inner {
+    ring: Ring,
+    /// Why allocation has stopped, once two nodes were seen to own the same chunk.
+    conflict: Option<String>,
+}
+
+impl Addresses {
+    /// Takes up the ring of an earlier run. Where there is none, the founder founds one and all others join; a founder
+    /// that has run before (`first_start` false) joins too, so that a lost file never founds a second ring.
+    pub(crate) fn open(
+        path: PathBuf,
+        pool: Ipv4Net,
+        me: PeerId,
+        members: Vec<PeerId>,
+        reserved: &[Ipv4Addr],
+        found: bool,
+    ) -> Result<Self, AddressError> {
+        let kept: Option<Ring> = osier_store::read_json(&path).map_err(AddressError::Store)?;
+        let ring = match kept {
+            Some(ring) => ring,
+            None if found => Ring::found(pool, me, reserved),
+            None => Ring::join(pool, me, reserved),
+        };
+        let inner = Mutex::new(Inner { ring, conflict: None });
+        let others = members.iter().copied().filter(|m| *m != me).collect();
+        let this = Self { pool, path, members, others, inner, gossip: OnceLock::new() };
+        this.change(|_| ())?;
+        Ok(this)
+    }
+
+    /// Connects the ring to the mesh.
+    pub(crate) fn connect(&self, gossip: Handle) {
+        let _ = self.gossip.set(gossip);
+        self.publish();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the ring and writes it; on a failed write the ring is as it was.
+    fn change<T>(&self, edit: impl FnOnce(&mut Ring) -> T) -> Result<T, AddressError> {
+        let mut inner = self.lock();
+        let mut next = inner.ring.clone();
+        let result = edit(&mut next);
+        if next != inner.ring || !self.path.exists() {
+            osier_store::write_json(&self.path, &next, osier_store::PUBLIC).map_err(AddressError::Store)?;
+            inner.ring = next;
+        }
+        Ok(result)
+    }
+
+    fn sound(&self) -> Result<(), AddressError> {
+        self.lock().conflict.clone().map_or(Ok(()), |c| Err(AddressError::Conflict(c)))
+    }
+
+    /// An address for this owner: the one it has, or a new one.
+    pub(crate) async fn allocate(&self, owner: &Owner) -> Result<Ipv4Addr, AddressError> {
+        let end = Instant::now() + ALLOCATE_DEADLINE;
+        loop {
+            self.sound()?;
+            let ask = match self.change(|ring| ring.allocate(owner))? {
+                Allocation::Granted(address) => return Ok(address),
+                Allocation::Full => return Err(AddressError::Full(self.pool)),
+                Allocation::NeedChunk { ask } => ask,
+            };
+            // A node that has heard of no owner yet asks everybody.
+            let ask = if ask.is_empty() { self.others.clone() } else { ask };
+            let mut given = false;
+            for peer in &ask {
+                given = self.ask(*peer).await;
+                if given {
+                    break;
+                }
+            }
+            if !given && Instant::now() > end {
+                let names: Vec<String> = ask.iter().map(ToString::to_string).collect();
+                return Err(AddressError::NobodyGives(names.join(", ")));
+            }
+            if !given {
+                tokio::time::sleep(ASK_PAUSE).await;
+            }
+        }
+    }
+
+    /// Asks one peer for a chunk; whether it gave one.
+    async fn ask(&self, peer: PeerId) -> bool {
+        let Some(gossip) = self.gossip.get() else { return false };
+        let Ok(request) = self.change(|ring| ring.request_chunk(rand::random())) else { return false };
+        let call = gossip.request(peer, encode(&Message::AskChunk(request)));
+        let reply = match tokio::time::timeout(ASK_DEADLINE, call).await {
+            Ok(Ok(bytes)) => serde_json::from_slice::<Message>(&bytes),
+            Ok(Err(error)) => {
+                warn!(%peer, %error, "cannot ask for addresses");
+                return false;
+            }
+            Err(_) => {
+                warn!(%peer, "no answer about addresses in time");
+                return false;
+            }
+        };
+        match reply {
+            Ok(Message::Chunk(reply)) => {
+                let given = matches!(reply, ChunkReply::Given { .. });
+                let kept = self.change(|ring| ring.accept(&reply));
+                self.publish();
+                match kept {
+                    Ok(outcome) => {
+                        self.note_conflicts(peer, outcome);
+                        given
+                    }
+                    Err(_) => false,
+                }
+            }
+            Ok(Message::Refused(reason)) => {
+                warn!(%peer, reason, "refused to give addresses");
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// Answers another node's message.
+    pub(crate) fn answer(&self, from: PeerId, message: &[u8]) -> Vec<u8> {
+        let reply = match serde_json::from_slice(message) {
+            Ok(Message::AskChunk(request)) if self.sound().is_ok() => {
+                match self.change(|ring| ring.give(from, &request, &self.members)) {
+                    Ok(reply) => {
+                        info!(%from, ?reply, "asked for addresses");
+                        self.publish();
+                        Message::Chunk(reply)
+                    }
+                    Err(e) => Message::Refused(crate::plugin::chain(&e)),
+                }
+            }
+            _ => Message::Refused("not a request this node understands".into()),
+        };
+        encode(&reply)
+    }
+
+    /// Makes this node's own records facts of the mesh.
+    fn publish(&self) {
+        let Some(gossip) = self.gossip.get() else { return };
+        let records = self.lock().ring.my_records();
+        let mut stale: BTreeSet<String> = gossip.own_keys(prefix::RING).into_iter().collect();
+        for record in records {
+            let key = format!("{}{}", prefix::RING, record.first);
+            stale.remove(&key);
+            gossip.set_fact(&key, Some(encode(&record)));
+        }
+        for key in stale {
+            gossip.set_fact(&key, None);
+        }
+    }
+
+    /// Takes in the records that other nodes published.
+    pub(crate) fn merge<'a>(&self, records: impl Iterator<Item = (PeerId, &'a [u8])>) {
+        for (peer, value) in records {
+            let Some(record) = crate::facts::decode::<ChunkRecord>(value) else { continue };
+            match self.change(|ring| ring.merge(&record)) {
+                Ok(outcome) => self.note_conflicts(peer, outcome),
+                Err(error) => warn!(error = crate::plugin::chain(&error), "cannot keep the ring"),
+            }
+        }
+        self.publish();
+    }
+
+    fn note_conflicts(&self, peer: PeerId, outcome: MergeOutcome) {
+        let Some(conflict) = outcome.conflicts.first() else { return };
+        let text = format!("{conflict} (heard from {peer})");
+        if self.lock().conflict.replace(text.clone()).is_none() {
+            error!(conflict = text, "the address ring contradicts itself; no addresses are given out");
+        }
+    }
+
+    /// Whether somebody on this node holds the address.
+    pub(crate) fn is_held(&self, address: Ipv4Addr) -> bool {
+        self.lock().ring.owner_of(address).is_some()
+    }
+
+    /// The address this owner has, if it has one.
+    pub(crate) fn held_by(&self, owner: &Owner) -> Option<Ipv4Addr> {
+        self.lock().ring.held().find(|(_, o)| *o == owner).map(|(address, _)| address)
+    }
+
+    /// Takes one certain address for this owner.
+    pub(crate) fn claim(&self, owner: &Owner, address: Ipv4Addr) -> Result<Ipv4Addr, AddressError> {
+        self.sound()?;
+        match self.change(|ring| ring.claim(owner, address))? {
+            Claim::Granted => Ok(address),
+            Claim::Taken(by) => Err(AddressError::Taken(address, by.to_string())),
+            Claim::Foreign(of) => Err(AddressError::Foreign(address, of.map_or("unknown".into(), |p| p.to_string()))),
+            Claim::Reserved => Err(AddressError::Reserved(address)),
+            Claim::OutsideRange => Err(AddressError::Outside(address, self.pool)),
+        }
+    }
+
+    /// Takes an address that a container already has; one that it holds itself is fine.
+    pub(crate) fn adopt(&self, owner: &Owner, address: Ipv4Addr) -> Result<(), AddressError> {
+        let holder = self.lock().ring.owner_of(address).cloned();
+        match holder {
+            Some(holder) if holder == *owner => Ok(()),
+            Some(holder) if holder.as_str().starts_with("pending:") => self.rename(&holder, owner.clone()),
+            _ => self.claim(owner, address).map(|_| ()),
+        }
+    }
+
+    /// Gives an owner's addresses back.
+    pub(crate) fn release(&self, owner: &Owner) -> Result<(), AddressError> {
+        self.change(|ring| ring.release(owner)).map(|_| ())
+    }
+
+    /// Frees an address unless a container keeps it across stops.
+    pub(crate) fn release_unpinned(&self, address: Ipv4Addr) -> Result<(), AddressError> {
+        self.change(|ring| {
+            if ring.owner_of(address).is_some_and(|o| !is_pinned(o)) {
+                ring.release_address(address);
+            }
+        })
+    }
+
+    /// Hands what one owner holds to another.
+    pub(crate) fn rename(&self, from: &Owner, to: Owner) -> Result<(), AddressError> {
+        self.change(|ring| ring.rename(from, &to)).map(|_| ())
+    }
+
+    /// The owners that are containers, or creates whose outcome was not seen.
+    pub(crate) fn pinned_owners(&self) -> Vec<Owner> {
+        self.lock().ring.held().map(|(_, o)| o.clone()).filter(is_pinned).collect()
+    }
+
+    /// How the range is shared out.
+    pub(crate) fn stats(&self) -> Stats {
+        self.lock().ring.stats()
+    }
+
+    /// Why allocation has stopped, if it has.
+    pub(crate) fn conflict(&self) -> Option<String> {
+        self.lock().conflict.clone()
+    }
+}
+
+/// The owner of a container's address, held from create to destroy.
+pub(crate) fn container(id: &str) -> Owner {
+    Owner::new(format!("container:{id}"))
+}
+
+/// The owner of an address whose container is being created.
+pub(crate) fn pending() -> Owner {
+    Owner::new(format!("pending:{:016x}", rand::random::<u64>()))
+}
+
+/// The owner of an address that an engine asked for without saying for whom (containers started past the proxy);
+/// it is freed when the engine gives the address back.
+pub(crate) fn anonymous() -> Owner {
+    Owner::new(format!("engine:{:016x}", rand::random::<u64>()))
+}
+
+fn is_pinned(owner: &Owner) -> bool {
+    owner.as_str().starts_with("container:") || owner.as_str().starts_with("pending:") || owner.as_str() == "host"
+}
+
+/// The owner of the host's own address on the overlay.
+pub(crate) fn host() -> Owner {
+    Owner::new("host")
+}

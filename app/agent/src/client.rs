@@ -1,0 +1,118 @@
+//! The commands that ask the local agent: `osier status` and `weave status`.
+
+use crate::{status::Status, weave};
+use http::Method;
+use osier_engine::Client;
+use osier_model::config::path;
+use osier_ui::{ExitKind, Failure, FailureExt, Table, Ui};
+
+/// Shows this node: peers, links, addresses and names. Run it on a node.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  osier status\n  osier status -o json\n  ssh datalyse-master osier status")]
+pub struct StatusArgs {}
+
+/// Answers as Weave Net's command did. Run it on a node.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  weave status\n  ssh datalyse-master weave status")]
+pub struct WeaveArgs {
+    #[command(subcommand)]
+    command: WeaveCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum WeaveCommand {
+    /// Shows the router, its peers and routes, addresses and DNS.
+    Status,
+    /// Prints the version.
+    Version,
+}
+
+/// `osier status`.
+pub async fn run_status(_: StatusArgs, ui: &Ui) -> Result<(), Failure> {
+    let status = ask().await?;
+    if ui.is_json() {
+        ui.json(&status);
+    } else {
+        ui.line(render(&status));
+    }
+    Ok(())
+}
+
+/// `weave …`.
+pub async fn run_weave(args: WeaveArgs, ui: &Ui) -> Result<(), Failure> {
+    match args.command {
+        WeaveCommand::Status => {
+            let status = ask().await?;
+            ui.raw(weave::status(&status).as_bytes());
+        }
+        WeaveCommand::Version => ui.line(format_args!("weave script {0}\nweave {0}", env!("CARGO_PKG_VERSION"))),
+    }
+    Ok(())
+}
+
+async fn ask() -> Result<Status, Failure> {
+    let asked = Client::unix(path::AGENT_SOCKET).json(Method::GET, "/v1/status", None).await;
+    let asked = asked.map_err(|e| Failure::new(ExitKind::Failed, anyhow::Error::new(e).context("ask the agent")));
+    asked.hint("run this on a node, as root; 'systemctl status osier-agent' says whether the agent runs")
+}
+
+fn render(s: &Status) -> String {
+    let yes = |b: bool| if b { "yes" } else { "no" };
+    let mut out = format!("Cluster:   {}\nNode:      {} ({})\n", s.cluster, s.name_of(s.me), s.me);
+    let engine = match (&s.engine_problem, s.ready) {
+        (Some(problem), _) => format!("away ({problem})"),
+        (None, true) => "ready".to_owned(),
+        (None, false) => "being set up".to_owned(),
+    };
+    out += &format!("Engine:    {engine}\n");
+    let network = &s.network;
+    let overlay = match (&network.problem, &network.bridge) {
+        (Some(problem), _) => format!("failing ({problem})"),
+        (None, None) => "being set up".to_owned(),
+        (None, Some(b)) => {
+            format!(
+                "{} (VNI {}, MTU {}, encryption {})",
+                b.name,
+                network.vni,
+                network.mtu,
+                if network.encrypted { "on" } else { "off" }
+            )
+        }
+    };
+    let host = network.host_address.map_or_else(|| "none yet".to_owned(), |a| a.to_string());
+    out += &format!("Overlay:   {overlay}, this host is {host}\n");
+    let a = &s.addresses;
+    out += &format!("Addresses: {}, {} here, {} in use here\n", a.range, a.mine, a.in_use);
+    if let Some(conflict) = &a.conflict {
+        out += &format!("           CONFLICT: {conflict}\n");
+    }
+    out += &format!("DNS:       {} at {}, {} names\n\n", s.dns.domain, s.dns.address, s.dns.entries.len());
+    let mut peers = Table::new(&["NODE", "PEER", "ADDRESS", "ALIVE", "ADDRESSES", "LINKS", "VERSION"]);
+    for peer in &s.peers {
+        let owned = a.owned.iter().find(|(p, _)| *p == peer.peer).map_or(0, |(_, n)| *n);
+        let links = peer.links.iter().filter(|l| l.established).count();
+        let version = peer.version.clone().unwrap_or_default();
+        peers.row([
+            peer.name.to_string(),
+            peer.peer.to_string(),
+            peer.address.to_string(),
+            yes(peer.alive).to_owned(),
+            owned.to_string(),
+            links.to_string(),
+            version,
+        ]);
+    }
+    out += &format!("{peers}\n");
+    for r in &s.reconnects {
+        out += &format!("no link to {} at {}: {}\n", s.name_of(r.peer), r.address, r.problem);
+    }
+    let mut names = Table::new(&["NAME", "ADDRESS", "CONTAINER", "NODE"]);
+    for e in &s.dns.entries {
+        let short = e.container.get(..12).unwrap_or(&e.container).to_owned();
+        names.row([e.name.to_string(), e.address.to_string(), short, s.name_of(e.node)]);
+    }
+    if !s.dns.entries.is_empty() {
+        out += &format!("\n{names}\n");
+    }
+    out.trim_end().to_owned()
+}

@@ -1,0 +1,288 @@
+//! What runs on this node's engine: names for the mesh, and addresses freed when their containers are gone.
+//!
+//! Level-triggered: at every (re)connect and from time to time the whole list is compared with what was published;
+//! events only say that it is worth looking now. Must not be called from a plugin call.
+
+use crate::{
+    addresses::{self, Addresses},
+    facts::{NameFact, encode, prefix},
+};
+use bytes::BytesMut;
+use http::Method;
+use http_body_util::BodyExt;
+use osier_engine::{Client, Error};
+use osier_gossip::Handle;
+use osier_model::{Hostname, NETWORK};
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tracing::{debug, info, warn};
+
+/// How often the list is compared although no event came.
+const RESYNC: Duration = Duration::from_secs(30);
+/// How long to wait before the engine is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Events for which one container is looked at, and those for which everything is.
+const EVENTS: &str = "/events?filters=%7B%22type%22%3A%5B%22container%22%2C%22network%22%5D%2C%22event%22%3A%5B%22start%22%2C%22die%22%2C%22destroy%22%2C%22rename%22%2C%22connect%22%2C%22disconnect%22%5D%7D";
+
+/// The engine's containers as the mesh should know them.
+pub(crate) struct Containers {
+    engine: Client,
+    domain: Hostname,
+    addresses: Arc<Addresses>,
+    gossip: Handle,
+    published: Mutex<BTreeMap<String, NameFact>>,
+    /// Creates that are on their way to the engine: an address they hold must not be taken for an orphan.
+    creating: AtomicUsize,
+    problem: Mutex<Option<String>>,
+}
+
+impl Containers {
+    pub(crate) fn new(engine: Client, domain: Hostname, addresses: Arc<Addresses>, gossip: Handle) -> Self {
+        let (published, problem) = (Mutex::default(), Mutex::default());
+        Self { engine, domain, addresses, gossip, published, creating: AtomicUsize::new(0), problem }
+    }
+
+    /// Follows the engine for ever, reconnecting as need be; `connected` is told each time the engine answers.
+    pub(crate) async fn follow(&self, connected: impl Fn()) {
+        loop {
+            let result = self.follow_once(&connected).await;
+            let text = match &result {
+                Ok(()) => "the event stream ended".to_owned(),
+                Err(e) => e.chain(),
+            };
+            if self.problem.lock().unwrap_or_else(PoisonError::into_inner).replace(text.clone()).is_none() {
+                warn!(reason = text, "lost the engine; trying again");
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Why the engine cannot be followed now, if it cannot.
+    pub(crate) fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn follow_once(&self, connected: &impl Fn()) -> Result<(), Error> {
+        // The stream first, then the list: what happens in between is in the stream.
+        let mut events = self.engine.call(Method::GET, EVENTS, None).await?.into_body();
+        self.resync().await?;
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        connected();
+        info!("following the engine");
+        let mut buffer = BytesMut::new();
+        loop {
+            match tokio::time::timeout(RESYNC, events.frame()).await {
+                Err(_) => self.resync().await?,
+                Ok(None) => return Ok(()),
+                Ok(Some(Err(source))) => {
+                    return Err(Error::Talk { endpoint: self.engine.name(), source: source.into() });
+                }
+                Ok(Some(Ok(frame))) => {
+                    buffer.extend_from_slice(frame.data_ref().map_or(&[], |d| d));
+                    for event in take_events(&mut buffer) {
+                        self.on_event(&event).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn on_event(&self, event: &Value) -> Result<(), Error> {
+        let attributes = &event["Actor"]["Attributes"];
+        let id = if event["Type"] == "network" { &attributes["container"] } else { &event["Actor"]["ID"] };
+        let Some(id) = id.as_str().filter(|id| !id.is_empty()) else { return Ok(()) };
+        debug!(id, action = %event["Action"], "engine event");
+        if event["Action"] == "destroy" {
+            self.publish(id, None);
+            self.free(&addresses::container(id));
+            return Ok(());
+        }
+        self.look(id).await
+    }
+
+    /// Publishes what the engine says of one container.
+    async fn look(&self, id: &str) -> Result<(), Error> {
+        match self.engine.json::<Value>(Method::GET, &format!("/containers/{id}/json"), None).await {
+            Ok(container) => self.publish(id, name_fact(&container, &self.domain)),
+            Err(e) if e.status() == Some(http::StatusCode::NOT_FOUND) => self.publish(id, None),
+            Err(e) => return Err(e),
+        }
+        Ok(())
+    }
+
+    /// Compares everything: names with the running containers, kept addresses with all that exist.
+    async fn resync(&self) -> Result<(), Error> {
+        // Owners first: one that appears after this line belongs to a container the list may not show yet.
+        let owners = self.addresses.pinned_owners();
+        let creating = self.creating.load(Ordering::SeqCst);
+        let list: Vec<Value> = self.engine.json(Method::GET, "/containers/json?all=1", None).await?;
+        let ids: BTreeSet<&str> = list.iter().filter_map(|c| c["Id"].as_str()).collect();
+        let known: Vec<String> = self.published().keys().cloned().collect();
+        for gone in known.iter().filter(|id| !ids.contains(id.as_str())) {
+            self.publish(gone, None);
+        }
+        for container in &list {
+            let Some(id) = container["Id"].as_str() else { continue };
+            let address = container.pointer(&format!("/NetworkSettings/Networks/{NETWORK}/IPAddress"));
+            let address = address.and_then(Value::as_str).and_then(|a| a.parse::<Ipv4Addr>().ok());
+            if container["State"] != "running" || address.is_none() {
+                self.publish(id, None);
+            } else if self.published().get(id).map(|fact| fact.address) != address {
+                self.look(id).await?;
+            }
+            self.adopt(container, id).await?;
+        }
+        for owner in owners {
+            let orphan = match owner.as_str().split_once(':') {
+                Some(("container", id)) => !ids.contains(id),
+                Some(("pending", _)) => creating == 0,
+                _ => false,
+            };
+            if orphan {
+                self.free(&owner);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an address that a container of this engine is pinned to, if nobody holds it: a create whose answer this
+    /// agent did not live to see.
+    async fn adopt(&self, listed: &Value, id: &str) -> Result<(), Error> {
+        let pinned = listed.pointer(&format!("/NetworkSettings/Networks/{NETWORK}/IPAMConfig/IPv4Address"));
+        let Some(address) = pinned.and_then(Value::as_str).and_then(|a| a.parse::<Ipv4Addr>().ok()) else {
+            return Ok(());
+        };
+        if let Err(error) = self.addresses.adopt(&addresses::container(id), address) {
+            warn!(id, %address, error = crate::plugin::chain(&error), "a container's address is not this node's");
+        }
+        Ok(())
+    }
+
+    fn free(&self, owner: &osier_ring::Owner) {
+        if let Err(error) = self.addresses.release(owner) {
+            warn!(%owner, error = crate::plugin::chain(&error), "cannot free an address");
+        }
+    }
+
+    fn published(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, NameFact>> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, id: &str, fact: Option<NameFact>) {
+        let mut published = self.published();
+        if published.get(id) == fact.as_ref() {
+            return;
+        }
+        self.gossip.set_fact(&format!("{}{id}", prefix::NAME), fact.as_ref().map(encode));
+        match fact {
+            Some(fact) => published.insert(id.to_owned(), fact),
+            None => published.remove(id),
+        };
+    }
+
+    /// Marks a create as under way until the guard is dropped.
+    pub(crate) fn creating(&self) -> Creating<'_> {
+        self.creating.fetch_add(1, Ordering::SeqCst);
+        Creating(self)
+    }
+}
+
+/// See [`Containers::creating`].
+pub(crate) struct Creating<'a>(&'a Containers);
+
+impl Drop for Creating<'_> {
+    fn drop(&mut self) {
+        self.0.creating.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Takes the complete JSON objects off the front of the buffer. (Engines put them one behind the other, with or without
+/// a newline.) What is not JSON is dropped whole.
+fn take_events(buffer: &mut BytesMut) -> Vec<Value> {
+    let mut stream = serde_json::Deserializer::from_slice(buffer).into_iter::<Value>();
+    let mut events = Vec::new();
+    let mut broken = false;
+    for event in &mut stream {
+        match event {
+            Ok(event) => events.push(event),
+            Err(e) => {
+                broken = !e.is_eof();
+                break;
+            }
+        }
+    }
+    let used = if broken { buffer.len() } else { stream.byte_offset() };
+    let _ = buffer.split_to(used);
+    events
+}
+
+/// The names of a running container on the overlay: its host name and its own name, in the cluster's domain.
+fn name_fact(container: &Value, domain: &Hostname) -> Option<NameFact> {
+    let id = container["Id"].as_str()?;
+    if container.pointer("/State/Running") != Some(&Value::Bool(true)) {
+        return None;
+    }
+    let endpoint = container.pointer(&format!("/NetworkSettings/Networks/{NETWORK}"))?;
+    let address = endpoint["IPAddress"].as_str()?.parse().ok()?;
+    let config = &container["Config"];
+    let host = config["Hostname"].as_str().unwrap_or_default();
+    let hostname = match config["Domainname"].as_str().filter(|d| !d.is_empty()) {
+        Some(own_domain) => format!("{host}.{own_domain}"),
+        None => host.to_owned(),
+    };
+    let name = container["Name"].as_str().unwrap_or_default().trim_start_matches('/');
+    let aliases = endpoint["Aliases"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let mut names: Vec<Hostname> = Vec::new();
+    for text in [hostname.as_str(), name].into_iter().chain(aliases) {
+        // A dotted name outside the domain belongs to somebody else's zone.
+        let Ok(parsed) = text.parse::<Hostname>() else { continue };
+        if text.contains('.') && !parsed.is_in(domain) {
+            continue;
+        }
+        let qualified = parsed.qualified(domain);
+        if !names.contains(&qualified) {
+            names.push(qualified);
+        }
+    }
+    Some(NameFact { container: id.to_owned(), address, names })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn container(hostname: &str, name: &str, running: bool) -> Value {
+        json!({"Id": "f341653f5583", "Name": name, "State": {"Running": running}, "Config": {"Hostname": hostname},
+            "NetworkSettings": {"Networks": {"osier": {"IPAddress": "10.1.1.191", "Aliases": ["f341653f5583"]}}}})
+    }
+
+    #[test]
+    fn a_container_answers_to_its_host_name_and_its_own() {
+        let domain = Hostname::default_domain();
+        let fact = name_fact(&container("a.weave.local", "/test-a", true), &domain).unwrap();
+        let names: Vec<&str> = fact.names.iter().map(Hostname::as_str).collect();
+        assert_eq!(names, ["a.weave.local", "test-a.weave.local", "f341653f5583.weave.local"]);
+        let elsewhere = name_fact(&container("a.example.com", "/test-a", true), &domain).unwrap();
+        assert_eq!(elsewhere.names[0].as_str(), "test-a.weave.local");
+        assert_eq!(name_fact(&container("a", "/a", false), &domain), None);
+    }
+
+    #[test]
+    fn events_come_whole_in_pieces_or_glued() {
+        let mut buffer = BytesMut::from("{\"a\":1}{\"b\":2}\n{\"c\"");
+        assert_eq!(take_events(&mut buffer), [json!({"a": 1}), json!({"b": 2})]);
+        buffer.extend_from_slice(b":3}");
+        assert_eq!(take_events(&mut buffer), [json!({"c": 3})]);
+        buffer.extend_from_slice(b"]]{\"d\":4}");
+        assert!(take_events(&mut buffer).is_empty() && buffer.is_empty());
+    }
+}

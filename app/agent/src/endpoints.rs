@@ -1,0 +1,113 @@
+//! The endpoints and networks that libnetwork has given this node, kept on disk so that a restarted agent knows which
+//! ports belong to containers that are still running.
+//!
+//! Must not know the engine's API: everything here comes from plugin calls alone.
+
+use ipnet::Ipv4Net;
+use osier_model::MacAddr;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// One endpoint of a container on the overlay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Endpoint {
+    /// The Docker network it is on.
+    pub(crate) network: String,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) mac: MacAddr,
+    /// The container's network namespace, between Join and Leave: the port exists and packets flow.
+    pub(crate) sandbox: Option<PathBuf>,
+}
+
+impl Endpoint {
+    pub(crate) fn is_joined(&self) -> bool {
+        self.sandbox.is_some()
+    }
+
+    /// The bridge's end of its veth pair.
+    pub(crate) fn bridge_end(id: &str) -> String {
+        format!("oe{}", id.get(..11).unwrap_or(id))
+    }
+
+    /// The container's end, as it is called until Docker moves it.
+    pub(crate) fn container_end(id: &str) -> String {
+        format!("oc{}", id.get(..11).unwrap_or(id))
+    }
+}
+
+/// What is kept on disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Table {
+    /// Docker network id → its subnet.
+    pub(crate) networks: BTreeMap<String, Ipv4Net>,
+    /// Endpoint id → endpoint.
+    pub(crate) endpoints: BTreeMap<String, Endpoint>,
+}
+
+/// The table and its file.
+pub(crate) struct Endpoints {
+    path: PathBuf,
+    table: Mutex<Table>,
+}
+
+impl Endpoints {
+    /// Reads the table; one that is damaged is an error, since starting empty would cut running containers off.
+    pub(crate) fn open(path: PathBuf) -> Result<Self, osier_store::Error> {
+        let table = osier_store::read_json(&path)?.unwrap_or_default();
+        Ok(Self { path, table: Mutex::new(table) })
+    }
+
+    /// The table as it is now.
+    pub(crate) fn read(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the table and writes it before anybody can act on the change. On a failed write nothing has changed.
+    pub(crate) fn change<T>(&self, edit: impl FnOnce(&mut Table) -> T) -> Result<T, osier_store::Error> {
+        let mut table = self.read();
+        let mut next = table.clone();
+        let result = edit(&mut next);
+        if next != *table {
+            osier_store::write_json(&self.path, &next, osier_store::PUBLIC)?;
+            *table = next;
+        }
+        Ok(result)
+    }
+}
+
+/// The MAC of a container at this address: locally administered, and the same wherever the address goes, so that
+/// neighbours' ARP entries stay right when it moves.
+pub(crate) fn mac_of(address: Ipv4Addr) -> MacAddr {
+    let [a, b, c, d] = address.octets();
+    MacAddr([0x02, 0x6f, a, b, c, d])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_survives_a_restart_and_a_damaged_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("endpoints.json");
+        let endpoints = Endpoints::open(path.clone()).unwrap();
+        let address = Ipv4Addr::new(10, 1, 1, 3);
+        let endpoint = Endpoint { network: "n".into(), address, mac: mac_of(address), sandbox: Some("/s".into()) };
+        endpoints.change(|t| t.endpoints.insert("e".into(), endpoint.clone())).unwrap();
+        assert_eq!(Endpoints::open(path.clone()).unwrap().read().endpoints["e"], endpoint);
+        std::fs::write(&path, "{").unwrap();
+        assert!(Endpoints::open(path).is_err());
+    }
+
+    #[test]
+    fn interface_names_fit_the_kernel() {
+        let id = "0123456789abcdef".repeat(4);
+        assert!(Endpoint::bridge_end(&id).len() <= 15 && Endpoint::container_end("short") == "ocshort");
+    }
+}

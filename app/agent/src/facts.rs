@@ -1,0 +1,63 @@
+//! What a node says about itself in the mesh, as JSON under a key: container endpoints, names, links and the node
+//! itself. A fact that cannot be read (a newer version's, say) is passed over, never an error.
+
+use osier_model::{Hostname, MacAddr, PeerId};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::net::{Ipv4Addr, SocketAddr};
+
+/// Keys begin with one of these.
+pub(crate) mod prefix {
+    pub(crate) const ENDPOINT: &str = "endpoint/";
+    pub(crate) const NAME: &str = "name/";
+    pub(crate) const RING: &str = "ring/";
+    pub(crate) const LINK: &str = "link/";
+    pub(crate) const NODE: &str = "node";
+}
+
+/// `endpoint/<mac>`: a container's interface on this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EndpointFact {
+    pub(crate) mac: MacAddr,
+    pub(crate) address: Ipv4Addr,
+}
+
+/// `name/<container id>`: the names a running container answers to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NameFact {
+    pub(crate) container: String,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) names: Vec<Hostname>,
+}
+
+/// `node`: the agent itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NodeFact {
+    pub(crate) version: String,
+    /// How many times the agent has started on this node.
+    pub(crate) incarnation: u64,
+    /// Drawn anew at each start; shown as Weave's UID was.
+    pub(crate) uid: u64,
+}
+
+/// `link/<peer>`: the control connection to another node, as this node sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkFact {
+    /// The node at the other end.
+    pub peer: PeerId,
+    /// Its address and port, as connected.
+    pub address: SocketAddr,
+    /// Whether this node dialled.
+    pub outbound: bool,
+    /// Whether messages flow.
+    pub established: bool,
+}
+
+/// Encodes a fact's value.
+pub(crate) fn encode<T: Serialize>(fact: &T) -> Vec<u8> {
+    serde_json::to_vec(fact).unwrap_or_default()
+}
+
+/// Decodes a fact's value.
+pub(crate) fn decode<T: DeserializeOwned>(value: &[u8]) -> Option<T> {
+    serde_json::from_slice(value).ok()
+}

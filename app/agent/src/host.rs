@@ -1,0 +1,128 @@
+//! What the agent needs from its host: its start counter, keys, resolvers, sockets and interface sizes.
+
+use crate::facts::NodeFact;
+use anyhow::{Context, Result, bail};
+use ipnet::Ipv4Net;
+use osier_dns::{ResolvConf, parse_resolv_conf};
+use osier_model::{DNS_ADDRESS, Hostname};
+use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path};
+use tokio::net::UnixListener;
+use tracing::debug;
+
+/// What VXLAN over IPv4 puts around an Ethernet frame, the frame's own header included: 20 + 8 + 8 + 14 bytes.
+const VXLAN_OVERHEAD: u32 = 50;
+
+/// Counts this start: a number larger than at every start before, and whether this is the first.
+pub(crate) fn next_incarnation(path: &Path) -> Result<(u64, bool)> {
+    let last: Option<u64> = osier_store::read_json(path)?;
+    let next = last.unwrap_or(0) + 1;
+    osier_store::write_json(path, &next, osier_store::PUBLIC)?;
+    Ok((next, last.is_none()))
+}
+
+/// What this agent says of itself.
+pub(crate) fn node_fact(incarnation: u64) -> NodeFact {
+    NodeFact { version: env!("CARGO_PKG_VERSION").to_owned(), incarnation, uid: rand::random() }
+}
+
+/// Reads the cluster's gossip key: 64 hex digits.
+pub(crate) fn gossip_key(path: &Path) -> Result<[u8; 32]> {
+    let text = osier_store::read(path)?.with_context(|| format!("there is no '{}'", path.display()))?;
+    let text = String::from_utf8_lossy(&text);
+    let mut key = [0; 32];
+    hex::decode_to_slice(text.trim(), &mut key)
+        .with_context(|| format!("'{}' is not a gossip key of 64 hex digits", path.display()))?;
+    Ok(key)
+}
+
+/// The host's resolvers and search domains; without the file there are none.
+pub(crate) fn resolv_conf() -> ResolvConf {
+    let text = ["/run/systemd/resolve/resolv.conf", "/etc/resolv.conf"].iter().find_map(|p| fs::read_to_string(p).ok());
+    parse_resolv_conf(&text.unwrap_or_default())
+}
+
+/// Writes the resolver configuration that containers get.
+pub(crate) fn write_resolv_conf(path: &Path, domain: &Hostname, host: &ResolvConf) -> Result<()> {
+    let search: Vec<&str> = std::iter::once(domain.as_str()).chain(host.search.iter().map(String::as_str)).collect();
+    let text = format!("nameserver {DNS_ADDRESS}\nsearch {}\n", search.join(" "));
+    // Containers have the file itself mounted, so it is replaced only when it has to say something else.
+    if osier_store::read(path)?.as_deref() != Some(text.as_bytes()) {
+        osier_store::write(path, text.as_bytes(), osier_store::PUBLIC)?;
+    }
+    Ok(())
+}
+
+/// The address that engines are told is the gateway: the last of the pool, on every node the same. Nothing listens
+/// there and no container routes through it, but an engine insists on one.
+pub(crate) fn gateway(pool: Ipv4Net) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(pool.broadcast()).saturating_sub(1))
+}
+
+/// The overlay's MTU: that of the interface which has `address`, less the encapsulation.
+pub(crate) fn overlay_mtu(address: Ipv4Addr) -> Result<u32> {
+    let mut interfaces = nix::ifaddrs::getifaddrs().context("list the interfaces")?;
+    let ours =
+        interfaces.find(|i| i.address.as_ref().and_then(|a| a.as_sockaddr_in()).is_some_and(|a| a.ip() == address));
+    let Some(interface) = ours else { bail!("no interface of this host has its cluster address {address}") };
+    let path = format!("/sys/class/net/{}/mtu", interface.interface_name);
+    let mtu: u32 = fs::read_to_string(&path).with_context(|| format!("read '{path}'"))?.trim().parse()?;
+    Ok(mtu.saturating_sub(VXLAN_OVERHEAD))
+}
+
+/// The plugin socket: the one systemd holds open for us, else one of our own.
+pub(crate) fn plugin_socket(path: &Path) -> Result<UnixListener> {
+    match listenfd::ListenFd::from_env().take_unix_listener(0).context("take the plugin socket from systemd")? {
+        Some(listener) => {
+            listener.set_nonblocking(true)?;
+            Ok(UnixListener::from_std(listener)?)
+        }
+        None => unix_socket(path),
+    }
+}
+
+/// Listens on a unix socket of mode 0600, in place of one left behind.
+pub(crate) fn unix_socket(path: &Path) -> Result<UnixListener> {
+    let doing = || format!("listen on '{}'", path.display());
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(doing)?;
+    }
+    osier_store::remove(path)?;
+    let listener = UnixListener::bind(path).with_context(doing)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).with_context(doing)?;
+    Ok(listener)
+}
+
+/// Tells systemd, if it is there.
+pub(crate) fn notify_ready() {
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        debug!(%error, "cannot notify the service manager");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_are_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("incarnation");
+        assert_eq!(next_incarnation(&path).unwrap(), (1, true));
+        assert_eq!(next_incarnation(&path).unwrap(), (2, false));
+    }
+
+    #[test]
+    fn containers_search_the_zone_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("resolv.conf");
+        let host = parse_resolv_conf("nameserver 10.64.1.1\nsearch openstacklocal\n");
+        write_resolv_conf(&path, &Hostname::default_domain(), &host).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "nameserver 169.254.53.53\nsearch weave.local openstacklocal\n");
+    }
+
+    #[test]
+    fn the_gateway_is_the_last_host_of_the_pool() {
+        assert_eq!(gateway("10.1.1.0/24".parse().unwrap()), Ipv4Addr::new(10, 1, 1, 254));
+    }
+}

@@ -1,0 +1,281 @@
+//! Docker's side of the network: the libnetwork remote network driver and IPAM driver on the plugin socket.
+//!
+//! A plugin call never calls the engine and is answered from local state: dockerd holds locks while it waits, and calls
+//! before its own API answers. Every call may come twice. Protocol: libnetwork's `docs/remote.md` and `docs/ipam.md`.
+
+use crate::{
+    addresses::{self, AddressError, Addresses},
+    endpoints::{Endpoint, Endpoints, mac_of},
+};
+use http::{Request, Response, StatusCode};
+use ipnet::Ipv4Net;
+use osier_engine::{Body, Hijacker, body::collect, json_response, server::Handler};
+use osier_kernel::Kernel;
+use osier_model::{DNS_ADDRESS, INTERFACE_PREFIX, MacAddr};
+use serde_json::{Value, json};
+use std::{net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
+use tokio::sync::{Notify, watch};
+use tracing::{debug, warn};
+
+/// The bridge that carries the cluster's one network.
+pub(crate) const BRIDGE: &str = "osier0";
+/// The largest plugin request; real ones are a few hundred bytes.
+const BODY_LIMIT: usize = 1 << 20;
+/// The name by which a container may address its overlay interface besides `ethwe0`.
+const ALTNAME: &str = "ethwe";
+/// How long a container waits for the bridge after a start of the agent.
+const BRIDGE_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the interface is looked for in its sandbox, to give it its other name.
+const ALTNAME_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The plugin.
+pub(crate) struct Plugin {
+    pub(crate) pool: Ipv4Net,
+    pub(crate) gateway: Ipv4Addr,
+    pub(crate) mtu: u32,
+    pub(crate) kernel: Kernel,
+    pub(crate) addresses: Arc<Addresses>,
+    pub(crate) endpoints: Arc<Endpoints>,
+    /// Told when endpoints come or go.
+    pub(crate) changed: Arc<Notify>,
+    /// Whether the bridge stands.
+    pub(crate) up: watch::Receiver<bool>,
+}
+
+/// A plugin call that cannot be done; the text goes to the user through dockerd.
+#[derive(Debug, thiserror::Error)]
+enum PluginError {
+    #[error("read the call")]
+    Body(#[source] osier_engine::BoxError),
+    #[error("the call lacks '{0}'")]
+    Missing(&'static str),
+    #[error("'{0}' is not understood")]
+    Malformed(String),
+    #[error("no endpoint '{0}'")]
+    NoEndpoint(String),
+    #[error("subnet {0} is not the cluster's address range {1}")]
+    ForeignPool(String, Ipv4Net),
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    #[error("the overlay is not set up on this node yet; see 'osier status' there")]
+    NotUp,
+    #[error("keep the endpoint")]
+    Store(#[source] osier_store::Error),
+    #[error("make the port of endpoint '{endpoint}'")]
+    Port { endpoint: String, source: osier_kernel::Error },
+}
+
+impl Handler for Plugin {
+    async fn handle(&self, request: Request<Body>, _: Hijacker) -> Response<Body> {
+        let call = request.uri().path().trim_start_matches('/').to_owned();
+        let answer = match collect(request.into_body(), BODY_LIMIT).await {
+            Ok(body) => {
+                // dockerd sends no Content-Type, and no body at all with Plugin.Activate.
+                let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+                debug!(%call, %body, "plugin call");
+                self.answer(&call, &body).await
+            }
+            Err(e) => Err(PluginError::Body(e)),
+        };
+        match answer {
+            Ok(Some(value)) => json_response(StatusCode::OK, &value),
+            Ok(None) => json_response(StatusCode::NOT_FOUND, &json!({ "Err": format!("unknown call '{call}'") })),
+            Err(error) => {
+                let text = chain(&error);
+                warn!(%call, error = %text, "plugin call failed");
+                json_response(StatusCode::INTERNAL_SERVER_ERROR, &json!({ "Err": format!("osier: {text}") }))
+            }
+        }
+    }
+}
+
+impl Plugin {
+    async fn answer(&self, call: &str, body: &Value) -> Result<Option<Value>, PluginError> {
+        Ok(Some(match call {
+            "Plugin.Activate" => json!({ "Implements": ["NetworkDriver", "IpamDriver"] }),
+            "NetworkDriver.GetCapabilities" => json!({ "Scope": "local", "ConnectivityScope": "global" }),
+            "NetworkDriver.CreateNetwork" => self.create_network(body)?,
+            "NetworkDriver.DeleteNetwork" => self.delete_network(body)?,
+            "NetworkDriver.CreateEndpoint" => self.create_endpoint(body)?,
+            "NetworkDriver.DeleteEndpoint" => self.delete_endpoint(body).await?,
+            "NetworkDriver.EndpointOperInfo" => json!({ "Value": {} }),
+            "NetworkDriver.Join" => self.join(body).await?,
+            "NetworkDriver.Leave" => self.leave(body).await?,
+            "NetworkDriver.ProgramExternalConnectivity"
+            | "NetworkDriver.RevokeExternalConnectivity"
+            | "NetworkDriver.DiscoverNew"
+            | "NetworkDriver.DiscoverDelete"
+            | "NetworkDriver.AllocateNetwork"
+            | "NetworkDriver.FreeNetwork"
+            | "IpamDriver.ReleasePool" => json!({}),
+            // The MAC that engines would pass is random at every start, so it identifies nobody.
+            "IpamDriver.GetCapabilities" => json!({ "RequiresMACAddress": false }),
+            "IpamDriver.GetDefaultAddressSpaces" => {
+                json!({ "LocalDefaultAddressSpace": "osier-local", "GlobalDefaultAddressSpace": "osier-global" })
+            }
+            "IpamDriver.RequestPool" => self.request_pool(body)?,
+            "IpamDriver.RequestAddress" => self.request_address(body).await?,
+            "IpamDriver.ReleaseAddress" => self.release_address(body)?,
+            _ => return Ok(None),
+        }))
+    }
+
+    fn request_pool(&self, body: &Value) -> Result<Value, PluginError> {
+        let wanted = body["Pool"].as_str().unwrap_or_default();
+        if !(wanted.is_empty() || wanted.parse() == Ok(self.pool)) {
+            return Err(PluginError::ForeignPool(wanted.to_owned(), self.pool));
+        }
+        // Every engine insists on a gateway for its network; named here, it is not asked for as if it were a container.
+        let gateway = format!("{}/{}", self.gateway, self.pool.prefix_len());
+        let data = json!({ "com.docker.network.gateway": gateway });
+        Ok(json!({ "PoolID": format!("osier-{}", self.pool), "Pool": self.pool, "Data": data }))
+    }
+
+    async fn request_address(&self, body: &Value) -> Result<Value, PluginError> {
+        let options = &body["Options"];
+        let wanted = body["Address"].as_str().filter(|a| !a.is_empty());
+        let wanted: Option<Ipv4Addr> =
+            wanted.map(|a| a.parse().map_err(|_| PluginError::Malformed(a.to_owned()))).transpose()?;
+        let address = if options["RequestAddressType"] == "com.docker.network.gateway" {
+            wanted.unwrap_or(self.gateway)
+        } else {
+            match wanted {
+                Some(address) if self.addresses.is_held(address) => address,
+                Some(address) => self.addresses.claim(&addresses::anonymous(), address)?,
+                None => self.addresses.allocate(&addresses::anonymous()).await?,
+            }
+        };
+        Ok(json!({ "Address": format!("{address}/{}", self.pool.prefix_len()), "Data": {} }))
+    }
+
+    fn release_address(&self, body: &Value) -> Result<Value, PluginError> {
+        let text = text(body, "Address")?;
+        let address = text.parse().map_err(|_| PluginError::Malformed(text.to_owned()))?;
+        self.addresses.release_unpinned(address)?;
+        Ok(json!({}))
+    }
+
+    fn create_network(&self, body: &Value) -> Result<Value, PluginError> {
+        let id = text(body, "NetworkID")?.to_owned();
+        let pool = body.pointer("/IPv4Data/0/Pool").and_then(Value::as_str).unwrap_or_default();
+        if pool.parse() != Ok(self.pool) {
+            return Err(PluginError::ForeignPool(pool.to_owned(), self.pool));
+        }
+        self.endpoints.change(|t| t.networks.insert(id, self.pool)).map_err(PluginError::Store)?;
+        Ok(json!({}))
+    }
+
+    fn delete_network(&self, body: &Value) -> Result<Value, PluginError> {
+        let id = text(body, "NetworkID")?;
+        self.endpoints.change(|t| t.networks.remove(id)).map_err(PluginError::Store)?;
+        Ok(json!({}))
+    }
+
+    fn create_endpoint(&self, body: &Value) -> Result<Value, PluginError> {
+        let (network, id) = (text(body, "NetworkID")?.to_owned(), text(body, "EndpointID")?.to_owned());
+        let interface = &body["Interface"];
+        let address = text(interface, "Address")?;
+        let address: Ipv4Net = address.parse().map_err(|_| PluginError::Malformed(address.to_owned()))?;
+        let given = interface["MacAddress"].as_str().filter(|m| !m.is_empty());
+        let mac: MacAddr = match given {
+            Some(mac) => mac.parse().map_err(|_| PluginError::Malformed(mac.to_owned()))?,
+            None => mac_of(address.addr()),
+        };
+        let endpoint = Endpoint { network, address: address.addr(), mac, sandbox: None };
+        self.endpoints.change(|t| t.endpoints.insert(id, endpoint)).map_err(PluginError::Store)?;
+        // libnetwork takes back only what it did not give.
+        Ok(json!({ "Interface": if given.is_none() { json!({ "MacAddress": mac }) } else { json!({}) } }))
+    }
+
+    async fn delete_endpoint(&self, body: &Value) -> Result<Value, PluginError> {
+        let id = text(body, "EndpointID")?;
+        self.remove_port(id).await?;
+        self.endpoints.change(|t| t.endpoints.remove(id)).map_err(PluginError::Store)?;
+        self.changed.notify_one();
+        Ok(json!({}))
+    }
+
+    async fn join(&self, body: &Value) -> Result<Value, PluginError> {
+        let id = text(body, "EndpointID")?;
+        let endpoint = self.endpoints.read().endpoints.get(id).cloned();
+        let endpoint = endpoint.ok_or_else(|| PluginError::NoEndpoint(id.to_owned()))?;
+        let mut up = self.up.clone();
+        let bridge = tokio::time::timeout(BRIDGE_DEADLINE, up.wait_for(|up| *up)).await;
+        bridge.map_err(|_| PluginError::NotUp)?.map_err(|_| PluginError::NotUp)?;
+        let (bridge_end, container_end) = (Endpoint::bridge_end(id), Endpoint::container_end(id));
+        let made = self.kernel.create_port(&bridge_end, &container_end, endpoint.mac, BRIDGE, self.mtu, None).await;
+        made.map_err(|source| PluginError::Port { endpoint: id.to_owned(), source })?;
+        let sandbox = body["SandboxKey"].as_str().filter(|s| !s.is_empty()).map(PathBuf::from);
+        self.set_joined(id, Some(sandbox.clone().unwrap_or_default()))?;
+        self.changed.notify_one();
+        if let Some(sandbox) = sandbox {
+            name_interface(self.kernel.clone(), sandbox, endpoint.mac);
+        }
+        Ok(json!({
+            "InterfaceName": { "SrcName": container_end, "DstPrefix": INTERFACE_PREFIX },
+            "Gateway": "",
+            "GatewayIPv6": "",
+            // Queries leave through the overlay interface, so that the resolver sees the container's own address.
+            "StaticRoutes": [{ "Destination": format!("{DNS_ADDRESS}/32"), "RouteType": 1, "NextHop": "" }],
+            // Docker's own bridge gives the way out and published ports.
+            "DisableGatewayService": false,
+        }))
+    }
+
+    async fn leave(&self, body: &Value) -> Result<Value, PluginError> {
+        let id = text(body, "EndpointID")?;
+        self.remove_port(id).await?;
+        self.set_joined(id, None)?;
+        self.changed.notify_one();
+        Ok(json!({}))
+    }
+
+    async fn remove_port(&self, id: &str) -> Result<(), PluginError> {
+        let removed = self.kernel.delete_port(&Endpoint::bridge_end(id)).await;
+        removed.map_err(|source| PluginError::Port { endpoint: id.to_owned(), source })
+    }
+
+    fn set_joined(&self, id: &str, sandbox: Option<PathBuf>) -> Result<(), PluginError> {
+        let changed = self.endpoints.change(|t| {
+            if let Some(endpoint) = t.endpoints.get_mut(id) {
+                endpoint.sandbox = sandbox;
+            }
+        });
+        changed.map_err(PluginError::Store)
+    }
+}
+
+/// Gives the interface its second name once it stands in the container. Two names on the host would clash when two
+/// containers start at once, so it cannot be done before.
+pub(crate) fn name_interface(kernel: Kernel, sandbox: PathBuf, mac: MacAddr) {
+    tokio::spawn(async move {
+        let naming = async {
+            loop {
+                match kernel.set_altname(&sandbox, INTERFACE_PREFIX, mac, ALTNAME).await {
+                    Ok(true) => return,
+                    Ok(false) => {}
+                    Err(error) => debug!(%error, "cannot look into a sandbox yet"),
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(ALTNAME_DEADLINE, naming).await.is_err() {
+            warn!(sandbox = %sandbox.display(), "an interface did not appear in its container");
+        }
+    });
+}
+
+fn text<'a>(body: &'a Value, name: &'static str) -> Result<&'a str, PluginError> {
+    body[name].as_str().filter(|t| !t.is_empty()).ok_or(PluginError::Missing(name))
+}
+
+/// An error and its causes in one line, for dockerd, which shows one string.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(e) = cause {
+        text = format!("{text}: {e}");
+        cause = e.source();
+    }
+    text
+}

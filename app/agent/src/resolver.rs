@@ -1,0 +1,87 @@
+//! DNS for containers: the zone's records from the mesh, and the server on the overlay's link-local address.
+
+use crate::facts::{NameFact, decode, prefix};
+use osier_dns::{ResolvConf, Server, Sockets};
+use osier_gossip::{Handle, Snapshot};
+use osier_kernel::Kernel;
+use osier_model::{DNS_ADDRESS, config::AgentConfig, port};
+use osier_names::{Record, Records, Zone};
+use std::{
+    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{sync::watch, task::JoinHandle};
+use tracing::{info, warn};
+
+/// How long to wait before the sockets are tried again (the bridge may not have its address yet).
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Where names outside the zone go.
+pub(crate) fn upstream(config: &AgentConfig, host: &ResolvConf) -> Vec<IpAddr> {
+    if config.upstream.is_empty() { host.nameservers.clone() } else { config.upstream.clone() }
+}
+
+/// Starts serving; tries until the overlay has the address to serve on.
+pub(crate) fn start(
+    kernel: &Kernel,
+    config: &AgentConfig,
+    host: &ResolvConf,
+    gossip: Handle,
+    stopped: watch::Receiver<bool>,
+) -> JoinHandle<()> {
+    let upstream: Vec<SocketAddr> = upstream(config, host).into_iter().map(|a| (a, port::DNS).into()).collect();
+    let zone = Zone { domain: config.domain.clone(), pool: config.pool };
+    let kernel = kernel.clone();
+    tokio::spawn(async move {
+        let (publish, records) = watch::channel(Arc::new(records(&gossip.snapshot())));
+        let mut last = String::new();
+        let sockets = loop {
+            match kernel.in_namespace(bind) {
+                Ok(Ok(sockets)) => break sockets,
+                Ok(Err(e)) => last = note(last, &e),
+                Err(e) => last = note(last, &e),
+            }
+            tokio::time::sleep(RETRY).await;
+        };
+        let server = match Server::start(sockets, zone, records, upstream, stopped) {
+            Ok(server) => server,
+            Err(error) => {
+                warn!(error = crate::plugin::chain(&error), "cannot serve DNS");
+                return;
+            }
+        };
+        info!(address = %DNS_ADDRESS, "serving DNS");
+        let mut changes = gossip.changed();
+        while changes.changed().await.is_ok() {
+            publish.send_replace(Arc::new(self::records(&gossip.snapshot())));
+        }
+        drop(server);
+    })
+}
+
+fn note(last: String, error: &dyn std::error::Error) -> String {
+    let text = crate::plugin::chain(error);
+    if text != last {
+        warn!(error = text, "cannot listen for DNS yet; trying again");
+    }
+    text
+}
+
+fn bind() -> std::io::Result<Sockets> {
+    let address = SocketAddr::from((DNS_ADDRESS, port::DNS));
+    Ok(Sockets { udp: UdpSocket::bind(address)?, tcp: TcpListener::bind(address)? })
+}
+
+/// The records of all nodes that are alive.
+pub(crate) fn records(snapshot: &Snapshot) -> Records {
+    let names = snapshot.facts.iter().filter(|(p, k, _)| k.starts_with(prefix::NAME) && snapshot.alive(*p));
+    let records = names.filter_map(|(node, key, value)| {
+        let fact: Option<NameFact> = decode(value);
+        if fact.is_none() {
+            warn!(%node, key, "passed over a fact that cannot be read");
+        }
+        fact.map(|f| Record { node, container: f.container, address: f.address, names: f.names })
+    });
+    Records::new(records.collect())
+}

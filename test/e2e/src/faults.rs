@@ -1,0 +1,157 @@
+//! What a cluster must survive: a dead agent under traffic, a node's reboot, a manager that is away, a node that is away.
+
+use crate::{
+    Cluster, eventually,
+    tour::{IMAGE, NODES},
+};
+use anyhow::{Context, Result, ensure};
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+/// How long the cluster may take to notice a change.
+const SOON: Duration = Duration::from_secs(30);
+/// How long a node may take to come back from a reboot.
+const REBOOT: Duration = Duration::from_secs(120);
+/// How long the agent stays dead under traffic.
+const DEAD: u32 = 30;
+
+/// Where a container runs and what it is called there.
+struct Placed {
+    id: String,
+    node: String,
+    address: String,
+}
+
+fn run(cluster: &Cluster, name: &str, options: &str, command: &str) -> Result<Placed> {
+    let id = cluster.sh(&format!("docker run -d --name {name} -h {name}.weave.local {options} {IMAGE} {command}"))?;
+    let format = "{{.Node.Name}} {{.NetworkSettings.Networks.osier.IPAddress}}";
+    let shown = cluster.sh(&format!("docker inspect --format '{format}' {name}"))?;
+    let (node, address) = shown.trim().split_once(' ').context("inspect names no node and address")?;
+    Ok(Placed { id: id.trim().to_owned(), node: node.to_owned(), address: address.to_owned() })
+}
+
+/// Two containers on two different nodes.
+fn pair(cluster: &Cluster, a: &str, b: &str) -> Result<(Placed, Placed)> {
+    let (a, b) = (run(cluster, a, "", "sleep 100000")?, run(cluster, b, "", "sleep 100000")?);
+    ensure!(a.node != b.node, "both containers are on {}", a.node);
+    Ok((a, b))
+}
+
+/// The agent of one node is killed with -9 and kept from starting for 30 s, under a ping that crosses nodes: no packet is
+/// lost, and afterwards everything is as before.
+pub fn agent_dies_under_traffic(cluster: &Cluster) -> Result<()> {
+    let (a, b) = pair(cluster, "kill-a", "kill-b")?;
+    cluster.sh(&format!("docker exec kill-a ping -c 2 {}", b.address))?;
+    let count = DEAD * 5 + 50;
+    let line = format!("docker exec {} ping -i 0.2 -c {count} {}", a.id, b.address);
+    // The ping runs through the engine of its node itself: the proxy there is about to die.
+    let mut ssh = cluster.shell(&format!("ssh {} {line}", a.node))?;
+    let mut ping = ssh.stdout(Stdio::piped()).spawn()?;
+    cluster.on(&a.node, "systemctl mask --runtime --quiet osier-agent && systemctl kill -s KILL osier-agent")?;
+    let dead_since = Instant::now();
+    eventually(SOON, || {
+        let state = cluster.try_on(&a.node, "systemctl is-active osier-agent")?;
+        ensure!(!state.status.success(), "the agent still runs");
+        Ok(())
+    })?;
+    let left = Duration::from_secs(DEAD.into()).saturating_sub(dead_since.elapsed());
+    // Not a wait for something to happen: this is how long the agent is to be dead.
+    std::thread::sleep(left);
+    cluster.on(&a.node, "systemctl unmask --runtime --quiet osier-agent && systemctl start osier-agent")?;
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut ping.stdout.take().context("no output")?, &mut text)?;
+    ping.wait()?;
+    let summary = format!("{count} packets transmitted, {count} packets received, 0% packet loss");
+    ensure!(text.contains(&summary), "packets were lost:\n{}", text.lines().last().unwrap_or_default());
+    resolves(cluster, "kill-b", "kill-a", &a.address)?;
+    cluster.sh("docker rm -f kill-a kill-b")?;
+    Ok(())
+}
+
+/// `from` finds `name` at `address`.
+fn resolves(cluster: &Cluster, from: &str, name: &str, address: &str) -> Result<()> {
+    eventually(SOON, || {
+        let answer = cluster.sh(&format!("docker exec {from} nslookup {name}.weave.local"))?;
+        ensure!(answer.contains(&format!("{address}\n")), "{name} is not {address} in:\n{answer}");
+        Ok(())
+    })
+}
+
+/// A node reboots: its `--restart always` container is back with its address and its name.
+pub fn node_reboots(cluster: &Cluster) -> Result<()> {
+    let stays = run(cluster, "boot-a", "--restart always", "sleep 100000")?;
+    let elsewhere = NODES.iter().find(|n| **n != stays.node).context("one node only")?;
+    let watcher = run(cluster, "boot-b", &format!("-e constraint:node=={elsewhere}"), "sleep 100000")?;
+    ensure!(watcher.node != stays.node, "both containers are on {}", stays.node);
+    // systemd takes the connection down with it.
+    let _ = cluster.try_on(&stays.node, "systemctl reboot")?;
+    cluster.restart_node(&stays.node)?;
+    eventually(REBOOT, || {
+        let format = "{{.State.Running}} {{.NetworkSettings.Networks.osier.IPAddress}}";
+        let state = cluster.sh(&format!("docker inspect --format '{format}' boot-a"))?;
+        ensure!(state.trim() == format!("true {}", stays.address), "boot-a is '{}'", state.trim());
+        Ok(())
+    })?;
+    resolves(cluster, "boot-b", "boot-a", &stays.address)?;
+    eventually(SOON, || cluster.sh(&format!("docker exec boot-b ping -c 2 {}", stays.address)).map(|_| ()))?;
+    cluster.sh("docker rm -f boot-a boot-b")?;
+    Ok(())
+}
+
+/// The manager stops: containers talk and names resolve.
+pub fn manager_stops(cluster: &Cluster) -> Result<()> {
+    let (a, b) = pair(cluster, "mgr-a", "mgr-b")?;
+    cluster.on("datalyse-master", "systemctl stop osier-manager")?;
+    let asked = cluster.on(&a.node, &format!("docker exec {} ping -c 3 mgr-b", a.id));
+    cluster.on("datalyse-master", "systemctl start osier-manager")?;
+    let asked = asked?;
+    ensure!(asked.contains(&b.address) && asked.contains(" 0% packet loss"), "{asked}");
+    eventually(SOON, || cluster.sh("docker rm -f mgr-a mgr-b").map(|_| ()))
+}
+
+/// One node is stopped: `info` says so and why, `ps` answers at once, `run` goes elsewhere.
+pub fn node_stops(cluster: &Cluster) -> Result<()> {
+    let gone = "datalyse-2";
+    cluster.stop_node(gone)?;
+    eventually(SOON, || {
+        let info = cluster.sh("docker info 2>&1")?;
+        let block: Vec<&str> = info.lines().skip_while(|l| !l.contains(&format!("{gone}: "))).take(10).collect();
+        ensure!(block.iter().any(|l| l.contains("Status: Unhealthy")), "{gone} is not Unhealthy");
+        let reason = block.iter().find(|l| l.contains("Error: ")).context("no reason is given")?;
+        ensure!(reason.split("Error: ").nth(1).is_some_and(|r| r.trim().len() > 5), "'{reason}' says nothing");
+        let started = Instant::now();
+        cluster.sh("docker ps")?;
+        ensure!(started.elapsed() < Duration::from_secs(1), "ps took {:?}", started.elapsed());
+        Ok(())
+    })?;
+    for i in 0..3 {
+        let placed = run(cluster, &format!("stop-{i}"), "", "sleep 100000")?;
+        ensure!(placed.node != gone, "a container went to the node that is away");
+    }
+    cluster.start_node(gone)?;
+    eventually(REBOOT, || {
+        let info = cluster.sh("docker info 2>&1")?;
+        ensure!(info.matches("Status: Healthy").count() == NODES.len(), "not all nodes are healthy again");
+        Ok(())
+    })?;
+    cluster.sh("docker rm -f stop-0 stop-1 stop-2")?;
+    Ok(())
+}
+
+/// Who may not talk to the cluster: no certificate, one of another CA, an expired one.
+pub fn strangers_are_refused(cluster: &Cluster) -> Result<()> {
+    for (address, what) in [("datalyse-master:3376", "manager"), ("datalyse-1:12375", "proxy")] {
+        for options in ["--insecure", "--insecure --cert other.pem --key other-key.pem"] {
+            let script = format!(
+                "cd $(mktemp -d) && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+                 -keyout other-key.pem -out other.pem -subj /CN=other -days 1 2>/dev/null; \
+                 curl --silent --show-error {options} https://{address}/_ping"
+            );
+            let output = cluster.try_sh(&script)?;
+            ensure!(!output.status.success(), "the {what} answered a stranger: {output:?}");
+        }
+    }
+    Ok(())
+}
