@@ -56,10 +56,11 @@ fn useful(reply: &[u8]) -> bool {
     reply.get(3).is_some_and(|flags| !matches!(flags & 0x0f, 2 | 4 | 5))
 }
 
-/// Whether this is the response to that query.
+/// Whether this is the response to that query; resolvers may spell the question's letters otherwise.
 fn answers(reply: &[u8], query: &[u8]) -> bool {
     let response = reply.len() >= HEADER && reply[2] & 0x80 != 0 && reply[..2] == query[..2];
-    response && message::question(reply) == message::question(query)
+    let questions = message::question(reply).zip(message::question(query));
+    response && questions.is_some_and(|(theirs, ours)| theirs.eq_ignore_ascii_case(ours))
 }
 
 async fn by_udp(resolver: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
@@ -68,12 +69,12 @@ async fn by_udp(resolver: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
     // A connected socket takes datagrams from this resolver only, and hears of its port being closed.
     socket.connect(resolver).await?;
     socket.send(query).await?;
-    let mut buffer = vec![0; LARGEST];
+    let mut reply = Vec::with_capacity(LARGEST);
     loop {
-        let length = socket.recv(&mut buffer).await?;
-        if answers(&buffer[..length], query) {
-            buffer.truncate(length);
-            return Ok(buffer);
+        reply.clear();
+        socket.recv_buf(&mut reply).await?;
+        if answers(&reply, query) {
+            return Ok(reply);
         }
     }
 }
