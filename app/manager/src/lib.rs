@@ -1,1 +1,23 @@
-//! To be written.
+//! The manager: one Docker API for all engines of a cluster, with scheduling and the token service.
+//!
+//! Must not know how nodes are provisioned or how their network works. Engines hold the truth; the manager holds a cache
+//! made of their lists and events, and forgets nothing of value when it is restarted.
+
+mod api;
+mod args;
+mod cluster;
+mod discovery;
+mod engine;
+mod hub;
+mod refusal;
+mod run;
+mod stream;
+mod tokens;
+
+pub use api::Api;
+pub use args::{CreateArgs, ListArgs, ManageArgs};
+pub use cluster::Cluster;
+pub use discovery::{Discovery, DiscoveryError, TokenUrl, parse_entry};
+pub use engine::Target;
+pub use run::{TokenPlace, create, list, manage};
+pub use tokens::Tokens;

@@ -37,6 +37,11 @@ impl<'a> Reference<'a> {
         self.repository
     }
 
+    /// Whether it says which image of the repository is meant.
+    pub fn is_tagged(&self) -> bool {
+        self.tag.is_some() || self.digest.is_some()
+    }
+
     /// Whether this reference, with the tag `latest` where it has none, names the image of this list row.
     fn names(&self, row: &Value) -> bool {
         match self.digest {

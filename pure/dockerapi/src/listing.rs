@@ -11,7 +11,9 @@ use std::cmp::Reverse;
 
 /// A container as it stands in the cache.
 #[derive(Debug, Clone, Copy)]
-pub struct Listed<'a> {
+pub struct Listed<'a, K> {
+    /// What the caller knows it by.
+    pub key: K,
     /// Its list row.
     pub row: &'a Row,
     /// Its state, where it was inspected.
@@ -96,7 +98,7 @@ impl ListQuery {
     }
 
     /// Picks the containers that the call asks for, newest first.
-    pub fn select<'a>(&self, mut containers: Vec<Listed<'a>>) -> Result<Vec<Listed<'a>>, ListError> {
+    pub fn select<'a, K>(&self, mut containers: Vec<Listed<'a, K>>) -> Result<Vec<Listed<'a, K>>, ListError> {
         let before = self.created(&containers, "before")?;
         let since = self.created(&containers, "since")?;
         containers.retain(|c| {
@@ -113,7 +115,7 @@ impl ListQuery {
     }
 
     /// When the container that this filter names was created.
-    fn created(&self, containers: &[Listed<'_>], key: &str) -> Result<Option<i64>, ListError> {
+    fn created<K>(&self, containers: &[Listed<'_, K>], key: &str) -> Result<Option<i64>, ListError> {
         let Some(word) = self.filters.get(key).next() else { return Ok(None) };
         let candidates = containers.iter().map(|c| crate::names::Candidate {
             key: c.row.created,
@@ -127,12 +129,12 @@ impl ListQuery {
         }
     }
 
-    fn visible(&self, c: &Listed<'_>) -> bool {
+    fn visible<K>(&self, c: &Listed<'_, K>) -> bool {
         let running = matches!(c.row.state.as_str(), "running" | "paused" | "restarting");
         self.all || self.limit > 0 || (running && c.healthy)
     }
 
-    fn passes(&self, c: &Listed<'_>) -> bool {
+    fn passes<K>(&self, c: &Listed<'_, K>) -> bool {
         let (row, f) = (c.row, &self.filters);
         let exit = || c.state.filter(|s| !matches!(s.status.as_str(), "running" | "created")).map(|s| s.exit_code);
         let health = || c.state.and_then(|s| s.health.as_deref()).unwrap_or("none");
@@ -216,6 +218,7 @@ mod tests {
         let exited = RunState::read(&inspect, Duration::ZERO);
         let nodes = ["node-1", "node-10", "node-2", "node-1"];
         let listed = rows.iter().zip(nodes).map(|(row, node)| Listed {
+            key: (),
             row,
             state: (row.id == "db").then_some(&exited),
             node,

@@ -14,6 +14,19 @@ pub struct Candidate<'a, K> {
     pub names: &'a [String],
 }
 
+impl<K> Candidate<'_, K> {
+    /// Whether the word may mean this one at all: a cheap test, to spare [`resolve`] the thousands it cannot mean.
+    pub fn may_be(&self, word: &str) -> bool {
+        let word = word.strip_prefix('/').unwrap_or(word);
+        self.id.starts_with(word) || self.is_named(word)
+    }
+
+    fn is_named(&self, word: &str) -> bool {
+        let on_node = word.strip_prefix(self.node).and_then(|rest| rest.strip_prefix('/'));
+        self.names.iter().any(|n| n == word || on_node == Some(n))
+    }
+}
+
 /// What a word means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolution<K> {
@@ -39,12 +52,8 @@ pub fn resolve<'a, K: Copy>(word: &str, candidates: impl Iterator<Item = Candida
     if let Some(found) = candidates.clone().find(exact) {
         return Resolution::Found(found.key);
     }
-    let named = |c: &Candidate<'a, K>| {
-        let on_node = word.strip_prefix(c.node).and_then(|rest| rest.strip_prefix('/'));
-        c.names.iter().any(|n| n == word || on_node == Some(n))
-    };
     let label = |c: &Candidate<'a, K>| format!("{}/{}", c.node, c.names.first().map_or(c.id, String::as_str));
-    match one(candidates.clone().filter(named), label) {
+    match one(candidates.clone().filter(|c| c.is_named(word)), label) {
         Resolution::Missing => {
             let label = |c: &Candidate<'a, K>| c.id.get(..SHORT_ID).unwrap_or(c.id).to_owned();
             one(candidates.filter(|c| c.id.starts_with(word)), label)
@@ -85,7 +94,10 @@ mod tests {
             Thing("node-2", id("cc"), vec!["db".into()]),
         ];
         let candidates = things.iter().enumerate();
-        resolve(word, candidates.map(|(key, t)| Candidate { key, node: t.0, id: &t.1, names: &t.2 }))
+        let candidates = candidates.map(|(key, t)| Candidate { key, node: t.0, id: &t.1, names: &t.2 });
+        let answer = resolve(word, candidates.clone());
+        assert_eq!(answer, resolve(word, candidates.filter(|c| c.may_be(word))), "the cheap test drops no hit");
+        answer
     }
 
     #[test]

@@ -1,0 +1,161 @@
+//! The Docker API of the whole cluster: every route ends in one function below, which answers from the cache, forwards
+//! to one engine, or asks several.
+
+mod containers;
+mod create;
+mod events;
+mod fanout;
+mod images;
+mod load;
+mod networks;
+mod proxy;
+mod prune;
+mod system;
+mod volumes;
+
+use crate::{cluster::Cluster, refusal::Refusal, tokens::Tokens};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use osier_dockerapi::{
+    path::ApiPath,
+    query::Query,
+    route::{ContainerCall, ImageCall, NetworkCall, Route, route},
+    version::ApiVersion,
+};
+use osier_engine::{Body, Hijacker, body::collect, empty, server::Handler};
+use std::sync::Arc;
+
+/// The largest JSON body that is read whole.
+const JSON_LIMIT: usize = 16 << 20;
+
+/// Answers the API's requests.
+pub struct Api {
+    cluster: Arc<Cluster>,
+    tokens: Arc<Tokens>,
+}
+
+/// One request with what its path and query say.
+pub(crate) struct Call {
+    pub(crate) version: ApiVersion,
+    pub(crate) query: Query,
+    /// The query as it came, to be passed on.
+    pub(crate) raw_query: String,
+    pub(crate) request: Request<Body>,
+    pub(crate) hijacker: Hijacker,
+}
+
+pub(crate) type Answer = Result<Response<Body>, Refusal>;
+
+impl Call {
+    /// Takes the body, whole.
+    pub(crate) async fn bytes(&mut self) -> Result<Bytes, Refusal> {
+        let body = std::mem::replace(self.request.body_mut(), empty());
+        let bytes = collect(body, JSON_LIMIT).await;
+        bytes.map_err(|e| Refusal::bad_request(format!("read the request's body: {e}")))
+    }
+
+    /// Takes the body as JSON.
+    pub(crate) async fn json(&mut self) -> Result<serde_json::Value, Refusal> {
+        let bytes = self.bytes().await?;
+        serde_json::from_slice(&bytes).map_err(|e| Refusal::bad_request(format!("invalid JSON: {e}")))
+    }
+}
+
+impl Handler for Api {
+    async fn handle(&self, request: Request<Body>, hijacker: Hijacker) -> Response<Body> {
+        let head = request.method() == Method::HEAD;
+        let mut response = self.answer(request, hijacker).await.unwrap_or_else(|refusal| refusal.response());
+        let version = self.advertised().to_string();
+        let headers = response.headers_mut();
+        if let Ok(version) = HeaderValue::from_str(&version) {
+            headers.insert("api-version", version);
+        }
+        headers.insert("ostype", HeaderValue::from_static("linux"));
+        headers.insert("docker-experimental", HeaderValue::from_static("false"));
+        headers
+            .insert(header::SERVER, HeaderValue::from_static(concat!("Osier/", env!("CARGO_PKG_VERSION"), " (linux)")));
+        if head {
+            *response.body_mut() = empty();
+        }
+        response
+    }
+}
+
+impl Api {
+    /// The API of this cluster, with its token service.
+    pub fn new(cluster: Arc<Cluster>, tokens: Arc<Tokens>) -> Self {
+        Self { cluster, tokens }
+    }
+
+    async fn answer(&self, request: Request<Body>, hijacker: Hijacker) -> Answer {
+        let path = ApiPath::parse(request.uri().path())?;
+        let raw_query = request.uri().query().unwrap_or_default().to_owned();
+        let query = Query::parse(Some(&raw_query))?;
+        let segments: Vec<&str> = path.segments.iter().map(String::as_str).collect();
+        if let ["v1", "clusters", rest @ ..] = segments.as_slice() {
+            return self.tokens.answer(rest, &query, request).await;
+        }
+        let route = route(request.method(), &path.segments, |name| self.cluster.is_node(name));
+        let call = Call { version: path.version, query, raw_query, request, hijacker };
+        self.dispatch(route, call, &segments).await
+    }
+
+    async fn dispatch(&self, route: Route, call: Call, segments: &[&str]) -> Answer {
+        match route {
+            Route::Ping => Ok(self.ping()),
+            Route::Version => Ok(self.version()),
+            Route::Info => Ok(self.info()),
+            Route::Events => self.events(call).await,
+            Route::DiskUsage => self.disk_usage(call).await,
+            // A build's session and its upload are requests of their own and have to meet on one engine; so all builds
+            // go to the same one while it is healthy.
+            Route::Auth | Route::ImageSearch | Route::Distribution { .. } | Route::Builder => {
+                self.forward(&self.cluster.any_healthy()?, call, segments).await
+            }
+            Route::ContainerList => self.container_list(call).await,
+            Route::ContainerCreate => self.container_create(call).await,
+            Route::Container { name, call: what, rest } => {
+                let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+                match what {
+                    ContainerCall::Inspect => self.container_inspect(call, &name).await,
+                    ContainerCall::Remove => self.container_remove(call, &name).await,
+                    ContainerCall::Rename => self.container_rename(call, &name).await,
+                    ContainerCall::ExecCreate => self.exec_create(call, &name).await,
+                    ContainerCall::Change => self.container_change(call, &name, &rest).await,
+                    ContainerCall::Other => self.container_other(call, &name, &rest).await,
+                }
+            }
+            Route::Exec { id, rest } => {
+                let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+                self.exec(call, &id, &rest).await
+            }
+            Route::Commit => self.commit(call).await,
+            Route::ImageList => self.image_list(&call),
+            Route::ImageCreate => self.image_create(call).await,
+            Route::ImageLoad => self.image_load(call).await,
+            Route::ImageSave => self.image_save(call).await,
+            Route::Image { name, call: ImageCall::Tag } => self.image_tag(call, &name).await,
+            Route::Image { name, call: ImageCall::Remove } => self.image_remove(call, &name).await,
+            Route::Image { name, .. } => self.forward(&self.engine_with_image(&name)?, call, segments).await,
+            Route::NetworkList => self.network_list(&call),
+            Route::NetworkCreate => self.network_create(call).await,
+            Route::Network { name, call: what } => match what {
+                NetworkCall::Inspect => self.network_inspect(call, &name).await,
+                NetworkCall::Remove => self.network_remove(call, &name).await,
+                NetworkCall::Connect => self.network_attachment(call, &name, "connect").await,
+                NetworkCall::Disconnect => self.network_attachment(call, &name, "disconnect").await,
+            },
+            Route::VolumeList => self.volume_list(call).await,
+            Route::VolumeCreate => self.volume_create(call).await,
+            Route::VolumeInspect { name } => self.volume_inspect(call, &name).await,
+            Route::VolumeRemove { name } => self.volume_remove(call, &name).await,
+            Route::Prune(what) => self.prune(call, what).await,
+            Route::SwarmMode => Err(Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this \
+                 node to swarm and try again.",
+            )),
+            Route::Unknown => Err(Refusal::not_found("page not found")),
+        }
+    }
+}

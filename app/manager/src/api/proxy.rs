@@ -1,0 +1,64 @@
+//! Forwarding a call to one engine, in that engine's version, for as long as the engine answers.
+
+use super::{Answer, Api, Call};
+use crate::{engine::Engine, refusal::Refusal};
+use http::{Response, StatusCode, Uri};
+use osier_dockerapi::path::upstream;
+use osier_engine::{Body, forward};
+use std::sync::Arc;
+use tracing::debug;
+
+impl Api {
+    /// Forwards the call under these path segments. The answer streams; an engine that is lost before it answers is
+    /// an error of the call, not a wait without end.
+    pub(super) async fn forward(&self, engine: &Arc<Engine>, mut call: Call, segments: &[&str]) -> Answer {
+        let path = upstream(engine.api().nearest(call.version), segments, &call.raw_query);
+        let uri: Uri = path.parse().map_err(|e| Refusal::bad_request(format!("form a path for the engine: {e}")))?;
+        *call.request.uri_mut() = uri;
+        let client = engine.client()?;
+        let response = tokio::select! {
+            response = forward(&client, call.request, call.hijacker) => response,
+            () = engine.lost() => {
+                let why = engine.view().error.clone().unwrap_or_default();
+                let message = format!("node {} was lost during the call: {why}", engine.name());
+                return Err(Refusal::new(StatusCode::BAD_GATEWAY, message));
+            }
+        };
+        if response.status() == StatusCode::BAD_GATEWAY {
+            engine.suspect();
+        }
+        Ok(response)
+    }
+
+    /// Forwards a call about one container, whose name the user may have written in many ways.
+    pub(super) async fn forward_container(&self, call: Call, name: &str, rest: &[&str]) -> Result<Forwarded, Refusal> {
+        let (engine, container) = self.cluster.reachable(name)?;
+        let id = container.row.id.clone();
+        let mut segments = vec!["containers", &id];
+        segments.extend(rest);
+        let response = self.forward(&engine, call, &segments).await?;
+        Ok(Forwarded { engine, id, response })
+    }
+}
+
+/// What an engine answered about one container.
+pub(super) struct Forwarded {
+    pub(super) engine: Arc<Engine>,
+    pub(super) id: String,
+    pub(super) response: Response<Body>,
+}
+
+impl Forwarded {
+    /// The answer, once the cache knows what the call changed.
+    pub(super) async fn refreshed(self) -> Answer {
+        if let Err(error) = self.engine.sync_container(&self.id).await {
+            debug!(
+                node = self.engine.name(),
+                container = self.id,
+                error = error.chain(),
+                "cannot read a changed container"
+            );
+        }
+        Ok(self.response)
+    }
+}

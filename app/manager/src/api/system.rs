@@ -1,0 +1,124 @@
+//! What the cluster says about itself: `_ping`, `version` and `info`.
+
+use super::Api;
+use crate::engine::{Engine, View};
+use http::{HeaderValue, Response, StatusCode, header};
+use osier_dockerapi::{
+    info::{Manager, NodeStatus, info},
+    version::{ApiVersion, MAX, MIN},
+};
+use osier_engine::{Body, full, json_response};
+use osier_model::{Bytes, Cpus};
+use osier_scheduler::FILTERS;
+use serde_json::json;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+/// The version that clients are told.
+const VERSION: &str = concat!("osier/", env!("CARGO_PKG_VERSION"));
+
+impl Api {
+    /// The newest version that every engine knows: whatever a client asks in it, any engine can be asked.
+    pub(super) fn advertised(&self) -> ApiVersion {
+        let engines = self.cluster.engines();
+        let healthy = engines.iter().filter(|e| e.is_healthy()).map(|e| e.api().max);
+        healthy.min().unwrap_or(MAX).clamp(MIN, MAX)
+    }
+
+    pub(super) fn ping(&self) -> Response<Body> {
+        let mut response = Response::new(full("OK"));
+        let headers = response.headers_mut();
+        for (name, value) in [
+            (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+            (header::CACHE_CONTROL, "no-cache, no-store, must-revalidate"),
+            (header::PRAGMA, "no-cache"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        // The classic builder by default: a BuildKit build's result is not shared between nodes either, and old engines
+        // have no BuildKit.
+        headers.insert("builder-version", HeaderValue::from_static("1"));
+        headers.insert("swarm", HeaderValue::from_static("inactive"));
+        response
+    }
+
+    pub(super) fn version(&self) -> Response<Body> {
+        let advertised = self.advertised().to_string();
+        let kernel = kernel("osrelease");
+        json_response(
+            StatusCode::OK,
+            &json!({
+                "Platform": {"Name": "Osier"},
+                "Version": VERSION,
+                "ApiVersion": advertised,
+                "MinAPIVersion": MIN.to_string(),
+                "Os": "linux",
+                "Arch": architecture(),
+                "KernelVersion": kernel,
+                "Components": [{
+                    "Name": "Engine",
+                    "Version": VERSION,
+                    "Details": {"ApiVersion": advertised, "MinAPIVersion": MIN.to_string(), "Os": "linux",
+                                "Arch": architecture(), "KernelVersion": kernel, "Experimental": "false"},
+                }],
+            }),
+        )
+    }
+
+    pub(super) fn info(&self) -> Response<Body> {
+        let engines = self.cluster.engines();
+        let nodes: Vec<NodeStatus> = engines.iter().map(|e| status(e, &e.view())).collect();
+        let template = self.cluster.healthy().first().and_then(|e| e.facts());
+        let strategy = self.cluster.strategy.to_string();
+        let manager = Manager {
+            strategy: &strategy,
+            filters: &FILTERS,
+            name: &kernel("hostname"),
+            version: VERSION,
+            time: rfc3339(OffsetDateTime::now_utc()),
+            listeners: self.cluster.hub.subscribers(),
+        };
+        json_response(StatusCode::OK, &info(&manager, &nodes, template.as_ref().map(|f| &f.info)))
+    }
+}
+
+fn status(engine: &Engine, view: &View) -> NodeStatus {
+    let facts = view.facts.as_deref();
+    let load = view.load();
+    let name = facts.map(|f| f.owner.node.clone()).or_else(|| engine.target.name.clone());
+    NodeStatus {
+        name: name.unwrap_or_default(),
+        address: engine.target.address(),
+        id: facts.map(|f| f.node.id.clone()).unwrap_or_default(),
+        health: view.health,
+        counts: view.counts(),
+        images: view.images.len(),
+        reserved_cpus: load.cpus,
+        cpus: Cpus::whole(facts.map_or(0, |f| f.node.cpus)),
+        reserved_memory: load.memory,
+        memory: Bytes(facts.map_or(0, |f| f.node.memory)),
+        labels: facts.map(|f| f.node.labels.clone()).unwrap_or_default(),
+        error: view.error.clone(),
+        updated_at: rfc3339(view.updated.replace_nanosecond(0).unwrap_or(view.updated)),
+        server_version: facts.map(|f| f.server_version.clone()).unwrap_or_default(),
+    }
+}
+
+fn rfc3339(time: OffsetDateTime) -> String {
+    // Formatting fails only for years beyond four digits.
+    time.format(&Rfc3339).unwrap_or_default()
+}
+
+/// A fact that the kernel tells about this host; empty where it does not.
+fn kernel(fact: &str) -> String {
+    let text = std::fs::read_to_string(format!("/proc/sys/kernel/{fact}"));
+    text.map(|t| t.trim().to_owned()).unwrap_or_default()
+}
+
+/// The architecture by Go's name for it, which Docker's clients know.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}

@@ -1,0 +1,170 @@
+//! One engine: where it is, what is known of it, and calls to it with a deadline each, so that an engine that hangs
+//! delays nobody but its own caller.
+
+mod follow;
+mod sync;
+mod view;
+
+pub(crate) use follow::follow;
+pub(crate) use view::{Container, Facts, View};
+
+use http::Method;
+use osier_dockerapi::{info::Health, path, version};
+use osier_engine::{Client, Error as ClientError};
+use serde_json::Value;
+use std::{
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
+};
+use time::OffsetDateTime;
+use tokio::sync::{Notify, watch};
+
+/// Where an engine is found.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Target {
+    /// The node's name, where discovery knows it; else the engine's own host name is taken.
+    pub name: Option<String>,
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// What the engine's certificate is for; the host where discovery knows no better.
+    pub server_name: String,
+}
+
+impl Target {
+    /// `host:port`, with brackets around an IPv6 address.
+    pub fn address(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// A call to an engine failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// The client's own error.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// No answer in time.
+    #[error("no answer within {} s", .0.as_secs())]
+    Deadline(Duration),
+    /// There is no connection yet.
+    #[error("there is no connection to the engine yet")]
+    NotConnected,
+}
+
+impl CallError {
+    /// The error with its causes in one line.
+    pub(crate) fn chain(&self) -> String {
+        if let Self::Client(e) = self { e.chain() } else { self.to_string() }
+    }
+
+    /// Whether the engine did not answer at all (as opposed to answering with an error).
+    pub(crate) fn is_unreachable(&self) -> bool {
+        !matches!(self, Self::Client(ClientError::Engine { .. } | ClientError::Request { .. }))
+    }
+}
+
+/// One engine.
+pub(crate) struct Engine {
+    pub(crate) target: Target,
+    view: RwLock<View>,
+    health: watch::Sender<Health>,
+    /// Somebody has reason to believe that the engine's health changed.
+    suspicion: Notify,
+}
+
+impl Engine {
+    pub(crate) fn new(target: Target) -> Arc<Self> {
+        let health = watch::Sender::new(Health::Pending);
+        let view = RwLock::new(View::new(OffsetDateTime::now_utc()));
+        Arc::new(Self { target, view, health, suspicion: Notify::new() })
+    }
+
+    pub(crate) fn view(&self) -> RwLockReadGuard<'_, View> {
+        self.view.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn view_mut(&self) -> RwLockWriteGuard<'_, View> {
+        self.view.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The node's name; empty while nobody knows it.
+    pub(crate) fn name(&self) -> String {
+        let known = self.view().facts.as_ref().map(|f| f.owner.node.clone());
+        known.or_else(|| self.target.name.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn is_healthy(&self) -> bool {
+        *self.health.borrow() == Health::Healthy
+    }
+
+    pub(crate) fn facts(&self) -> Option<Arc<Facts>> {
+        self.view().facts.clone()
+    }
+
+    pub(crate) fn client(&self) -> Result<Client, CallError> {
+        self.view().client.clone().ok_or(CallError::NotConnected)
+    }
+
+    /// The versions it speaks; the oldest alone while nothing is known.
+    pub(crate) fn api(&self) -> version::Range {
+        self.facts().map_or(version::Range { min: version::MIN, max: version::MIN }, |f| f.api)
+    }
+
+    /// Resolves when the engine is no longer healthy.
+    pub(crate) async fn lost(&self) {
+        let mut health = self.health.subscribe();
+        // An error would mean that the sender is gone, which `self` owns.
+        let _ = health.wait_for(|h| *h != Health::Healthy).await;
+    }
+
+    fn set_health(&self, health: Health) {
+        self.view_mut().health = health;
+        self.health.send_replace(health);
+    }
+
+    /// Has the engine's health looked at now: a call to it just failed, or discovery says it changed.
+    pub(crate) fn suspect(&self) {
+        self.suspicion.notify_one();
+    }
+
+    /// Makes one call in the newest version both sides know, and reads its JSON answer.
+    pub(crate) async fn get(&self, segments: &[&str], query: &str, deadline: Duration) -> Result<Value, CallError> {
+        self.json(Method::GET, segments, query, None, deadline).await
+    }
+
+    /// As [`Engine::get`], with any method and body. An empty answer is `null`.
+    pub(crate) async fn json(
+        &self,
+        method: Method,
+        segments: &[&str],
+        query: &str,
+        body: Option<&Value>,
+        deadline: Duration,
+    ) -> Result<Value, CallError> {
+        let client = self.client()?;
+        let path = path::upstream(self.api().nearest(version::MAX), segments, query);
+        let call = async {
+            let response = client.call(method, &path, body).await?;
+            let talk = |source| ClientError::Talk { endpoint: client.name(), source };
+            let bytes = osier_engine::body::collect(response.into_body(), 512 << 20).await.map_err(talk)?;
+            if bytes.is_empty() {
+                return Ok(Value::Null);
+            }
+            serde_json::from_slice(&bytes).map_err(|e| talk(e.into()))
+        };
+        let result = match tokio::time::timeout(deadline, call).await {
+            Ok(result) => result.map_err(CallError::Client),
+            Err(_) => Err(CallError::Deadline(deadline)),
+        };
+        if result.as_ref().is_err_and(CallError::is_unreachable) {
+            self.suspect();
+        }
+        result
+    }
+}

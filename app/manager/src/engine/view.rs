@@ -1,0 +1,168 @@
+//! What the manager knows of one engine. Every fact carries the moment its question was asked, and only newer answers
+//! replace older ones, so answers may arrive in any order.
+
+use osier_dockerapi::{info::Counts, info::Health, inspect::NodeFacts, row::Owner, row::Row, state::RunState, version};
+use osier_engine::Client;
+use osier_scheduler::Load;
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Instant,
+};
+use time::{Duration, OffsetDateTime};
+
+/// Failures in a row that make an engine unhealthy.
+pub(crate) const FAILURES: u32 = 3;
+
+/// One container.
+#[derive(Debug)]
+pub(crate) struct Container {
+    pub(crate) row: Row,
+    /// Absent while no inspect call has succeeded.
+    pub(crate) state: Option<RunState>,
+    pub(crate) load: Load,
+}
+
+/// What an engine says about itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    pub(crate) owner: Owner,
+    pub(crate) node: NodeFacts,
+    pub(crate) api: version::Range,
+    pub(crate) server_version: String,
+    /// Our clock less the engine's; zero where they agree within two seconds.
+    pub(crate) skew: Duration,
+    pub(crate) info: Value,
+}
+
+/// Everything known of one engine.
+pub(crate) struct View {
+    pub(crate) health: Health,
+    pub(crate) failures: u32,
+    /// The last failure in words, until the next success.
+    pub(crate) error: Option<String>,
+    pub(crate) updated: OffsetDateTime,
+    pub(crate) client: Option<Client>,
+    pub(crate) facts: Option<Arc<Facts>>,
+    containers: BTreeMap<String, (Instant, Arc<Container>)>,
+    /// Containers that were seen to be gone, kept until no older answer can still arrive.
+    gone: HashMap<String, Instant>,
+    pub(crate) images: Arc<Vec<Arc<Value>>>,
+    pub(crate) networks: Arc<Vec<Arc<Value>>>,
+}
+
+impl View {
+    pub(crate) fn new(now: OffsetDateTime) -> Self {
+        Self {
+            health: Health::Pending,
+            failures: 0,
+            error: None,
+            updated: now,
+            client: None,
+            facts: None,
+            containers: BTreeMap::new(),
+            gone: HashMap::new(),
+            images: Arc::default(),
+            networks: Arc::default(),
+        }
+    }
+
+    /// 0 for an engine that is not to be used, else 100 less a third for every recent failure.
+    pub(crate) fn indicator(&self) -> u8 {
+        let left = 100 - 100 * self.failures.min(FAILURES) / FAILURES;
+        if self.health == Health::Healthy { u8::try_from(left).unwrap_or(0) } else { 0 }
+    }
+
+    pub(crate) fn containers(&self) -> impl Iterator<Item = &Arc<Container>> {
+        self.containers.values().map(|(_, container)| container)
+    }
+
+    pub(crate) fn container(&self, id: &str) -> Option<&Arc<Container>> {
+        self.containers.get(id).map(|(_, container)| container)
+    }
+
+    /// Takes what a question asked at `asked` found out about one container.
+    pub(crate) fn observe(&mut self, id: &str, asked: Instant, found: Option<Arc<Container>>) {
+        let known = self.containers.get(id).map(|(at, _)| *at).max(self.gone.get(id).copied());
+        if known.is_some_and(|at| at > asked) {
+            return;
+        }
+        match found {
+            Some(container) => {
+                self.gone.remove(id);
+                self.containers.insert(id.to_owned(), (asked, container));
+            }
+            None => {
+                self.containers.remove(id);
+                self.gone.insert(id.to_owned(), asked);
+            }
+        }
+    }
+
+    /// Takes a list of all containers asked for at `asked`.
+    pub(crate) fn observe_all(&mut self, asked: Instant, found: BTreeMap<String, Arc<Container>>) {
+        let missing: Vec<String> = self.containers.keys().filter(|id| !found.contains_key(*id)).cloned().collect();
+        for id in missing {
+            self.observe(&id, asked, None);
+        }
+        for (id, container) in found {
+            self.observe(&id, asked, Some(container));
+        }
+        // What was seen to be gone before this list was asked for can no longer come back by an older answer: lists are
+        // asked for one at a time, and single questions have a deadline far below the time between two lists.
+        self.gone.retain(|_, at| *at >= asked);
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        self.containers().for_each(|c| counts.add(&c.row.state));
+        counts
+    }
+
+    pub(crate) fn load(&self) -> Load {
+        self.containers().map(|c| c.load).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::time::Duration as StdDuration;
+
+    fn container(id: &str, state: &str) -> Arc<Container> {
+        let owner = Owner { node: "n".into(), ip: [127, 0, 0, 1].into(), cluster_networks: BTreeMap::new() };
+        let row = Row::read(json!({"Id": id, "State": state}), &owner).unwrap();
+        Arc::new(Container { row, state: None, load: Load::default() })
+    }
+
+    #[test]
+    fn older_answers_never_win() {
+        let (start, second) = (Instant::now(), StdDuration::from_secs(1));
+        let mut view = View::new(OffsetDateTime::UNIX_EPOCH);
+        view.observe("a", start + second * 2, Some(container("a", "running")));
+        view.observe("a", start + second, Some(container("a", "created")));
+        assert_eq!(view.container("a").unwrap().row.state, "running");
+        view.observe("a", start + second * 4, None);
+        view.observe("a", start + second * 3, Some(container("a", "running")));
+        assert!(view.container("a").is_none(), "an answer from before the removal must not bring it back");
+        view.observe("b", start + second * 6, Some(container("b", "running")));
+        view.observe_all(start + second * 5, [("c".to_owned(), container("c", "exited"))].into());
+        let left: Vec<&str> = view.containers().map(|c| c.row.id.as_str()).collect();
+        assert_eq!(left, ["b", "c"], "a list from before the creation must not remove it");
+        assert_eq!((view.counts().running, view.counts().stopped), (1, 1));
+    }
+
+    #[test]
+    fn every_failure_costs_health() {
+        let mut view = View::new(OffsetDateTime::UNIX_EPOCH);
+        assert_eq!(view.indicator(), 0);
+        view.health = Health::Healthy;
+        let indicators = [0, 1, 2, 3, 9].map(|failures| {
+            view.failures = failures;
+            view.indicator()
+        });
+        assert_eq!(indicators, [100, 67, 34, 0, 0]);
+    }
+}

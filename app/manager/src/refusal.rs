@@ -1,0 +1,72 @@
+//! A request that cannot be done, with the status and message its client gets, in the engine's own shape.
+
+use crate::engine::CallError;
+use http::{Response, StatusCode};
+use osier_dockerapi::{filters::FiltersError, listing::ListError, path::PathError, query::QueryError};
+use osier_engine::{Body, Error as ClientError, error_response};
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    pub(crate) message: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, message)
+    }
+
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, message)
+    }
+
+    pub(crate) fn response(&self) -> Response<Body> {
+        error_response(self.status, &self.message)
+    }
+}
+
+impl From<CallError> for Refusal {
+    /// The engine's own answer where it gave one.
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Client(ClientError::Engine { status, message }) => Self { status, message },
+            other => Self::new(StatusCode::BAD_GATEWAY, other.chain()),
+        }
+    }
+}
+
+impl From<FiltersError> for Refusal {
+    fn from(error: FiltersError) -> Self {
+        Self::bad_request(error.to_string())
+    }
+}
+
+impl From<QueryError> for Refusal {
+    fn from(error: QueryError) -> Self {
+        Self::bad_request(error.to_string())
+    }
+}
+
+impl From<PathError> for Refusal {
+    fn from(error: PathError) -> Self {
+        Self::bad_request(error.to_string())
+    }
+}
+
+impl From<ListError> for Refusal {
+    fn from(error: ListError) -> Self {
+        match error {
+            ListError::Filters(e) => e.into(),
+            ListError::NoSuchContainer(_) => Self::not_found(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The commands themselves: they open the world that the arguments describe, and wait.
+
+use crate::{
+    api::Api,
+    args::{CreateArgs, ListArgs, ManageArgs},
+    cluster::Cluster,
+    discovery::{self, Discovery, TokenUrl},
+    tokens::Tokens,
+};
+use anyhow::Context;
+use osier_engine::{
+    Client, resolve,
+    server::{Listener, serve},
+};
+use osier_model::{
+    Token,
+    config::{ManagerConfig, path},
+    port,
+};
+use osier_pki::Identity;
+use osier_ui::{ExitKind, Failure, FailureExt, Ui};
+use std::{
+    collections::BTreeMap, future::Future, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+};
+use tracing::{info, warn};
+
+/// How often the agent is asked for the mesh's members.
+const MESH_EVERY: Duration = Duration::from_secs(2);
+
+/// `osier manage`: serves until a signal arrives.
+pub async fn manage(args: ManageArgs, ui: &Ui) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let shutdown = async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    };
+    if let Some(config) = &args.config {
+        return manage_provisioned(config, args.strategy, shutdown).await;
+    }
+    let identity = match (&args.tlscacert, &args.tlscert, &args.tlskey) {
+        (Some(ca), Some(cert), Some(key)) => {
+            let identity = Identity::read_files(ca, cert, key);
+            Some(identity.map_err(anyhow::Error::from).kind(ExitKind::Usage)?)
+        }
+        _ => None,
+    };
+    if identity.is_none() {
+        ui.warn("without --tlsverify everybody who reaches this manager or an engine is root on every node");
+    }
+    let Some(discovery) = args.discovery else { return Err(Failure::usage("discovery required to manage a cluster")) };
+    let tls = identity.as_ref().map(Identity::client).transpose().context("set up TLS")?;
+    let cluster = Cluster::new(tls.clone(), args.strategy);
+    let mut listeners = Vec::new();
+    for host in &args.host {
+        listeners.push(listen(host, identity.as_ref()).await?);
+    }
+    let following = tokio::spawn(follow(discovery, cluster.clone(), tls, args.heartbeat));
+    serve_all(listeners, Api::new(cluster, Arc::new(Tokens::default())), shutdown).await;
+    following.abort();
+    Ok(())
+}
+
+async fn manage_provisioned(
+    config: &Path,
+    strategy: osier_scheduler::Strategy,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Failure> {
+    let read = osier_store::read_json::<ManagerConfig>(config).context("read the manager's configuration");
+    let missing = || Failure::usage(format!("there is no configuration '{}'", config.display()));
+    let config = read.kind(ExitKind::Usage)?.ok_or_else(missing)?;
+    let identity = Identity::read(Path::new(path::PKI)).context("read this node's certificate")?;
+    let cluster = Cluster::new(Some(identity.client().context("set up TLS")?), strategy);
+    let tokens = Arc::new(Tokens::new(Some(config.token)));
+    let socket = TcpListener::bind(config.listen).await.with_context(|| format!("listen on {}", config.listen))?;
+    let listener = Listener::Tls(socket, identity.server().context("set up TLS")?);
+    info!(cluster = config.cluster, listen = %config.listen, "managing a cluster");
+    let agent = Client::unix(path::AGENT_SOCKET);
+    let following = tokio::spawn(follow_mesh(agent, cluster.clone(), tokens.clone()));
+    serve_all(vec![listener], Api::new(cluster, tokens), shutdown).await;
+    following.abort();
+    Ok(())
+}
+
+/// Serves on all listeners until `shutdown`, then lets running requests end.
+async fn serve_all(listeners: Vec<Listener>, api: Api, shutdown: impl Future<Output = ()>) {
+    let (closing, closed) = watch::channel(false);
+    let api = Arc::new(api);
+    let mut servers = JoinSet::new();
+    for listener in listeners {
+        let mut closed = closed.clone();
+        let end = async move { drop(closed.wait_for(|c| *c).await) };
+        servers.spawn(serve(listener, api.clone(), end));
+    }
+    // Only where a service manager waits for it does this do anything.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    shutdown.await;
+    info!("stopping");
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    closing.send_replace(true);
+    while servers.join_next().await.is_some() {}
+}
+
+async fn listen(host: &str, identity: Option<&Identity>) -> Result<Listener, Failure> {
+    let (scheme, address) = host.split_once("://").unwrap_or(("tcp", host));
+    match scheme {
+        "unix" => {
+            // A socket file left by a manager that was killed would be in the way.
+            osier_store::remove(Path::new(address)).map_err(anyhow::Error::from)?;
+            let listener = UnixListener::bind(address).with_context(|| format!("listen on {host}"))?;
+            let private = std::fs::Permissions::from_mode(osier_store::SECRET);
+            std::fs::set_permissions(address, private).with_context(|| format!("protect '{address}'"))?;
+            Ok(Listener::Unix(listener))
+        }
+        "tcp" => {
+            let target = discovery::parse_entry(address).map_err(Failure::usage)?;
+            let address = resolve(&target.host, target.port).await;
+            let address = address.map_err(|e| anyhow::anyhow!("{e}")).with_context(|| format!("resolve '{host}'"))?;
+            let socket = TcpListener::bind(address).await.with_context(|| format!("listen on {host}"))?;
+            Ok(match identity {
+                Some(identity) => Listener::Tls(socket, identity.server().context("set up TLS")?),
+                None => Listener::Tcp(socket),
+            })
+        }
+        other => Err(Failure::usage(format!("unsupported protocol: \"{other}\""))),
+    }
+}
+
+/// Keeps the cluster's members what discovery says. A failure keeps the last list.
+async fn follow(discovery: Discovery, cluster: Arc<Cluster>, tls: Option<Arc<rustls::ClientConfig>>, every: Duration) {
+    loop {
+        let targets = match &discovery {
+            Discovery::Nodes(targets) => return cluster.set_members(targets.clone()),
+            Discovery::File(path) => discovery::read_file(path),
+            Discovery::Token(url) => match token_client(url, tls.clone()).await {
+                Ok(client) => discovery::token_targets(&client, &url.token).await,
+                Err(error) => Err(error),
+            },
+        };
+        match targets {
+            Ok(targets) => cluster.set_members(targets),
+            Err(error) => warn!(%error, "discovery failed, keeping the last list"),
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
+async fn token_client(
+    url: &TokenUrl,
+    tls: Option<Arc<rustls::ClientConfig>>,
+) -> Result<Client, osier_engine::BoxError> {
+    let (host, port) = url.host.as_ref().ok_or("the token's URL names no host (token://HOST:PORT/TOKEN)")?;
+    let address = resolve(host, *port).await?;
+    match tls {
+        Some(tls) => Ok(Client::tls(address, host, tls)?),
+        None => Ok(Client::tcp(address)),
+    }
+}
+
+/// Keeps the cluster's members what the mesh says. While the agent is away, the last list stays.
+async fn follow_mesh(agent: Client, cluster: Arc<Cluster>, tokens: Arc<Tokens>) {
+    let mut alive = BTreeMap::new();
+    let mut failing = false;
+    loop {
+        match discovery::mesh(&agent).await {
+            Ok(mesh) => {
+                let entry = |name: &Option<String>| Some(format!("{}:{}", name.as_ref()?, port::ENGINE_PROXY));
+                tokens.set_members(mesh.targets.iter().filter_map(|t| entry(&t.name)).collect());
+                cluster.set_members(mesh.targets);
+                let changed = mesh.alive.iter().filter(|(name, now)| alive.get(*name) != Some(*now));
+                changed.for_each(|(name, _)| cluster.suspect(name));
+                alive = mesh.alive;
+                failing = false;
+            }
+            Err(error) if !failing => {
+                warn!(%error, "cannot learn the members, keeping the last list");
+                failing = true;
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(MESH_EVERY).await;
+    }
+}
+
+/// `osier create`: prints a new token, made here.
+pub fn create(_: CreateArgs, ui: &Ui) -> Result<(), Failure> {
+    ui.line(Token::from_random(rand::random()));
+    Ok(())
+}
+
+/// How to reach the manager that serves a token.
+pub struct TokenPlace {
+    /// Its address.
+    pub address: SocketAddr,
+    /// What its certificate is for.
+    pub server_name: String,
+    /// Who we are to it.
+    pub identity: Identity,
+}
+
+/// `osier list`: prints one engine per line. `place` knows the managers of the clusters that this machine provisioned.
+pub async fn list(args: ListArgs, ui: &Ui, place: impl Fn(&Token) -> Option<TokenPlace>) -> Result<(), Failure> {
+    let entries = match &args.discovery {
+        Discovery::Nodes(targets) => targets.iter().map(|t| t.address()).collect(),
+        Discovery::File(path) => {
+            let targets = discovery::read_file(path).map_err(|e| anyhow::anyhow!("{e}"))?;
+            targets.iter().map(|t| t.address()).collect()
+        }
+        Discovery::Token(url) => {
+            let asked = list_token(url, place(&url.token));
+            let answer = tokio::time::timeout(args.timeout, asked).await;
+            answer.map_err(|_| Failure::message_only(ExitKind::Failed, "Timed out"))??
+        }
+    };
+    if ui.is_json() {
+        ui.json(&entries);
+    } else {
+        entries.iter().for_each(|entry| ui.line(entry));
+    }
+    Ok(())
+}
+
+async fn list_token(url: &TokenUrl, place: Option<TokenPlace>) -> Result<Vec<String>, Failure> {
+    let client = match (&url.host, place) {
+        (None, None) => {
+            let message = format!("no cluster of this machine has the token {}", url.token);
+            return Err(Failure::message_only(ExitKind::Failed, message)
+                .hint("name the manager: osier list token://HOST[:PORT]/TOKEN"));
+        }
+        (None, Some(place)) => {
+            let tls = place.identity.client().context("set up TLS")?;
+            Client::tls(place.address, &place.server_name, tls).context("reach the manager")?
+        }
+        (Some((host, port)), place) => {
+            let address = resolve(host, *port).await;
+            let address = match (address, &place) {
+                (Ok(address), _) => address,
+                // The user may call the manager by a name that only the cluster's own records know.
+                (Err(_), Some(place)) if place.server_name == *host => place.address,
+                (Err(e), _) => return Err(anyhow::anyhow!("{e}").context(format!("resolve '{host}'")).into()),
+            };
+            match place {
+                Some(place) => {
+                    let tls = place.identity.client().context("set up TLS")?;
+                    Client::tls(address, host, tls).context("reach the manager")?
+                }
+                None => Client::tcp(address),
+            }
+        }
+    };
+    let listed = discovery::list_token(&client, &url.token).await.map_err(|e| anyhow::anyhow!("{e}"));
+    Ok(listed.with_context(|| format!("list the engines of token {}", url.token))?)
+}
