@@ -6,7 +6,7 @@
 use crate::{
     DownArgs,
     docker::{Docker, Kind},
-    engine, firewall, host, on_host,
+    engine, firewall, host, image, on_host,
     plan::LabName,
     state::{self, Folder},
 };
@@ -26,6 +26,11 @@ pub(crate) async fn down(args: DownArgs, ui: &Ui) -> Result<(), Failure> {
         errors.extend(failed);
     }
     errors.extend(engine::stop_if_idle(args.purge, &progress).await);
+    if args.purge
+        && let Some(docker) = engine::usual().await
+    {
+        errors.extend(image::remove_all(&docker).await.context("remove the images of nodes").err());
+    }
     let Some(last) = errors.pop() else { return Ok(()) };
     let hint = "run the command again once the cause is gone";
     if errors.is_empty() {
@@ -62,11 +67,11 @@ async fn remove(name: &LabName, progress: &Progress) -> Vec<Error> {
     errors
 }
 
-/// The engine that the record names, or without a record every engine that may hold something of this lab.
+/// The engine that the record names, or without a record every engine that may hold something of it.
 async fn engines(name: &LabName, progress: &Progress) -> Result<Vec<Docker>> {
     match Folder::of(name)?.lab() {
         Ok(Some(lab)) => Ok(vec![engine::reopen(&lab.socket, progress).await?]),
         // A damaged record must not keep a lab alive.
-        Ok(None) | Err(_) => Ok(engine::answering().await),
+        Ok(None) | Err(_) => engine::candidates(progress).await,
     }
 }

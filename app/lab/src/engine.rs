@@ -31,6 +31,8 @@ const RUN_FOLDER: &str = "/run/osier-lab";
 pub(crate) const DATA_FOLDER: &str = "/var/lib/osier-lab";
 const CONFIG: &str = "/run/osier-lab/daemon.json";
 const PID_FILE: &str = "/run/osier-lab/docker.pid";
+const CONTAINERD_PID_FILE: &str = "/run/osier-lab/exec/containerd/containerd.pid";
+const CONTAINERD_CONFIG: &str = "/run/osier-lab/exec/containerd/containerd.toml";
 const RECORD: &str = "/run/osier-lab/engine.json";
 const LOG: &str = "/var/lib/osier-lab/engine.log";
 const CGROUP: &str = "osier-lab";
@@ -44,13 +46,18 @@ struct Before {
 
 /// The engine for a new lab: the usual one, or ours, started if need be.
 pub(crate) async fn for_new_lab(progress: &Progress) -> Result<Docker> {
-    let usual = Docker::at(Path::new(USUAL_SOCKET));
-    if usual.answers().await {
+    if let Some(usual) = usual().await {
         return Ok(usual);
     }
     let ours = Docker::at(Path::new(OUR_SOCKET));
     start(&ours, progress).await.context("start an engine")?;
     Ok(ours)
+}
+
+/// The engine that the host's owner runs, if it answers.
+pub(crate) async fn usual() -> Option<Docker> {
+    let usual = Docker::at(Path::new(USUAL_SOCKET));
+    usual.answers().await.then_some(usual)
 }
 
 /// The engine a lab was made on, started again if it is ours and gone.
@@ -64,16 +71,14 @@ pub(crate) async fn reopen(socket: &Path, progress: &Progress) -> Result<Docker>
     Ok(docker)
 }
 
-/// The engines that answer and may hold something of a lab whose record is lost.
-pub(crate) async fn answering() -> Vec<Docker> {
-    let mut found = Vec::new();
-    for socket in [USUAL_SOCKET, OUR_SOCKET] {
-        let docker = Docker::at(Path::new(socket));
-        if docker.answers().await {
-            found.push(docker);
-        }
+/// The engines that may hold something of a lab whose record is lost: the usual one if it answers, and ours if there
+/// is one, started again if need be.
+pub(crate) async fn candidates(progress: &Progress) -> Result<Vec<Docker>> {
+    let mut found: Vec<Docker> = usual().await.into_iter().collect();
+    if Path::new(RUN_FOLDER).exists() {
+        found.push(reopen(Path::new(OUR_SOCKET), progress).await?);
     }
-    found
+    Ok(found)
 }
 
 /// Whether this engine is one that we start and stop.
@@ -85,7 +90,11 @@ async fn start(docker: &Docker, progress: &Progress) -> Result<()> {
     if docker.answers().await {
         return Ok(());
     }
+    if let Some(pid) = running() {
+        bail!("reach our engine on '{OUR_SOCKET}': process {pid} runs and does not answer");
+    }
     progress.doing("engine", "starting one, as none answers");
+    end_former_containerd().await.context("end what a former engine left running")?;
     fs::create_dir_all(RUN_FOLDER).with_context(|| format!("create the folder '{RUN_FOLDER}'"))?;
     fs::create_dir_all(DATA_FOLDER).with_context(|| format!("create the folder '{DATA_FOLDER}'"))?;
     if osier_store::read(Path::new(RECORD))?.is_none() {
@@ -145,19 +154,19 @@ fn config() -> serde_json::Value {
 /// Goes to the end whatever happens, and returns every error.
 pub(crate) async fn stop_if_idle(purge: bool, progress: &Progress) -> Vec<anyhow::Error> {
     let docker = Docker::at(Path::new(OUR_SOCKET));
-    if docker.answers().await {
-        for kind in [Kind::Container, Kind::Volume, Kind::Network] {
-            match docker.of_lab(kind, None).await {
-                Ok(left) if left.is_empty() => {}
-                Ok(_) => return Vec::new(),
-                Err(e) => return vec![anyhow::Error::new(e).context("ask our engine for its labs")],
-            }
-        }
-    } else if let Some(pid) = running() {
-        return vec![anyhow::anyhow!("ask our engine for its labs: process {pid} runs and does not answer")];
-    }
     let mut errors = Vec::new();
-    if Path::new(RUN_FOLDER).exists() {
+    let images = Path::new(DATA_FOLDER).join("docker");
+    if Path::new(RUN_FOLDER).exists() || (purge && images.exists()) {
+        // One that died may have left nodes running; only an engine can find and end them.
+        match start(&docker, progress).await.context("look for labs on our engine") {
+            Err(e) if running().is_some() => return vec![e],
+            Err(e) => errors.push(e),
+            Ok(()) => match is_idle(&docker).await.context("ask our engine for its labs") {
+                Ok(true) => {}
+                Ok(false) => return errors,
+                Err(e) => return vec![e],
+            },
+        }
         progress.doing("engine", "stopping ours, as no lab is left");
         let steps = [
             stop().await.context("stop our engine"),
@@ -180,22 +189,50 @@ pub(crate) async fn stop_if_idle(purge: bool, progress: &Progress) -> Vec<anyhow
     errors
 }
 
+async fn is_idle(docker: &Docker) -> Result<bool> {
+    for kind in [Kind::Container, Kind::Volume, Kind::Network] {
+        if !docker.of_lab(kind, None).await?.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 async fn stop() -> Result<()> {
     let Some(pid) = running() else { return Ok(()) };
-    let gone = || async { running().map_or(Ok(()), |pid| Err(format!("process {pid} still runs"))) };
     nix::sys::signal::kill(pid, Signal::SIGTERM).with_context(|| format!("end process {pid}"))?;
-    if wait::until("dockerd to end", Duration::from_secs(30), gone).await.is_err() {
+    ended("dockerd", Duration::from_secs(30), running).await
+}
+
+/// An engine that was killed takes its containerd along, but not at once; a new one would trust the dying, and even
+/// the dead that nobody has waited for.
+async fn end_former_containerd() -> Result<()> {
+    ended("containerd", Duration::from_secs(5), || process(CONTAINERD_PID_FILE, CONTAINERD_CONFIG)).await?;
+    Ok(osier_store::remove(Path::new(CONTAINERD_PID_FILE))?)
+}
+
+/// Waits until the process is gone, and kills it if it does not go.
+async fn ended(what: &str, limit: Duration, find: impl Fn() -> Option<Pid>) -> Result<()> {
+    let gone = || async { find().map_or(Ok(()), |pid| Err(format!("process {pid} still runs"))) };
+    if wait::until(format!("{what} to end"), limit, gone).await.is_err()
+        && let Some(pid) = find()
+    {
         nix::sys::signal::kill(pid, Signal::SIGKILL).with_context(|| format!("kill process {pid}"))?;
-        wait::until("dockerd to end when killed", Duration::from_secs(10), gone).await?;
+        wait::until(format!("{what} to end when killed"), Duration::from_secs(10), gone).await?;
     }
     Ok(())
 }
 
-/// The process of our engine, by the number it wrote down and the command line that only it has.
+/// The process of our engine.
 fn running() -> Option<Pid> {
-    let pid: i32 = fs::read_to_string(PID_FILE).ok()?.trim().parse().ok()?;
+    process(PID_FILE, CONFIG)
+}
+
+/// The process whose number is in `pid_file`, if it is the one with `word` on its command line, which no other has.
+fn process(pid_file: &str, word: &str) -> Option<Pid> {
+    let pid: i32 = fs::read_to_string(pid_file).ok()?.trim().parse().ok()?;
     let command_line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let ours = command_line.split(|byte| *byte == 0).any(|word| word == CONFIG.as_bytes());
+    let ours = command_line.split(|byte| *byte == 0).any(|given| given == word.as_bytes());
     (pid > 1 && ours).then(|| Pid::from_raw(pid))
 }
 

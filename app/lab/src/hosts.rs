@@ -5,6 +5,9 @@
 use crate::plan::{LabName, Node};
 use std::fmt::Write;
 
+/// What the first and the last line of every block begin with.
+const MARK: &str = "# osier lab ";
+
 /// A node's name already means something else on this host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("name the nodes on this host: line {line} of /etc/hosts already has '{name}' ({text})")]
@@ -50,12 +53,17 @@ pub(crate) fn without_block(text: &str, lab: &LabName) -> String {
     kept.collect()
 }
 
-/// `text` in which only this lab's nodes go by their names: for a private view of the file.
+/// `text` in which this lab's nodes, and those of no other lab, go by their names: for a private view of the file.
 pub(crate) fn private_view(text: &str, lab: &LabName, nodes: &[Node]) -> String {
-    let others = without_block(text, lab);
-    let kept: String = others.split_inclusive('\n').filter(|line| !nodes.iter().any(|n| names(line, n))).collect();
-    let gap = if kept.is_empty() || kept.ends_with('\n') { "" } else { "\n" };
-    format!("{kept}{gap}{}\n{}{}\n", begin(lab), lines(nodes), end(lab))
+    let mut other_lab = None;
+    let kept = text.lines().filter(|line| {
+        other_lab = other_lab.or_else(|| line.strip_prefix(MARK).filter(|rest| rest.parse::<LabName>().is_ok()));
+        let keep = other_lab.is_none() && !nodes.iter().any(|node| names(line, node));
+        other_lab = other_lab.filter(|name| line.strip_prefix(MARK).is_none_or(|rest| rest != format!("{name} end")));
+        keep
+    });
+    let kept: String = kept.flat_map(|line| [line, "\n"]).collect();
+    format!("{kept}{}\n{}{}\n", begin(lab), lines(nodes), end(lab))
 }
 
 fn names(line: &str, node: &Node) -> bool {
@@ -64,11 +72,11 @@ fn names(line: &str, node: &Node) -> bool {
 }
 
 fn begin(lab: &LabName) -> String {
-    format!("# osier lab {lab}")
+    format!("{MARK}{lab}")
 }
 
 fn end(lab: &LabName) -> String {
-    format!("# osier lab {lab} end")
+    format!("{MARK}{lab} end")
 }
 
 #[cfg(test)]
@@ -101,8 +109,10 @@ mod tests {
         let (other, others) = lab("lab-2", "10.213.1.0/24");
         let once = with_block("", &name, &nodes).unwrap();
         assert!(with_block(&once, &other, &others).is_err(), "another lab's nodes have these names");
-        let view = private_view(&once, &other, &others);
-        assert!(view.contains("10.213.1.10 n-master") && !view.contains("10.213.0.10"), "{view}");
+        let view = private_view(&format!("{once}192.0.2.9 last\n192.0.2.8 n-1"), &other, &others);
+        let expected =
+            "192.0.2.9 last\n# osier lab lab-2\n10.213.1.10 n-master\n10.213.1.11 n-1\n# osier lab lab-2 end\n";
+        assert_eq!(view, expected);
     }
 
     proptest! {

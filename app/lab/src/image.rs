@@ -7,7 +7,7 @@
 
 use crate::{
     apt::{self, Source},
-    command::{command, run, run_pipe},
+    command::{CommandError, command, run, run_pipe},
     docker::Docker,
     engine::DATA_FOLDER,
     host::Packages,
@@ -61,6 +61,15 @@ pub(crate) async fn prepare(
     recipe.build(docker, &tag, |what| progress.doing(&item, what)).await?;
     progress.done(&item, "made");
     Ok(tag)
+}
+
+/// Removes every image that this makes, unless a node still uses it.
+pub(crate) async fn remove_all(docker: &Docker) -> Result<(), CommandError> {
+    let tags = docker.run(["image", "ls", "--format", "{{.Repository}}:{{.Tag}}", REPOSITORY]).await?;
+    for tag in tags.split_whitespace() {
+        docker.run(["image", "rm", tag]).await?;
+    }
+    Ok(())
 }
 
 /// Everything that decides what is in an image.

@@ -116,6 +116,7 @@ pub(crate) fn find(name: &LabName) -> Result<(Folder, Lab)> {
     let folder = Folder::of(name)?;
     match folder.lab()? {
         Some(lab) => Ok((folder, lab)),
+        None if folder.0.exists() => bail!("read the record of lab '{name}': there is none"),
         None => bail!("find lab '{name}': there is none ('osier lab list' shows those there are)"),
     }
 }
