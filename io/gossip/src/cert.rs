@@ -14,3 +14,18 @@ pub(crate) fn member<'a>(chain: Option<&[CertificateDer<'_>]>, members: &'a [Mem
     let member = members.iter().find(|member| member.name.as_str() == name);
     member.ok_or_else(|| format!("its certificate is for '{name}', which is not a member"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn random_certificates_are_nobodys(noise in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(member(Some(&[CertificateDer::from(noise)]), &[]).is_err());
+        }
+    }
+}

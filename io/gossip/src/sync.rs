@@ -122,3 +122,20 @@ pub(crate) fn answer(core: &Core, peer: PeerId, question: &[u8]) -> Vec<u8> {
     };
     postcard::to_stdvec(&reply).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn random_questions_and_replies_do_no_harm(noise in prop::collection::vec(any::<u8>(), 0..200), kind in 0..4_u8) {
+            let noise = [vec![kind], noise].concat();
+            let _ = postcard::from_bytes::<Question>(&noise);
+            let _ = postcard::from_bytes::<Reply>(&noise);
+        }
+    }
+}

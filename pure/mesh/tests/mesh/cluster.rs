@@ -64,7 +64,7 @@ fn a_death_is_known_in_time_and_a_restart_at_once() {
 
 #[test]
 fn nobody_is_declared_dead_by_mistake_under_loss() {
-    for (nodes, minutes, seed) in [(3, 60, 9), (10, 20, 10), (100, 1, 11)] {
+    for (nodes, minutes, seed) in [(3, 30, 9), (10, 10, 10), (100, 1, 11)] {
         let mut world = running(nodes, 0.05, seed);
         let (bytes, datagrams) = (world.bytes, world.datagrams);
         let time = minutes * 60 * SECOND;
