@@ -14,6 +14,9 @@ use osier_ssh::{Command, Stream};
 use osier_ui::{ExitKind, Failure, Progress, Ui};
 use std::path::{Path, PathBuf};
 
+/// Where the program lies before it is installed: its digest follows.
+const STAGED: &str = "/usr/local/bin/.osier-";
+
 /// The program to put on hosts.
 pub(crate) struct Program {
     bytes: Vec<u8>,
@@ -63,7 +66,7 @@ pub(crate) async fn deliver(
     delivery: &Delivery<'_>,
     progress: &Progress,
 ) -> Result<Outcome, Failure> {
-    let staged = format!("/usr/local/bin/.osier-{}", &program.sha256.to_string()[..12]);
+    let staged = format!("{STAGED}{}", &program.sha256.to_string()[..12]);
     if !installed {
         progress.doing(&remote.name, "copy the program");
         remote.ssh.push(&program.bytes, &staged, 0o755).await.map_err(remote::failure)?;
@@ -71,7 +74,9 @@ pub(crate) async fn deliver(
     let path = if installed { PROGRAM } else { &staged };
     let outcome = converge(remote, desired, path, delivery, progress).await;
     if !installed {
-        let removed = remote.ssh.check(&Command::new(["rm", "-f", &staged]).as_root()).await;
+        // All that earlier runs left when they were cut off goes as well.
+        let tidy = Command::shell(&format!("rm -f -- {STAGED}*"), [""; 0]).as_root();
+        let removed = remote.ssh.check(&tidy).await;
         // A failure of the work itself matters more than one of tidying up.
         return outcome.and_then(|o| removed.map(|_| o).map_err(remote::failure));
     }

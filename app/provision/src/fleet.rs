@@ -5,6 +5,7 @@
 use crate::{
     args::{ExecArgs, HostArgs, RemoveContainersArgs, RemoveImagesArgs, RestartDockerArgs},
     inventory,
+    recap::{self, Outcome},
     remote::{self, on_each},
 };
 use osier_ssh::{Command, Stream};
@@ -76,10 +77,10 @@ async fn everywhere(args: &HostArgs, command: Command<'_>, ui: &Ui) -> Result<()
     })
     .await;
     remote::close(remotes).await;
-    report(ui, &ran)
+    report(ui, ran)
 }
 
-fn report(ui: &Ui, ran: &[Ran]) -> Result<(), Failure> {
+fn report(ui: &Ui, ran: Vec<Ran>) -> Result<(), Failure> {
     if ui.is_json() {
         let row = |r: &Ran| match &r.result {
             Ok(code) => json!({ "host": r.host, "code": code, "stdout": r.stdout, "stderr": r.stderr }),
@@ -87,29 +88,20 @@ fn report(ui: &Ui, ran: &[Ran]) -> Result<(), Failure> {
         };
         ui.json(&json!({ "hosts": ran.iter().map(row).collect::<Vec<_>>() }));
     }
-    let mut unreachable = Vec::new();
-    let mut failed = Vec::new();
-    for r in ran {
-        match &r.result {
-            Ok(0) => {}
-            Ok(code) => failed.push(format!("{} (code {code})", r.host)),
-            Err(failure) => {
-                ui.failure(failure);
-                let list =
-                    if failure.code() == ExitKind::SomeHostsUnreachable as u8 { &mut unreachable } else { &mut failed };
-                list.push(r.host.clone());
-            }
-        }
+    for failure in ran.iter().filter_map(|r| r.result.as_ref().err()) {
+        ui.failure(failure);
     }
-    let fail = |kind, list: &[String], what| {
-        let text = format!("{} of {} hosts {what}: {}", list.len(), ran.len(), list.join(", "));
-        Err(Failure::message_only(kind, text))
-    };
-    if !failed.is_empty() {
-        return fail(ExitKind::SomeHostsFailed, &failed, "failed");
+    let outcomes: Vec<(String, Outcome)> = ran.into_iter().map(|r| (r.host, outcome(r.result))).collect();
+    recap::verdict(&outcomes)
+}
+
+fn outcome(result: Result<i32, Failure>) -> Outcome {
+    match result {
+        Ok(0) => Outcome::Changed(1),
+        Ok(code) => Outcome::Failed(Failure::message_only(
+            ExitKind::SomeHostsFailed,
+            format!("the command ended with code {code}"),
+        )),
+        Err(failure) => Outcome::Failed(failure),
     }
-    if !unreachable.is_empty() {
-        return fail(ExitKind::SomeHostsUnreachable, &unreachable, "cannot be reached");
-    }
-    Ok(())
 }

@@ -65,20 +65,25 @@ pub(crate) fn finish(ui: &Ui, outcomes: &[(String, Outcome)]) -> Result<(), Fail
     verdict(outcomes)
 }
 
-fn verdict(outcomes: &[(String, Outcome)]) -> Result<(), Failure> {
+/// The worst decides the exit code.
+pub(crate) fn verdict(outcomes: &[(String, Outcome)]) -> Result<(), Failure> {
     let failures = |unreachable: bool| {
         let matching = move |o: &Outcome| matches!(o, Outcome::Failed(f) if is_unreachable(f) == unreachable);
         outcomes.iter().filter(move |(_, o)| matching(o)).map(|(host, _)| host.as_str()).collect::<Vec<_>>()
     };
-    let (failed, unreachable) = (failures(false), failures(true));
     let all = outcomes.len();
+    let sentence = |list: &[&str], what| format!("{} of {all} hosts {what}: {}", list.len(), list.join(", "));
+    let (failed, unreachable) = (failures(false), failures(true));
+    let mut sentences = Vec::new();
     if !failed.is_empty() {
-        let text = format!("{} of {all} hosts failed: {}", failed.len(), failed.join(", "));
-        return Err(Failure::message_only(ExitKind::SomeHostsFailed, text));
+        sentences.push(sentence(&failed, "failed"));
     }
     if !unreachable.is_empty() {
-        let text = format!("{} of {all} hosts cannot be reached: {}", unreachable.len(), unreachable.join(", "));
-        return Err(Failure::message_only(ExitKind::SomeHostsUnreachable, text));
+        sentences.push(sentence(&unreachable, "cannot be reached"));
+    }
+    if !sentences.is_empty() {
+        let kind = if failed.is_empty() { ExitKind::SomeHostsUnreachable } else { ExitKind::SomeHostsFailed };
+        return Err(Failure::message_only(kind, sentences.join("; ")));
     }
     let planned = outcomes.iter().filter(|(_, o)| matches!(o, Outcome::Planned(_))).count();
     if planned > 0 {

@@ -177,11 +177,12 @@ fn admit(
         true
     });
     if cluster.record.managers.is_empty() && !identities.iter().any(|i| i.master) {
-        let failure =
-            Failure::message_only(ExitKind::Failed, "no master of the cluster is among the hosts that can be used");
-        return Err(
-            failure.hint("the group [masters] of the inventory names the masters; without it the first host is one")
-        );
+        for (remote, ..) in passed.drain(..) {
+            let message = format!("host '{}' must wait: no master of the new cluster can be used", remote.name);
+            let hint = "the group [masters] of the inventory names the masters; without it the first host is one";
+            refused.push((remote.name.clone(), Failure::message_only(ExitKind::SomeHostsFailed, message).hint(hint)));
+        }
+        return Ok(refused);
     }
     cluster.admit(&identities, settings.manager_port, now)?;
     Ok(refused)
