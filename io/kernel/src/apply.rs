@@ -118,7 +118,10 @@ async fn devices(
     let seen = &snapshot.devices;
     for want in &desired.ports {
         match (seen.get(&want.name), seen.get(&want.bridge)) {
-            (Some(device), Some(bridge)) => changes.add(link::attach(fabric, device, bridge, false).await?),
+            (Some(device), Some(bridge)) => match link::attach(fabric, device, bridge, false).await {
+                Err(e) if e.is_vanished() => changes.missing_ports.push(want.name.clone()),
+                result => changes.add(result?),
+            },
             (None, _) => changes.missing_ports.push(want.name.clone()),
             (Some(_), None) => {}
         }

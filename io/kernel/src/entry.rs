@@ -207,7 +207,8 @@ impl Entry {
             Self::Fdb(f) => (Message::NewNeighbour(fdb_message(f, index)), NLM_F_REPLACE),
             Self::Neighbour(n) => (Message::NewNeighbour(neighbour_message(n, index)), NLM_F_REPLACE),
         };
-        Request { message, flags: NLM_F_CREATE | how, tolerated: &[] }
+        // A port may end with its container at any moment, and its entries with it.
+        Request { message, flags: NLM_F_CREATE | how, tolerated: &[Errno::ENODEV] }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The one error of this crate: what was being done to which object, and the kernel's answer.
 
+use nix::errno::Errno;
 use std::io;
 
 /// A change or a look at the kernel's configuration failed.
@@ -13,6 +14,11 @@ pub struct Error {
 impl Error {
     pub(crate) fn new(doing: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Self { doing: doing.into(), source: source.into() }
+    }
+
+    /// Whether the device had vanished meanwhile.
+    pub(crate) fn is_vanished(&self) -> bool {
+        self.source.raw_os_error() == Some(Errno::ENODEV as i32)
     }
 }
 

@@ -9,14 +9,14 @@ use osier_kernel::Kernel;
 use osier_model::{DNS_ADDRESS, MacAddr, PeerId};
 use rtnetlink::{
     Handle, LinkUnspec, LinkVeth, RouteMessageBuilder,
-    packet_route::link::{InfoData, InfoVeth},
+    packet_route::link::{BridgePortState, InfoBridgePort, InfoData, InfoPortData, InfoVeth, LinkAttribute, LinkInfo},
     packet_route::route::RouteScope,
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     fs::File,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
-    os::fd::AsRawFd,
+    os::fd::{AsRawFd, RawFd},
     path::PathBuf,
     thread,
     time::{Duration, Instant},
@@ -46,8 +46,12 @@ impl Namespace {
         Self(File::open(path).unwrap())
     }
 
+    pub(crate) fn fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
     pub(crate) fn path(&self) -> PathBuf {
-        format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
+        format!("/proc/self/fd/{}", self.fd()).into()
     }
 
     pub(crate) fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
@@ -85,6 +89,25 @@ impl Namespace {
         self.netlink().link().del(self.index(name).await.unwrap()).execute().await.unwrap();
     }
 
+    /// Waits for a bridge port to forward: the kernel opens it a moment after both ends of its veth are up.
+    pub(crate) async fn forwards(&self, name: &str) {
+        let netlink = self.netlink();
+        until(&format!("the port '{name}' to forward"), async || {
+            let link = netlink.link().get().match_name(name).execute().try_next().await.unwrap().unwrap();
+            let infos = link.attributes.iter().filter_map(|a| match a {
+                LinkAttribute::LinkInfo(list) => Some(list),
+                _ => None,
+            });
+            infos.flatten().any(|info| match info {
+                LinkInfo::PortData(InfoPortData::BridgePort(port)) => {
+                    port.contains(&InfoBridgePort::State(BridgePortState::Forwarding))
+                }
+                _ => false,
+            })
+        })
+        .await;
+    }
+
     /// A bound UDP socket with a timeout for reading.
     pub(crate) fn udp(&self, address: Ipv4Addr, port: u16) -> UdpSocket {
         let socket = self.run(|| UdpSocket::bind((address, port)).unwrap());
@@ -120,13 +143,24 @@ pub(crate) fn serve(socket: UdpSocket, answer: impl Fn(&[u8]) -> Vec<u8> + Send 
 pub(crate) struct Sniffer(Socket);
 
 impl Sniffer {
-    /// How many frames so far named the address, as sender or target (RFC 826, behind a 14-byte Ethernet header).
-    pub(crate) fn count(&self, address: Ipv4Addr) -> usize {
-        let mut seen = 0;
+    /// How many frames since the last look named the address, as sender or target.
+    pub(crate) fn named(&self, address: Ipv4Addr) -> usize {
+        self.frames().iter().filter(|(sender, _, target)| [*sender, *target].contains(&address)).count()
+    }
+
+    /// How many frames since the last look asked who has one of the addresses.
+    pub(crate) fn asked_for(&self, addresses: &[Ipv4Addr]) -> usize {
+        self.frames().iter().filter(|(_, question, target)| *question && addresses.contains(target)).count()
+    }
+
+    /// Sender, whether it is a question, and target (RFC 826, behind a 14-byte Ethernet header).
+    fn frames(&self) -> Vec<(Ipv4Addr, bool, Ipv4Addr)> {
+        let mut seen = Vec::new();
         let mut frame = [0; 128];
         while let Ok(length) = std::io::Read::read(&mut (&self.0), &mut frame) {
-            let names = |at: usize| length >= at + 4 && frame[at..at + 4] == address.octets();
-            seen += usize::from(names(28) || names(38));
+            assert!(length >= 42, "an ARP frame of {length} bytes");
+            let address = |at: usize| Ipv4Addr::new(frame[at], frame[at + 1], frame[at + 2], frame[at + 3]);
+            seen.push((address(28), frame[20..22] == [0, 1], address(38)));
         }
         seen
     }
@@ -150,7 +184,7 @@ pub(crate) struct Container {
 /// Two hosts with a cable between them.
 pub(crate) async fn two_hosts() -> [Host; 2] {
     let (a, b) = (Namespace::new(), Namespace::new());
-    let peer = LinkUnspec::new_with_name("underlay").setns_by_fd(b.0.as_raw_fd()).build();
+    let peer = LinkUnspec::new_with_name("underlay").setns_by_fd(b.fd()).build();
     let cable = LinkVeth::new("underlay", "").set_info_data(InfoData::Veth(InfoVeth::Peer(peer))).build();
     a.netlink().link().add(cable).execute().await.unwrap();
     for (ns, number) in [(&a, 1), (&b, 2)] {
@@ -213,7 +247,7 @@ impl Host {
         self.kernel.create_port(&port.name, &near, port.mac, BRIDGE, MTU, None).await.unwrap();
         let namespace = Namespace::new();
         let index = self.host.index(&near).await.unwrap();
-        let moved = LinkUnspec::new_with_index(index).name("ethwe0").setns_by_fd(namespace.0.as_raw_fd()).build();
+        let moved = LinkUnspec::new_with_index(index).name("ethwe0").setns_by_fd(namespace.fd()).build();
         self.host.netlink().link().change(moved).execute().await.unwrap();
         let address = port.address.unwrap();
         namespace.up("lo", None).await;
@@ -226,6 +260,7 @@ impl Host {
             .build();
         namespace.netlink().route().add(dns).execute().await.unwrap();
         namespace.serve(Ipv4Addr::UNSPECIFIED, ECHO, <[u8]>::to_vec);
+        self.fabric.forwards(&port.name).await;
         self.containers.push(Container { namespace, port, address });
         self.containers.last().unwrap()
     }

@@ -3,14 +3,17 @@
 use crate::lab::{
     BRIDGE, MTU, Namespace, TUNNEL, echoes, local_port, peer, two_hosts, two_hosts_with_containers, until, vtep,
 };
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use nix::mount::{MntFlags, umount2};
 use osier_fabric::{FdbTarget, Network, plan};
 use osier_kernel::{Kernel, Kind};
 use osier_model::MacAddr;
 use rtnetlink::{
     LinkBridge, LinkUnspec, LinkVeth, LinkVxlan,
-    packet_route::neighbour::{NeighbourFlags, NeighbourState},
+    packet_route::{
+        AddressFamily,
+        neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
+    },
 };
 use std::{fs, net::Ipv4Addr, pin::pin};
 
@@ -30,6 +33,12 @@ async fn a_second_apply_changes_nothing() {
     assert_eq!(seen.ports().count(), 1);
     assert_eq!((seen.addresses, seen.routes), (desired.addresses, desired.routes));
     assert_eq!((seen.fdb, seen.neighbours), (desired.fdb, desired.neighbours));
+
+    let netlink = a.fabric.netlink();
+    let query = netlink.neighbours().get().set_address_family(AddressFamily::Bridge);
+    let tables: Vec<_> = query.execute().try_collect().await.unwrap();
+    let for_a_vlan = |m: &NeighbourMessage| m.attributes.iter().any(|a| matches!(a, NeighbourAttribute::Vlan(_)));
+    assert!(!tables.is_empty() && !tables.iter().any(for_a_vlan), "entries are kept once, not also per VLAN");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,10 +107,8 @@ async fn garbage_is_removed_and_meddling_undone() {
     link.add(LinkBridge::new("osier-7").build()).execute().await.unwrap();
     link.add(LinkVeth::new("stale", "stale2").build()).execute().await.unwrap();
     a.host.netlink().link().add(LinkVxlan::new("other", 7).port(6784).build()).execute().await.unwrap();
-    let moved = LinkUnspec::new_with_index(a.host.index("other").await.unwrap());
-    let moved = moved.setns_by_fd(std::os::fd::AsRawFd::as_raw_fd(&fs::File::open(a.fabric.path()).unwrap()));
-    // The descriptor above is closed at once: a request with it must fail, and the device stays with the host.
-    assert!(a.host.netlink().link().change(moved.build()).execute().await.is_err());
+    let moved = LinkUnspec::new_with_index(a.host.index("other").await.unwrap()).setns_by_fd(a.fabric.fd()).build();
+    a.host.netlink().link().change(moved).execute().await.unwrap();
 
     let neighbours = netlink.neighbours();
     let to_vtep = |mac: &[u8], number| {
@@ -120,7 +127,6 @@ async fn garbage_is_removed_and_meddling_undone() {
         neighbours.add_bridge(index, mac).flags(NeighbourFlags::Controller).state(state).replace().execute()
     };
     in_bridge(port, &stranger, NeighbourState::Noarp).await.unwrap();
-    in_bridge(port, &theirs, NeighbourState::Permanent).await.unwrap();
     let unknown = Ipv4Addr::new(10, 1, 1, 77);
     neighbours.add(bridge, unknown.into()).link_layer_address(&stranger).execute().await.unwrap();
     let known = b.containers[0].address;
@@ -139,6 +145,12 @@ async fn garbage_is_removed_and_meddling_undone() {
     assert_eq!(names, [BRIDGE, "vh-11", TUNNEL]);
     assert_eq!(a.fabric.run(|| fs::read_to_string(&switch).unwrap()).trim(), "0");
     assert!(a.kernel.apply(&desired).await.unwrap().is_empty());
+    assert!(echoes(&a.containers[0].namespace, known));
+
+    // Permanent in the bridge's table means local: the bridge keeps the frames for itself.
+    in_bridge(tunnel, &theirs, NeighbourState::Permanent).await.unwrap();
+    assert!(!echoes(&a.containers[0].namespace, known));
+    a.kernel.apply(&desired).await.unwrap();
     assert!(echoes(&a.containers[0].namespace, known));
 }
 
