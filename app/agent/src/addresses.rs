@@ -4,15 +4,17 @@
 
 use crate::facts::{encode, prefix};
 use ipnet::Ipv4Net;
-use osier_gossip::Handle;
+use osier_gossip::{Handle, Snapshot};
 use osier_model::PeerId;
-use osier_ring::{Allocation, ChunkRecord, ChunkReply, ChunkRequest, Claim, MergeOutcome, Owner, Ring, Stats};
+use osier_ring::{
+    Allocation, ChunkRecord, ChunkReply, ChunkRequest, Claim, Conflict, MergeOutcome, Owner, Ring, RingError, Stats,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
     net::Ipv4Addr,
     path::PathBuf,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 use tracing::{error, info, warn};
@@ -22,6 +24,8 @@ const ASK_DEADLINE: Duration = Duration::from_secs(2);
 /// How long an allocation goes on asking before it says that there is nothing to be had: long enough for a node that has
 /// just started to hear of its peers, short enough for a caller that waits.
 const ALLOCATE_DEADLINE: Duration = Duration::from_secs(8);
+/// How long the first allocations after a start wait for news from peers that are alive.
+const CATCH_UP_DEADLINE: Duration = Duration::from_secs(3);
 /// The pause between two rounds of asking.
 const ASK_PAUSE: Duration = Duration::from_millis(200);
 
@@ -42,6 +46,8 @@ pub(crate) enum AddressError {
     Outside(Ipv4Addr, Ipv4Net),
     #[error("no address is given out because the ring contradicts itself: {0}")]
     Conflict(String),
+    #[error("go on with the address ring kept on disk")]
+    Resume(#[source] RingError),
     #[error("keep the ring")]
     Store(#[source] osier_store::Error),
 }
@@ -83,7 +89,7 @@ impl Addresses {
     ) -> Result<Self, AddressError> {
         let kept: Option<Ring> = osier_store::read_json(&path).map_err(AddressError::Store)?;
         let ring = match kept {
-            Some(ring) => ring,
+            Some(ring) => ring.resume(pool, me, reserved).map_err(AddressError::Resume)?,
             None if found => Ring::found(pool, me, reserved),
             None => Ring::join(pool, me, reserved),
         };
@@ -122,6 +128,7 @@ impl Addresses {
 
     /// An address for this owner: the one it has, or a new one.
     pub(crate) async fn allocate(&self, owner: &Owner) -> Result<Ipv4Addr, AddressError> {
+        self.catch_up().await;
         let end = Instant::now() + ALLOCATE_DEADLINE;
         loop {
             self.sound()?;
@@ -147,6 +154,15 @@ impl Addresses {
                 tokio::time::sleep(ASK_PAUSE).await;
             }
         }
+    }
+
+    /// Waits until the ring is no older than what the peers that can be reached hold, so that a disk rolled back cannot
+    /// give out what has been given away since. Peers that do not answer are not waited for.
+    async fn catch_up(&self) {
+        let Some(gossip) = self.gossip.get() else { return };
+        let mut snapshots = gossip.changed();
+        let caught_up = |s: &Arc<Snapshot>| self.others.iter().all(|p| !s.alive(*p) || s.synced(*p));
+        let _ = tokio::time::timeout(CATCH_UP_DEADLINE, snapshots.wait_for(caught_up)).await;
     }
 
     /// Asks one peer for a chunk; whether it gave one.
@@ -232,10 +248,16 @@ impl Addresses {
     }
 
     fn note_conflicts(&self, peer: PeerId, outcome: MergeOutcome) {
-        let Some(conflict) = outcome.conflicts.first() else { return };
-        let text = format!("{conflict} (heard from {peer})");
-        if self.lock().conflict.replace(text.clone()).is_none() {
-            error!(conflict = text, "the address ring contradicts itself; no addresses are given out");
+        for conflict in outcome.conflicts {
+            // A record that overruled this node's older one has been taken over; nothing is left to resolve.
+            if let Conflict::Overruled { .. } = conflict {
+                warn!(%conflict, %peer, "the ring on disk was older than what this node had said");
+                continue;
+            }
+            let text = format!("{conflict} (heard from {peer})");
+            if self.lock().conflict.replace(text.clone()).is_none() {
+                error!(conflict = text, "the address ring contradicts itself; no addresses are given out");
+            }
         }
     }
 

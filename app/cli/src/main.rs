@@ -1,2 +1,85 @@
-//! To be written.
-fn main() {}
+//! The binary `osier`: arguments in, one of the roles out. Linked as `docker-swarm`, `swarm` or `weave` it answers as
+//! those did.
+//!
+//! Must not know how anything is done: every command is a function of another crate.
+
+mod args;
+mod log;
+
+use args::{Cli, Command, Swarm, Weave};
+use clap::{CommandFactory, Parser};
+use osier_manager::TokenPlace;
+use osier_model::Token;
+use osier_pki::Identity;
+use osier_ui::{ExitKind, Failure, Output, Ui};
+use std::{ffi::OsString, path::Path, process::ExitCode};
+
+fn main() -> ExitCode {
+    let cli = parse(std::env::args_os().collect());
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+    let ui = Ui::new(if cli.output == args::Format::Json { Output::Json } else { Output::Text }, no_color);
+    log::start(&cli.log, matches!(cli.command, Command::Agent(_) | Command::Manage(_)));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(run(cli.command, &ui));
+            // Tasks of a daemon that drained are of no more use; nothing may keep the process.
+            runtime.shutdown_background();
+            result
+        }
+        Err(e) => Err(Failure::new(ExitKind::Failed, anyhow::Error::new(e).context("start the runtime"))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            ui.failure(&failure);
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+/// What is meant depends on the name the program was called by.
+fn parse(words: Vec<OsString>) -> Cli {
+    let name = words.first().map(Path::new).and_then(Path::file_name).and_then(|n| n.to_str()).unwrap_or_default();
+    match name {
+        "docker-swarm" | "swarm" => Swarm::parse_from(words).into(),
+        "weave" => Weave::parse_from(words).into(),
+        _ => Cli::parse_from(words),
+    }
+}
+
+async fn run(command: Command, ui: &Ui) -> Result<(), Failure> {
+    match command {
+        Command::Create(a) => osier_manager::create(a, ui),
+        Command::List(a) => osier_manager::list(a, ui, token_place).await,
+        Command::Manage(a) => osier_manager::manage(a, ui).await,
+        Command::Agent(a) => Ok(osier_agent::run(a).await?),
+        Command::Status(a) => osier_agent::run_status(a, ui).await,
+        Command::Weave(a) => osier_agent::run_weave(a, ui).await,
+        Command::Bootstrap(a) => osier_provision::run_bootstrap(a, ui).await,
+        Command::SetupCluster(a) => osier_provision::run_setup_cluster(a, ui).await,
+        Command::Site(a) => osier_provision::run_site(a, ui).await,
+        Command::Destroy(a) => osier_provision::run_destroy(a, ui).await,
+        Command::Env(a) => osier_provision::run_env(a, ui).await,
+        Command::Exec(a) => osier_provision::run_exec(a, ui).await,
+        Command::RestartDocker(a) => osier_provision::run_restart_docker(a, ui).await,
+        Command::RemoveContainers(a) => osier_provision::run_remove_containers(a, ui).await,
+        Command::RemoveImages(a) => osier_provision::run_remove_images(a, ui).await,
+        Command::Converge(a) => osier_provision::run_converge(a, ui).await,
+        Command::Lab { command } => osier_lab::run(command, ui).await,
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "osier", &mut script);
+            ui.raw(&script);
+            Ok(())
+        }
+    }
+}
+
+/// Where the cluster of a token is, from the operator's own files.
+fn token_place(token: &Token) -> Option<TokenPlace> {
+    let known = osier_provision::resolve_token(token).ok().flatten()?;
+    let address = known.record.manager()?;
+    let identity = Identity::read(&known.folder).ok()?;
+    Some(TokenPlace { address, server_name: address.ip().to_string(), identity })
+}

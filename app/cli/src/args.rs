@@ -1,0 +1,136 @@
+//! The command line as data. Parsing only validates; help and completions come from these same definitions.
+
+use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// One Docker engine on one flat network, out of a list of Linux hosts.
+#[derive(Debug, Parser)]
+#[command(name = "osier", version, propagate_version = true, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    /// How results are printed
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    pub(crate) output: Format,
+    /// What to log to standard error: error, warn, info, debug, trace, or directives such as 'osier_agent=debug'
+    #[arg(long, global = true, env = "OSIER_LOG", default_value = "", hide_default_value = true, value_name = "LEVEL")]
+    pub(crate) log: String,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  osier lab up                       three hosts to try it on
+  osier site -i inventory            a cluster out of an Ansible inventory
+  eval \"$(osier env)\"                point the Docker client at it
+  docker run -ti --rm -h b.weave.local busybox sh
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some hosts failed, 4 some hosts unreachable, 5 --check found changes.";
+
+/// Result formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Tables and sentences.
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+/// Everything the program does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Create(osier_manager::CreateArgs),
+    Bootstrap(osier_provision::BootstrapArgs),
+    SetupCluster(osier_provision::SetupClusterArgs),
+    Site(osier_provision::SiteArgs),
+    Destroy(osier_provision::DestroyArgs),
+    Env(osier_provision::EnvArgs),
+    List(osier_manager::ListArgs),
+    Status(osier_agent::StatusArgs),
+    Exec(osier_provision::ExecArgs),
+    RestartDocker(osier_provision::RestartDockerArgs),
+    RemoveContainers(osier_provision::RemoveContainersArgs),
+    RemoveImages(osier_provision::RemoveImagesArgs),
+    /// Makes hosts to try a cluster on, out of containers.
+    Lab {
+        #[command(subcommand)]
+        command: osier_lab::LabCommand,
+    },
+    Manage(osier_manager::ManageArgs),
+    Agent(osier_agent::AgentArgs),
+    Weave(osier_agent::WeaveArgs),
+    #[command(hide = true)]
+    Converge(osier_provision::ConvergeArgs),
+    /// Prints a completion script for a shell.
+    Completion {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+}
+
+/// A Docker-native clustering system, as classic Swarm's command line had it.
+#[derive(Debug, Parser)]
+#[command(name = "swarm", version)]
+pub(crate) struct Swarm {
+    #[command(subcommand)]
+    command: SwarmCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum SwarmCommand {
+    #[command(visible_alias = "c")]
+    Create(osier_manager::CreateArgs),
+    #[command(visible_alias = "l")]
+    List(osier_manager::ListArgs),
+    #[command(visible_alias = "m")]
+    Manage(osier_manager::ManageArgs),
+}
+
+/// The network of this node, as Weave Net's command showed it.
+#[derive(Debug, Parser)]
+#[command(name = "weave", version)]
+pub(crate) struct Weave {
+    #[command(flatten)]
+    args: osier_agent::WeaveArgs,
+}
+
+fn plain(command: Command) -> Cli {
+    Cli { output: Format::Text, log: String::new(), command }
+}
+
+impl From<Swarm> for Cli {
+    fn from(swarm: Swarm) -> Self {
+        plain(match swarm.command {
+            SwarmCommand::Create(a) => Command::Create(a),
+            SwarmCommand::List(a) => Command::List(a),
+            SwarmCommand::Manage(a) => Command::Manage(a),
+        })
+    }
+}
+
+impl From<Weave> for Cli {
+    fn from(weave: Weave) -> Self {
+        plain(Command::Weave(weave.args))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+        Swarm::command().debug_assert();
+        Weave::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_says_what_it_does_and_shows_how() {
+        for command in Cli::command().get_subcommands().filter(|c| !c.is_hide_set()) {
+            assert!(command.get_about().is_some(), "{} has no description", command.get_name());
+            let grouped = command.has_subcommands() || command.get_name() == "completion";
+            assert!(grouped || command.get_after_help().is_some(), "{} has no example", command.get_name());
+        }
+    }
+}
