@@ -21,6 +21,9 @@ const SKEW_WARNING: i64 = 30;
 /// Seconds by which a clock may be off before certificates made now are not valid there.
 const SKEW_LIMIT: i64 = 12 * 3600;
 
+/// How our own interfaces on a host are called; their routes lead into the pool by design.
+const OUR_LINKS: &str = "osier";
+
 /// What a host reported.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Report {
@@ -172,7 +175,8 @@ impl Report {
             problems.push((format!("none of its interfaces has its internal_ip {address}"), "correct internal_ip"));
         }
         let overlaps = |net: &Ipv4Net| net.contains(&needs.pool.network()) || needs.pool.contains(&net.network());
-        for (interface, net) in self.routes.iter().filter(|(_, net)| overlaps(net)) {
+        let foreign = |name: &str| !name.starts_with(OUR_LINKS);
+        for (interface, net) in self.routes.iter().filter(|(name, net)| foreign(name) && overlaps(net)) {
             let text = format!("the pool {} overlaps with its route to {net} ({interface})", needs.pool);
             problems.push((text, "set weave_ip_pool to a range that no host has a route to"));
         }
@@ -207,6 +211,9 @@ mod tests {
         assert_eq!(report.routes, [("eth0".to_owned(), "10.67.24.0/24".parse().unwrap())]);
         assert_eq!(report.warnings(), [""; 0]);
         report.judge("a", &needs()).unwrap();
+        let again = parse(&format!("{TEXT}route=osier-host\t0001010A\t0\t1\t0\t0\t0\t00FFFFFF\n"), 990..=1010);
+        assert_eq!(again.routes.len(), 2);
+        again.judge("a", &needs()).unwrap();
     }
 
     #[test]
