@@ -183,7 +183,8 @@ impl Desired {
         Digest::of_all(unit.restart_on.iter().filter_map(|path| digest(path).map(|d| (path, d))))
     }
 
-    fn present(&self) -> impl Iterator<Item = &AbsPath> {
+    /// Every path at which the document wants something.
+    pub fn present(&self) -> impl Iterator<Item = &AbsPath> {
         let files = self.files.iter().map(|f| &f.path).chain(self.links.iter().map(|l| &l.path));
         self.binary.iter().map(|b| &b.path).chain(self.folders.iter().map(|f| &f.path)).chain(files)
     }

@@ -53,7 +53,7 @@ pub enum Entry {
     Link(String),
     /// A folder and its permission bits.
     Folder(u32),
-    /// Something else: a socket, a device, a mount of a namespace.
+    /// Something else: a socket, a mount, or a file whose contents nobody asked for.
     Other,
 }
 

@@ -21,8 +21,9 @@ pub(super) async fn observe(system: &System, desired: &Desired) -> Result<Facts>
     let os = OsRelease::parse(&fs::read_to_string(system.path("/etc/os-release")).unwrap_or_default());
     let may_show: BTreeSet<&AbsPath> = desired.files.iter().filter(|f| !f.secret).map(|f| &f.path).collect();
     let mut entries = BTreeMap::new();
+    let wanted: BTreeSet<&AbsPath> = desired.present().collect();
     for path in desired.paths() {
-        if let Some(entry) = look(system, path, may_show.contains(path))? {
+        if let Some(entry) = look(system, path, wanted.contains(path), may_show.contains(path))? {
             entries.insert(path.clone(), entry);
         }
     }
@@ -42,7 +43,8 @@ pub(super) async fn observe(system: &System, desired: &Desired) -> Result<Facts>
     })
 }
 
-fn look(system: &System, path: &AbsPath, may_show: bool) -> Result<Option<Entry>> {
+/// What lies at a path. Only a file that is `wanted` is read: one that shall go may be a mount that cannot be.
+fn look(system: &System, path: &AbsPath, wanted: bool, may_show: bool) -> Result<Option<Entry>> {
     let real = system.path(path.as_str());
     let doing = || format!("look at '{path}'");
     let meta = match fs::symlink_metadata(&real) {
@@ -55,7 +57,7 @@ fn look(system: &System, path: &AbsPath, may_show: bool) -> Result<Option<Entry>
         Entry::Link(fs::read_link(&real).with_context(doing)?.to_string_lossy().into_owned())
     } else if meta.is_dir() {
         Entry::Folder(mode)
-    } else if meta.is_file() {
+    } else if meta.is_file() && wanted {
         let bytes = fs::read(&real).with_context(doing)?;
         let sha256 = Digest::of(&bytes);
         let text = (may_show && bytes.len() <= LARGEST_TEXT).then(|| String::from_utf8(bytes).ok()).flatten();
