@@ -52,7 +52,7 @@ fn print_usage(osier: &Path) {
 /// Takes the cluster off its hosts first, so that the operator's side forgets it too; then the hosts go.
 fn down(osier: &Path) -> Result<()> {
     let labs: serde_json::Value = serde_json::from_str(&output(command(osier).args(["lab", "list", "-o", "json"]))?)?;
-    let lab = labs.as_array().into_iter().flatten().find(|l| l["name"] == LAB);
+    let lab = labs.as_array().into_iter().flatten().find(|node| node["lab"] == LAB);
     if let Some(inventory) = lab.and_then(|l| l["inventory"].as_str()) {
         let destroyed = shell::run(command(osier).args(["destroy", "-i", inventory, "--yes"]));
         if let Err(error) = destroyed {

@@ -18,6 +18,7 @@ mod node;
 mod on_host;
 mod packages;
 mod plan;
+mod power;
 mod release;
 mod shell;
 mod state;
@@ -44,6 +45,12 @@ pub enum LabCommand {
     Down(DownArgs),
     /// List labs, their nodes and their state
     List(ListArgs),
+    /// Cut a node's power, as a crash would
+    #[command(after_help = "Examples:\n  osier lab stop datalyse-2\n  osier lab stop --lab try try-1")]
+    Stop(PowerArgs),
+    /// Boot a node that is off
+    #[command(after_help = "Examples:\n  osier lab start datalyse-2")]
+    Start(PowerArgs),
     /// Log in to a node, or run a command there
     #[command(after_help = "Examples:\n  osier lab ssh datalyse-master\n  osier lab ssh --lab try try-1 -- uptime")]
     Ssh(SshArgs),
@@ -97,6 +104,16 @@ pub struct DownArgs {
 #[derive(Debug, clap::Args)]
 pub struct ListArgs {}
 
+/// Arguments of `osier lab stop` and `osier lab start`.
+#[derive(Debug, clap::Args)]
+pub struct PowerArgs {
+    /// The lab the node is in
+    #[arg(long, default_value = "lab")]
+    pub lab: LabName,
+    /// The node's name
+    pub node: String,
+}
+
 /// Arguments of `osier lab ssh`.
 #[derive(Debug, clap::Args)]
 pub struct SshArgs {
@@ -128,6 +145,8 @@ pub async fn run(command: LabCommand, ui: &Ui) -> Result<(), Failure> {
         LabCommand::Up(args) => up::up(args, ui).await,
         LabCommand::Down(args) => down::down(args, ui).await,
         LabCommand::List(ListArgs {}) => list::list(ui).await,
+        LabCommand::Stop(args) => power::stop(args, ui).await,
+        LabCommand::Start(args) => power::start(args, ui).await,
         LabCommand::Ssh(args) => shell::ssh(&args).map(|never| match never {}),
         LabCommand::Exec(args) => shell::exec(&args).map(|never| match never {}),
     }

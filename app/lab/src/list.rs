@@ -6,10 +6,13 @@ use crate::{docker::Docker, plan::Node, state};
 use anyhow::Result;
 use osier_ui::{Failure, Table, Ui};
 use serde::Serialize;
+use std::path::PathBuf;
 
 #[derive(Serialize)]
 struct Row {
     lab: String,
+    /// The lab's inventory file.
+    inventory: PathBuf,
     #[serde(flatten)]
     node: Node,
     /// The container's state; `missing` if there is none, `unknown` if the engine does not answer.
@@ -23,7 +26,7 @@ pub(crate) async fn list(ui: &Ui) -> Result<(), Failure> {
         return Ok(());
     }
     let mut table = Table::new(&["LAB", "NODE", "ADDRESS", "RELEASE", "STATE"]);
-    for Row { lab, node, state } in rows {
+    for Row { lab, node, state, .. } in rows {
         table.row([lab, node.name.to_string(), node.address.to_string(), node.release.to_string(), state]);
     }
     ui.line(table);
@@ -33,8 +36,8 @@ pub(crate) async fn list(ui: &Ui) -> Result<(), Failure> {
 async fn rows(ui: &Ui) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for name in state::names()? {
-        let lab = match state::find(&name) {
-            Ok((_, lab)) => lab,
+        let (folder, lab) = match state::find(&name) {
+            Ok(found) => found,
             Err(e) => {
                 ui.warn(format_args!("lab '{name}' is damaged: {e:#}; 'osier lab down {name}' removes it"));
                 continue;
@@ -46,7 +49,12 @@ async fn rows(ui: &Ui) -> Result<Vec<Row>> {
             Some(states) => states.get(&node.container).map_or("missing", String::as_str).to_owned(),
             None => "unknown".to_owned(),
         };
-        rows.extend(lab.nodes.into_iter().map(|node| Row { lab: name.to_string(), state: state(&node), node }));
+        rows.extend(lab.nodes.into_iter().map(|node| Row {
+            lab: name.to_string(),
+            inventory: folder.inventory(),
+            state: state(&node),
+            node,
+        }));
     }
     Ok(rows)
 }

@@ -11,6 +11,7 @@ use ipnet::Ipv4Net;
 use osier_model::{NodeName, Token};
 use serde::{Deserialize, Serialize};
 use std::{
+    ffi::OsString,
     fs::{self, DirBuilder, File, TryLockError},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
@@ -133,13 +134,16 @@ pub(crate) fn names() -> Result<Vec<LabName>> {
     Ok(names)
 }
 
-/// Where labs are remembered. The path ends up in inventories and ssh options, which have no way to quote it.
+/// Where labs are remembered.
 fn root() -> Result<PathBuf> {
-    let base = match std::env::var_os("XDG_STATE_HOME").filter(|path| Path::new(path).is_absolute()) {
-        Some(path) => PathBuf::from(path),
-        None => PathBuf::from(std::env::var_os("HOME").context("find the state folder: HOME is not set")?)
-            .join(".local/state"),
-    };
+    root_in(std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME"))
+}
+
+/// The path ends up in inventories and ssh options, which have no way to quote it; so it must need none.
+fn root_in(state_home: Option<OsString>, home: Option<OsString>) -> Result<PathBuf> {
+    let state_home = state_home.map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || home.map(|home| PathBuf::from(home).join(".local/state"));
+    let base = state_home.or_else(home).context("find the state folder: HOME is not set")?;
     let root = base.join("osier/lab");
     match root.to_str() {
         Some(path) if !path.contains([' ', '\t', '\n', '\'', '"', '%', '#']) => Ok(root),
@@ -170,5 +174,44 @@ pub(crate) async fn lock(busy: impl FnOnce()) -> Result<Lock> {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn the_state_folder_follows_the_environment() {
+        let root = |state: Option<&str>, home: Option<&str>| root_in(state.map(Into::into), home.map(Into::into));
+        assert_eq!(root(Some("/s"), Some("/h")).unwrap(), Path::new("/s/osier/lab"));
+        for ignored in [None, Some(""), Some("relative")] {
+            assert_eq!(root(ignored, Some("/h")).unwrap(), Path::new("/h/.local/state/osier/lab"));
+        }
+        assert!(root(None, None).is_err() && root(None, Some("/my home")).is_err());
+    }
+
+    #[test]
+    fn a_labs_folder_is_its_owners_alone_and_goes_with_all_in_it() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = Folder(base.path().join("osier/lab/lab"));
+        assert!(folder.lab().unwrap().is_none());
+        folder.create().unwrap();
+        assert_eq!(fs::metadata(&folder.0).unwrap().permissions().mode() & 0o777, 0o700);
+        let lab = Lab {
+            name: "lab".parse().unwrap(),
+            ready: false,
+            token: Token::from_random([1; 16]),
+            subnet: "10.213.0.0/24".parse().unwrap(),
+            socket: "/run/docker.sock".into(),
+            named_on_host: true,
+            nodes: Vec::new(),
+        };
+        folder.remember(&lab).unwrap();
+        assert_eq!(folder.lab().unwrap().unwrap().name, lab.name);
+        folder.remove().unwrap();
+        folder.remove().unwrap();
+        assert!(folder.lab().unwrap().is_none());
     }
 }

@@ -87,7 +87,7 @@ pub fn node_reboots(cluster: &Cluster) -> Result<()> {
     ensure!(watcher.node != stays.node, "both containers are on {}", stays.node);
     // systemd takes the connection down with it.
     let _ = cluster.try_on(&stays.node, "systemctl reboot")?;
-    cluster.restart_node(&stays.node)?;
+    cluster.boot_again(&stays.node)?;
     eventually(REBOOT, || {
         let format = "{{.State.Running}} {{.NetworkSettings.Networks.osier.IPAddress}}";
         let state = cluster.sh(&format!("docker inspect --format '{format}' boot-a"))?;

@@ -56,10 +56,10 @@ impl Cluster {
     }
 
     fn find_inventory(&self) -> Result<String> {
-        let list = self.osier(&["lab", "list", "-o", "json"])?;
+        let list = self.osier(&["lab", "list", "--output", "json"])?;
         let list: serde_json::Value = serde_json::from_str(&list).context("read 'osier lab list -o json'")?;
         let labs = list.as_array().context("'osier lab list -o json' is not a list")?;
-        let ours = labs.iter().find(|l| l["name"] == self.lab.as_str());
+        let ours = labs.iter().find(|node| node["lab"] == self.lab.as_str());
         let path = ours.and_then(|l| l["inventory"].as_str());
         path.map(str::to_owned).with_context(|| format!("the lab '{}' has no inventory: {list}", self.lab))
     }
@@ -137,9 +137,16 @@ impl Cluster {
         self.osier(&["lab", "start", "--lab", &self.lab, node]).map(|_| ())
     }
 
-    /// Brings back a node that has shut itself down to reboot: a lab's hosts have no firmware to do it.
-    pub fn restart_node(&self, node: &str) -> Result<()> {
-        self.stop_node(node)?;
+    /// Waits for a node that is shutting itself down to reboot, and boots it: a lab's hosts have no firmware to do so.
+    pub fn boot_again(&self, node: &str) -> Result<()> {
+        eventually(Duration::from_secs(60), || {
+            let list: serde_json::Value = serde_json::from_str(&self.osier(&["lab", "list", "--output", "json"])?)?;
+            let rows = list.as_array().context("'osier lab list' is not a list")?;
+            let ours = rows.iter().find(|row| row["lab"] == self.lab.as_str() && row["name"] == node);
+            let state = ours.map(|row| row["state"].to_string()).unwrap_or_default();
+            ensure!(state == "\"exited\"", "{node} is {state}");
+            Ok(())
+        })?;
         self.start_node(node)
     }
 
