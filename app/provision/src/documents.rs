@@ -17,7 +17,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 pub(crate) const PROGRAM: &str = "/usr/local/bin/osier";
 /// The names under which the program answers as the tools it replaces.
 const LINKS: [&str; 3] = ["docker-swarm", "swarm", "weave"];
-const UNITS: &str = "/etc/systemd/system";
+/// Where the units lie. Not in `/etc`, because systemd cannot mask a unit whose file is there.
+const UNITS: &str = "/usr/local/lib/systemd/system";
 const SOCKET: (&str, &str) = ("osier-plugin.socket", include_str!("../../../pkg/systemd/osier-plugin.socket"));
 const AGENT: (&str, &str) = ("osier-agent.service", include_str!("../../../pkg/systemd/osier-agent.service"));
 const MANAGER: (&str, &str) = ("osier-manager.service", include_str!("../../../pkg/systemd/osier-manager.service"));

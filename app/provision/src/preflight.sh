@@ -11,7 +11,7 @@ free /var/lib free_var
 free /usr/local free_usr
 digest /usr/local/bin/osier binary
 digest /etc/osier/pki/ca.pem ca
-for path in /usr/local/bin/osier /etc/osier /var/lib/osier /etc/systemd/system/osier-agent.service; do
+for path in /usr/local/bin/osier /etc/osier /var/lib/osier /usr/local/lib/systemd/system/osier-agent.service; do
     [ -e "$path" ] && echo traces=yes
 done
 for name in docker-swarm swarm weave; do

@@ -8,8 +8,8 @@ use crate::{AbsPath, Desired, Digest, Engine, Entry, Facts, Name, Step, Unit, Un
 
 /// The unit that runs the distribution's Docker engine.
 pub const ENGINE_UNIT: &str = "docker.service";
-/// Where unit files of the host's administrator lie.
-const UNIT_FOLDER: &str = "/etc/systemd/system/";
+/// How every folder ends in which systemd looks for the units of a host.
+const UNIT_FOLDER: &str = "/systemd/system/";
 
 /// Ordered steps. None means that the host is as it shall be.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -145,5 +145,5 @@ fn remove_unwanted(desired: &Desired, facts: &Facts, mut units_changed: bool, st
 }
 
 fn is_unit_file(path: &AbsPath) -> bool {
-    path.as_str().starts_with(UNIT_FOLDER)
+    path.as_str().contains(UNIT_FOLDER)
 }
