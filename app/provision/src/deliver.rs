@@ -97,7 +97,7 @@ async fn converge(
     let on_line = |stream: Stream, line: &str| match (stream, Event::from_line(line)) {
         (Stream::Out, Some(event)) => {
             match &event {
-                Event::Plan { steps } if delivery.check || delivery.diff => show(delivery.ui, &remote.name, steps),
+                Event::Plan { steps } if delivery.check || delivery.diff => show(delivery, &remote.name, steps),
                 Event::Started { step } => progress.doing(&remote.name, step),
                 _ => {}
             }
@@ -109,13 +109,15 @@ async fn converge(
     heard.outcome(&remote.name, code, delivery.check)
 }
 
-fn show(ui: &Ui, host: &str, steps: &[PlannedStep]) {
+fn show(delivery: &Delivery<'_>, host: &str, steps: &[PlannedStep]) {
+    let ui = delivery.ui;
     if ui.is_json() {
         return;
     }
     for step in steps {
         ui.line(format_args!("{host}: {}", step.text));
-        step.diff.iter().flat_map(|d| d.lines()).for_each(|line| ui.line(format_args!("    {line}")));
+        let lines = step.diff.iter().filter(|_| delivery.diff).flat_map(|d| d.lines());
+        lines.for_each(|line| ui.line(format_args!("    {line}")));
     }
 }
 

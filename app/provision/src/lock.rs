@@ -42,7 +42,8 @@ pub(crate) fn hold(folder: &Path) -> Result<fs::File, Failure> {
         }
         Err(fs::TryLockError::Error(e)) => return Err(anyhow::Error::new(e).context(doing()).into()),
     }
-    let since = OffsetDateTime::now_utc().format(&Rfc3339);
+    let now = OffsetDateTime::from_unix_timestamp(OffsetDateTime::now_utc().unix_timestamp());
+    let since = now.map(|now| now.format(&Rfc3339).unwrap_or_default());
     let holder = Holder { pid: std::process::id(), host: host_name(), since: since.unwrap_or_default() };
     let text = serde_json::to_string(&holder).unwrap_or_default();
     file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).with_context(doing)?;
