@@ -52,6 +52,7 @@ pub(crate) async fn prepare(
         match docker.run(["pull", "--quiet", &remote]).await {
             Ok(_) => {
                 docker.run(["tag", &remote, &tag]).await.context("keep the pulled image")?;
+                docker.run(["image", "rm", &remote]).await.context("let go of the pulled image's first name")?;
                 progress.done(&item, format!("pulled {remote}"));
                 return Ok(tag);
             }

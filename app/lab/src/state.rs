@@ -14,7 +14,7 @@ use std::{
     ffi::OsString,
     fs::{self, DirBuilder, File, TryLockError},
     os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -180,7 +180,7 @@ pub(crate) async fn lock(busy: impl FnOnce()) -> Result<Lock> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::{os::unix::fs::PermissionsExt, path::Path};
 
     #[test]
     fn the_state_folder_follows_the_environment() {
