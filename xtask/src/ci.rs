@@ -34,8 +34,17 @@ pub(crate) struct BenchArgs {
 }
 
 /// Debian packages that the tests use and the lab does not install itself.
-const TEST_PACKAGES: [&str; 7] =
-    ["docker.io", "openssh-server", "iproute2", "iptables", "busybox-static", "iputils-ping", "iperf3"];
+const TEST_PACKAGES: [&str; 9] = [
+    "busybox-static",
+    "curl",
+    "docker.io",
+    "iperf3",
+    "iproute2",
+    "iptables",
+    "iputils-ping",
+    "openssh-server",
+    "openssl",
+];
 
 /// `cargo xtask test`.
 pub(crate) fn test(args: &TestArgs) -> Result<()> {

@@ -5,10 +5,13 @@ use crate::{
     tour::{IMAGE, NODES},
 };
 use anyhow::{Context, Result, ensure};
+use osier_pki::{Authority, Subject};
 use std::{
+    path::PathBuf,
     process::Stdio,
     time::{Duration, Instant},
 };
+use time::OffsetDateTime;
 
 /// How long the cluster may take to notice a change.
 const SOON: Duration = Duration::from_secs(30);
@@ -16,6 +19,15 @@ const SOON: Duration = Duration::from_secs(30);
 const REBOOT: Duration = Duration::from_secs(120);
 /// How long the agent stays dead under traffic.
 const DEAD: u32 = 30;
+
+/// All of them, on a cluster that has the tour's image.
+pub fn all(cluster: &Cluster) -> Result<()> {
+    strangers_are_refused(cluster)?;
+    agent_dies_under_traffic(cluster)?;
+    manager_stops(cluster)?;
+    node_reboots(cluster)?;
+    node_stops(cluster)
+}
 
 /// Where a container runs and what it is called there.
 struct Placed {
@@ -140,17 +152,30 @@ pub fn node_stops(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Who may not talk to the cluster: no certificate, one of another CA, an expired one.
+/// Who may not talk to the cluster: no certificate, one of another CA, an expired one. The operator's own may.
 pub fn strangers_are_refused(cluster: &Cluster) -> Result<()> {
-    for (address, what) in [("datalyse-master:3376", "manager"), ("datalyse-1:12375", "proxy")] {
-        for options in ["--insecure", "--insecure --cert other.pem --key other-key.pem"] {
-            let script = format!(
-                "cd $(mktemp -d) && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
-                 -keyout other-key.pem -out other.pem -subj /CN=other -days 1 2>/dev/null; \
-                 curl --silent --show-error {options} https://{address}/_ping"
-            );
-            let output = cluster.try_sh(&script)?;
-            ensure!(!output.status.success(), "the {what} answered a stranger: {output:?}");
+    let dir = tempfile::tempdir()?;
+    let operator = PathBuf::from(cluster.docker_env()?.remove("DOCKER_CERT_PATH").context("no DOCKER_CERT_PATH")?);
+    let now = OffsetDateTime::now_utc();
+    let subject = Subject { name: "stranger".into(), ..Subject::default() };
+    let theirs = Authority::create("another", now)?.issue(&subject, now)?;
+    let pem = |name: &str| std::fs::read_to_string(operator.join(name));
+    let ours = Authority::load(pem("ca.pem")?, pem("ca-key.pem")?)?;
+    let expired = ours.issue_until(&subject, now, now - time::Duration::hours(1))?;
+    let mut identities = vec![(String::new(), true)];
+    for (name, issued) in [("another", theirs), ("expired", expired)] {
+        let (cert, key) = (dir.path().join(format!("{name}.pem")), dir.path().join(format!("{name}-key.pem")));
+        std::fs::write(&cert, issued.cert_pem)?;
+        std::fs::write(&key, issued.key_pem)?;
+        identities.push((format!("--cert {} --key {}", cert.display(), key.display()), true));
+    }
+    let own = operator.display();
+    identities.push((format!("--cert {own}/cert.pem --key {own}/key.pem"), false));
+    for address in ["datalyse-master:3376", "datalyse-1:12375"] {
+        for (identity, refused) in &identities {
+            let call = format!("curl --silent --show-error --cacert {own}/ca.pem {identity} https://{address}/_ping");
+            let output = cluster.try_sh(&call)?;
+            ensure!(output.status.success() != *refused, "{address} answered otherwise to '{identity}': {output:?}");
         }
     }
     Ok(())

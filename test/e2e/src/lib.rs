@@ -10,6 +10,7 @@ pub mod tour;
 
 use anyhow::{Context, Result, bail, ensure};
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     process::{Command, Output},
     time::{Duration, Instant},
@@ -160,7 +161,7 @@ impl Cluster {
     }
 
     /// `DOCKER_HOST` and its companions, as `osier env` prints them; an error before the cluster is provisioned.
-    pub fn docker_env(&self) -> Result<Vec<(String, String)>> {
+    pub fn docker_env(&self) -> Result<BTreeMap<String, String>> {
         let mut command = Command::new(&self.osier);
         command.args(["env", "--cluster", &self.lab]);
         self.environment(&mut command);

@@ -90,7 +90,7 @@ pub fn load_image(cluster: &Cluster) -> Result<()> {
         for applet in $(busybox --list); do [ "$applet" = busybox ] || ln -s busybox "root/bin/$applet"; done
         tar --numeric-owner --owner=0 --group=0 --sort=name --mtime=@0 -C root -cf layer.tar .
         sum=$(sha256sum layer.tar | cut -d' ' -f1)
-        printf '{"architecture":"%s","os":"linux","config":{"Cmd":["sh"],"Env":["PATH=/bin"]},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
+        printf '{"created":"2015-06-03T13:33:09Z","architecture":"%s","os":"linux","config":{"Cmd":["sh"],"Env":["PATH=/bin"]},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
             "$(dpkg --print-architecture)" "$sum" > config.json
         printf '[{"Config":"config.json","RepoTags":["IMAGE:latest"],"Layers":["layer.tar"]}]' > manifest.json
         tar -cf image.tar manifest.json config.json layer.tar"#;

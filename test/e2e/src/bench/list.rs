@@ -34,7 +34,7 @@ pub(crate) fn measure() -> Result<Vec<Row>> {
         ensure!(rows == ENGINES * CONTAINERS, "{rows} rows are listed");
         Ok(body)
     })?;
-    let baseline = runtime.block_on(ready_made(body.clone()))?;
+    let baseline = runtime.block_on(ready_made(body))?;
 
     let (mut whole, mut first, mut plain, mut limited) = (vec![], vec![], vec![], vec![]);
     for _ in 0..FETCHES {

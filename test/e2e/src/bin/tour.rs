@@ -1,7 +1,7 @@
 //! Takes the tour on a lab that is up: what `cargo xtask demo` shows.
 
 use clap::Parser;
-use osier_e2e::{Cluster, tour};
+use osier_e2e::{Cluster, faults, tour};
 
 /// Provisions a lab and takes the seed document's tour on it.
 #[derive(Parser)]
@@ -9,11 +9,16 @@ struct Args {
     /// The lab, as 'osier lab up' named it.
     #[arg(long)]
     lab: String,
+    /// Then break things, and see that the cluster survives.
+    #[arg(long)]
+    faults: bool,
 }
 
 fn main() -> anyhow::Result<()> {
-    let cluster = Cluster::of_lab(&Args::parse().lab)?;
+    let args = Args::parse();
+    let cluster = Cluster::of_lab(&args.lab)?;
     tour::take(&cluster)?;
     // The demo goes on: leave the image there for whoever wants to run something.
-    tour::load_image(&cluster)
+    tour::load_image(&cluster)?;
+    if args.faults { faults::all(&cluster) } else { Ok(()) }
 }
