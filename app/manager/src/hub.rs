@@ -35,19 +35,13 @@ pub(crate) struct Hub {
     /// How engines are dialled; without TLS where this is absent.
     pub(crate) tls: Option<Arc<ClientConfig>>,
     events: broadcast::Sender<Arc<Event>>,
-    /// Node names and engine ids in use, with the address of their engine.
-    claims: Mutex<BTreeMap<Claim, String>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Claim {
-    Name(String),
-    Id(String),
+    /// Node names in use, with the address of their engine.
+    names: Mutex<BTreeMap<String, String>>,
 }
 
 impl Hub {
     pub(crate) fn new(tls: Option<Arc<ClientConfig>>) -> Self {
-        Self { tls, events: broadcast::Sender::new(EVENTS), claims: Mutex::default() }
+        Self { tls, events: broadcast::Sender::new(EVENTS), names: Mutex::default() }
     }
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Arc<Event>> {
@@ -81,26 +75,22 @@ impl Hub {
         self.publish(engine, event);
     }
 
-    /// Lets an engine have its name and id, unless another one has them: two engines of one name could not be addressed,
-    /// and one engine under two addresses would count twice.
+    /// Lets an engine have its name, unless another one has it: two engines of one name could not be told apart, and one
+    /// engine under two addresses would count twice. Equal ids alone say nothing, cloned machines have them.
     pub(crate) fn claim(&self, engine: &Engine, facts: &Facts) -> Result<(), String> {
-        let address = engine.target.address();
-        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        let (name, id) = (Claim::Name(facts.owner.node.clone()), Claim::Id(facts.node.id.clone()));
-        if let Some(other) = claims.get(&name).filter(|other| **other != address) {
-            return Err(format!("the engine at {other} is called '{}' already", facts.owner.node));
+        let (address, name) = (engine.target.address(), &facts.owner.node);
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(other) = names.get(name).filter(|other| **other != address) {
+            return Err(format!("the engine at {other} is called '{name}' already"));
         }
-        if let Some(other) = claims.get(&id).filter(|other| **other != address && !facts.node.id.is_empty()) {
-            return Err(format!("the engine at {other} has the same id {}", facts.node.id));
-        }
-        claims.retain(|_, holder| *holder != address);
-        claims.extend([(name, address.clone()), (id, address)]);
+        names.retain(|_, holder| *holder != address);
+        names.insert(name.clone(), address);
         Ok(())
     }
 
-    /// Frees what an engine that left had claimed.
+    /// Frees the name of an engine that left.
     pub(crate) fn release(&self, engine: &Engine) {
         let address = engine.target.address();
-        self.claims.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, holder| *holder != address);
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, holder| *holder != address);
     }
 }

@@ -142,7 +142,7 @@ impl Api {
             Ok(reservation) => reservation,
             // The first answer says what is missing; that the holders are full or excluded comes second.
             Err(refusal) => {
-                let first = message(&missing.body);
+                let first = super::message(&missing.body);
                 return Ok(error_response(
                     missing.status,
                     format!("{first} (on {}; elsewhere: {})", here.name(), refusal.message),
@@ -194,12 +194,12 @@ impl Api {
             let response = send(engine, creation, &path, empty()).await.map_err(|e| e.chain())?;
             if !response.status().is_success() {
                 let bytes = collect(response.into_body(), super::JSON_LIMIT).await.map_err(|e| e.to_string())?;
-                return Err(message(&bytes));
+                return Err(super::message(&bytes));
             }
             let mut progress = JsonStream::new(response.into_body());
             while let Some(line) = progress.next().await.map_err(|e| e.to_string())? {
-                if let Some(error) = line["errorDetail"]["message"].as_str().or(line["error"].as_str()) {
-                    return Err(error.to_owned());
+                if let Some(error) = super::stream_error(&line) {
+                    return Err(error);
                 }
             }
             Ok(())
@@ -222,13 +222,6 @@ impl Api {
 
 fn tie<'a>(condition: String, nodes: impl IntoIterator<Item = &'a str>) -> Tie {
     Tie { condition, nodes: nodes.into_iter().map(Into::into).collect() }
-}
-
-/// What an engine's error says.
-fn message(body: &[u8]) -> String {
-    let json: Option<Value> = serde_json::from_slice(body).ok();
-    let text = json.and_then(|v| v["message"].as_str().map(str::to_owned));
-    text.unwrap_or_else(|| String::from_utf8_lossy(body).trim().to_owned())
 }
 
 async fn send(engine: &Engine, creation: &Creation, path: &str, body: Body) -> Result<Response<Body>, CallError> {
@@ -261,5 +254,6 @@ async fn request(
         let bytes = bytes.map_err(|source| osier_engine::Error::Talk { endpoint, source })?;
         Ok(Outcome { status, body: bytes.to_vec() })
     };
-    tokio::time::timeout(deadline, call).await.unwrap_or(Err(CallError::Deadline(deadline)))
+    let call = async { tokio::time::timeout(deadline, call).await.unwrap_or(Err(CallError::Deadline(deadline))) };
+    engine.while_healthy(call).await
 }

@@ -35,7 +35,7 @@ impl Api {
         };
         let (sender, body) = channel(16);
         tokio::spawn(async move {
-            let end = until.map(|until| Duration::from_nanos(u64::try_from(until - now).unwrap_or(0)));
+            let end = until.map(|until| Duration::from_nanos(u64::try_from((until - now).max(0)).unwrap_or(u64::MAX)));
             let deadline = async {
                 match end {
                     Some(end) => tokio::time::sleep(end).await,

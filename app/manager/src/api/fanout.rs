@@ -24,7 +24,7 @@ impl Api {
         body: Option<&Value>,
         deadline: Duration,
     ) -> Answers {
-        let calls = engines.iter().map(|e| e.json(method.clone(), segments, query, body, deadline));
+        let calls = engines.iter().map(|e| e.while_healthy(e.json(method.clone(), segments, query, body, deadline)));
         let answers = join_all(calls).await;
         engines.into_iter().zip(answers).collect()
     }

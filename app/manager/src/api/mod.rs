@@ -11,6 +11,7 @@ mod networks;
 mod proxy;
 mod prune;
 mod system;
+mod transfer;
 mod volumes;
 
 use crate::{cluster::Cluster, refusal::Refusal, tokens::Tokens};
@@ -23,6 +24,7 @@ use osier_dockerapi::{
     version::ApiVersion,
 };
 use osier_engine::{Body, Hijacker, body::collect, empty, server::Handler};
+use serde_json::Value;
 use std::sync::Arc;
 
 /// The largest JSON body that is read whole.
@@ -55,7 +57,7 @@ impl Call {
     }
 
     /// Takes the body as JSON.
-    pub(crate) async fn json(&mut self) -> Result<serde_json::Value, Refusal> {
+    pub(crate) async fn json(&mut self) -> Result<Value, Refusal> {
         let bytes = self.bytes().await?;
         serde_json::from_slice(&bytes).map_err(|e| Refusal::bad_request(format!("invalid JSON: {e}")))
     }
@@ -158,4 +160,16 @@ impl Api {
             Route::Unknown => Err(Refusal::not_found("page not found")),
         }
     }
+}
+
+/// What an engine's error answer says.
+fn message(body: &[u8]) -> String {
+    let json: Option<Value> = serde_json::from_slice(body).ok();
+    let text = json.and_then(|v| v["message"].as_str().map(str::to_owned));
+    text.unwrap_or_else(|| String::from_utf8_lossy(body).trim().to_owned())
+}
+
+/// The error that a line of an engine's progress tells, if it tells one.
+fn stream_error(line: &Value) -> Option<String> {
+    line["errorDetail"]["message"].as_str().or(line["error"].as_str()).map(str::to_owned)
 }

@@ -16,14 +16,8 @@ impl Api {
         let uri: Uri = path.parse().map_err(|e| Refusal::bad_request(format!("form a path for the engine: {e}")))?;
         *call.request.uri_mut() = uri;
         let client = engine.client()?;
-        let response = tokio::select! {
-            response = forward(&client, call.request, call.hijacker) => response,
-            () = engine.lost() => {
-                let why = engine.view().error.clone().unwrap_or_default();
-                let message = format!("node {} was lost during the call: {why}", engine.name());
-                return Err(Refusal::new(StatusCode::BAD_GATEWAY, message));
-            }
-        };
+        let answer = async { Ok(forward(&client, call.request, call.hijacker).await) };
+        let response = engine.while_healthy(answer).await?;
         if response.status() == StatusCode::BAD_GATEWAY {
             engine.suspect();
         }

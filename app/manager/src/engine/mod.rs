@@ -52,6 +52,9 @@ pub(crate) enum CallError {
     /// No answer in time.
     #[error("no answer within {} s", .0.as_secs())]
     Deadline(Duration),
+    /// The engine stopped answering during the call.
+    #[error("the node was lost during the call: {0}")]
+    Lost(String),
     /// There is no connection yet.
     #[error("there is no connection to the engine yet")]
     NotConnected,
@@ -116,11 +119,24 @@ impl Engine {
         self.facts().map_or(version::Range { min: version::MIN, max: version::MIN }, |f| f.api)
     }
 
-    /// Resolves when the engine is no longer healthy.
-    pub(crate) async fn lost(&self) {
+    /// Resolves when the engine is no longer healthy, with the reason.
+    pub(crate) async fn lost(&self) -> CallError {
         let mut health = self.health.subscribe();
         // An error would mean that the sender is gone, which `self` owns.
         let _ = health.wait_for(|h| *h != Health::Healthy).await;
+        CallError::Lost(self.view().error.clone().unwrap_or_default())
+    }
+
+    /// Awaits a call to a healthy engine for as long as it is healthy, so that one that hangs is not waited for to the
+    /// end of the call's own deadline.
+    pub(crate) async fn while_healthy<T>(
+        &self,
+        call: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        tokio::select! {
+            result = call => result,
+            lost = self.lost() => Err(lost),
+        }
     }
 
     fn set_health(&self, health: Health) {

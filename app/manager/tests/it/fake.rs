@@ -1,0 +1,269 @@
+//! An engine that is none: it answers what a test put into it, notes what it was asked, and can hang, refuse or lag.
+
+use http::{Method, Request, Response, StatusCode};
+use osier_engine::{
+    Body, Hijacker,
+    body::{BodySender, channel, collect},
+    full, json_response,
+    server::{Handler, Listener, serve},
+};
+use osier_manager::Target;
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    future::pending,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::{SystemTime, UNIX_EPOCH},
+};
+use tokio::{net::TcpListener, sync::watch, task::AbortHandle};
+
+/// One request that an engine got.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) body: Vec<u8>,
+}
+
+/// An answer that a test has prepared for a method and a path without version.
+type Prepared = (StatusCode, Value);
+
+/// What the engine is at the moment.
+pub(crate) struct State {
+    pub(crate) api: &'static str,
+    pub(crate) containers: BTreeMap<String, Value>,
+    pub(crate) images: Vec<Value>,
+    pub(crate) networks: Vec<Value>,
+    /// Answers that come before all others.
+    pub(crate) prepared: BTreeMap<(Method, String), Prepared>,
+    pub(crate) asked: Vec<Asked>,
+    listeners: Vec<BodySender>,
+    past: Vec<Value>,
+    last_id: u64,
+}
+
+/// A fake engine; it is gone when this is dropped.
+pub(crate) struct Fake {
+    pub(crate) name: String,
+    pub(crate) address: SocketAddr,
+    pub(crate) state: Arc<Mutex<State>>,
+    hanging: watch::Sender<bool>,
+    server: Mutex<Option<AbortHandle>>,
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+struct Answers {
+    name: String,
+    state: Arc<Mutex<State>>,
+    hanging: watch::Receiver<bool>,
+}
+
+impl Fake {
+    pub(crate) async fn start(name: &str) -> Self {
+        let state = State {
+            api: "1.41",
+            containers: BTreeMap::new(),
+            images: vec![json!({"Id": "sha256:b0b0", "RepoTags": ["busybox:latest"], "Created": 1})],
+            networks: vec![
+                json!({"Id": format!("{name}-bridge"), "Name": "bridge", "Driver": "bridge", "Scope": "local"}),
+            ],
+            prepared: BTreeMap::new(),
+            asked: Vec::new(),
+            listeners: Vec::new(),
+            past: Vec::new(),
+            last_id: 0,
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let fake = Self {
+            name: name.to_owned(),
+            address: listener.local_addr().unwrap(),
+            state: Arc::new(Mutex::new(state)),
+            hanging: watch::Sender::new(false),
+            server: Mutex::default(),
+        };
+        fake.serve(listener);
+        fake
+    }
+
+    fn serve(&self, listener: TcpListener) {
+        let answers = Answers { name: self.name.clone(), state: self.state.clone(), hanging: self.hanging.subscribe() };
+        let server = tokio::spawn(serve(Listener::Tcp(listener), Arc::new(answers), pending()));
+        *self.server.lock().unwrap() = Some(server.abort_handle());
+    }
+
+    /// Closes every connection and takes no new one.
+    pub(crate) fn stop(&self) {
+        self.state.lock().unwrap().listeners.clear();
+        if let Some(server) = self.server.lock().unwrap().take() {
+            server.abort();
+        }
+    }
+
+    /// Comes back at the same address.
+    pub(crate) async fn restart(&self) {
+        self.serve(TcpListener::bind(self.address).await.unwrap());
+    }
+
+    /// From now on, takes requests and never answers; or answers again.
+    pub(crate) fn hang(&self, hang: bool) {
+        self.hanging.send_replace(hang);
+    }
+
+    pub(crate) fn target(&self) -> Target {
+        Target {
+            name: None,
+            host: self.address.ip().to_string(),
+            port: self.address.port(),
+            server_name: self.address.ip().to_string(),
+        }
+    }
+
+    /// Lets the engine have a container, as if somebody had made it there.
+    pub(crate) fn has(&self, name: &str) -> String {
+        self.state.lock().unwrap().make(&self.name, name, &json!({"Image": "busybox"}))
+    }
+
+    pub(crate) fn prepare(&self, method: Method, path: &str, status: StatusCode, body: Value) {
+        self.state.lock().unwrap().prepared.insert((method, path.to_owned()), (status, body));
+    }
+
+    /// What was asked with this method under a path that ends so.
+    pub(crate) fn asked(&self, method: Method, end: &str) -> Vec<Asked> {
+        let state = self.state.lock().unwrap();
+        state.asked.iter().filter(|a| a.method == method && a.path.ends_with(end)).cloned().collect()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.state.lock().unwrap().containers.len()
+    }
+
+    /// Tells an event to everybody who listens.
+    pub(crate) fn tell(&self, kind: &str, action: &str, id: &str) {
+        self.state.lock().unwrap().event(kind, action, id, json!({"name": "x"}));
+    }
+}
+
+impl State {
+    fn make(&mut self, node: &str, name: &str, body: &Value) -> String {
+        self.last_id += 1;
+        let id = format!("{:0>64}", format!("{:x}", SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()));
+        let name = if name.is_empty() { format!("{node}_{}", self.last_id) } else { name.to_owned() };
+        let container = json!({
+            "Id": id, "Name": format!("/{name}"), "Created": "2026-01-01T00:00:00Z", "Image": "sha256:b0b0",
+            "State": {"Status": "running", "StartedAt": "2026-01-01T00:00:00Z", "FinishedAt": "0001-01-01T00:00:00Z"},
+            "Config": {"Image": body["Image"]}, "HostConfig": body["HostConfig"], "NetworkSettings": {"Ports": {}},
+        });
+        self.containers.insert(id.clone(), container);
+        self.event("container", "create", &id, json!({"name": name}));
+        id
+    }
+
+    fn event(&mut self, kind: &str, action: &str, id: &str, attributes: Value) {
+        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+        let event = json!({"Type": kind, "Action": action, "status": action, "id": id, "from": "busybox",
+            "Actor": {"ID": id, "Attributes": attributes}, "time": nanos / 1_000_000_000, "timeNano": nanos});
+        for listener in &self.listeners {
+            let (listener, line) = (listener.clone(), format!("{event}\n"));
+            tokio::spawn(async move { drop(listener.send(line).await) });
+        }
+        self.past.push(event);
+    }
+
+    fn rows(&self, filters: &str) -> Value {
+        let wanted = |id: &str| !filters.contains("%22id%22") || filters.contains(id);
+        let row = |(id, c): (&String, &Value)| {
+            json!({"Id": id, "Names": [c["Name"]], "Image": c["Config"]["Image"], "ImageID": "sha256:b0b0",
+                   "Created": 1, "State": c["State"]["Status"], "Status": "Up 1 second", "Labels": {}, "Ports": []})
+        };
+        self.containers.iter().filter(|(id, _)| wanted(id)).map(row).collect()
+    }
+}
+
+impl Handler for Answers {
+    async fn handle(&self, request: Request<Body>, _: Hijacker) -> Response<Body> {
+        if *self.hanging.borrow() {
+            let mut hanging = self.hanging.clone();
+            let _ = hanging.wait_for(|h| !*h).await;
+        }
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path().to_owned();
+        let bare = match path[1..].split_once('/') {
+            Some((version, rest)) if version.starts_with("v1.") => format!("/{rest}"),
+            _ => path.clone(),
+        };
+        let query = parts.uri.query().unwrap_or_default().to_owned();
+        let prepared = self.state.lock().unwrap().prepared.get(&(parts.method.clone(), bare.clone())).cloned();
+        // A prepared refusal does not wait for the upload to end.
+        let body = match &prepared {
+            Some((status, _)) if !status.is_success() => Vec::new(),
+            _ => collect(body, 64 << 20).await.map(|b| b.to_vec()).unwrap_or_else(|e| format!("broken: {e}").into()),
+        };
+        let asked = Asked { method: parts.method.clone(), path, query: query.clone(), body: body.clone() };
+        self.state.lock().unwrap().asked.push(asked);
+        match prepared {
+            Some((status, value)) => json_response(status, &value),
+            None => self.answer(&parts.method, &bare, &query, &body),
+        }
+    }
+}
+
+impl Answers {
+    fn answer(&self, method: &Method, path: &str, query: &str, body: &[u8]) -> Response<Body> {
+        let mut state = self.state.lock().unwrap();
+        let json = |value: Value| json_response(StatusCode::OK, &value);
+        let empty = || osier_engine::empty_response(StatusCode::NO_CONTENT);
+        let missing = || osier_engine::error_response(StatusCode::NOT_FOUND, "page not found");
+        let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
+        match (method.as_str(), segments.as_slice()) {
+            ("GET", ["_ping"]) => Response::new(full("OK")),
+            ("GET", ["info"]) => json(json!({"ID": format!("{}-id", self.name), "Name": self.name, "NCPU": 4,
+                "MemTotal": 8_000_000_000_u64, "Driver": "overlay2", "Architecture": "x86_64", "Labels": []})),
+            ("GET", ["version"]) => {
+                json(json!({"Version": "20.10.24", "ApiVersion": state.api, "MinAPIVersion": "1.12"}))
+            }
+            ("GET", ["events"]) => {
+                let (sender, body) = channel(64);
+                let line = |e: &Value| format!("{e}\n");
+                if query.contains("until=") {
+                    return Response::new(full(state.past.iter().map(line).collect::<String>()));
+                }
+                state.listeners.push(sender);
+                Response::new(body)
+            }
+            ("GET", ["networks"]) => json(state.networks.clone().into()),
+            ("GET", ["images", "json"]) => json(state.images.clone().into()),
+            ("GET", ["containers", "json"]) => json(state.rows(query)),
+            ("POST", ["containers", "create"]) => {
+                let name =
+                    query.split('&').find_map(|p| p.strip_prefix("name=")).unwrap_or_default().replace("%5F", "_");
+                let id = state.make(&self.name, &name, &serde_json::from_slice(body).unwrap());
+                json_response(StatusCode::CREATED, &json!({"Id": id, "Warnings": [], "Novelty": true}))
+            }
+            ("GET", ["containers", id, "json"]) => state.containers.get(*id).map_or_else(missing, |c| json(c.clone())),
+            ("DELETE", ["containers", id]) => {
+                state.containers.remove(*id);
+                state.event("container", "destroy", id, json!({}));
+                empty()
+            }
+            ("DELETE", ["networks", _]) => empty(),
+            ("POST", ["containers", id, "exec"]) => {
+                json_response(StatusCode::CREATED, &json!({"Id": format!("exec-of-{id}")}))
+            }
+            ("GET", ["exec", id, "json"]) => match state.containers.keys().any(|c| *id == format!("exec-of-{c}")) {
+                true => json(json!({"ID": id, "ExitCode": 7})),
+                false => missing(),
+            },
+            ("POST", ["containers", _, _] | ["networks", _, "connect"]) => empty(),
+            ("POST", ["images", "load"]) => Response::new(full("{\"stream\":\"Loaded image: x:1\\n\"}\n")),
+            ("POST", ["images", "create"]) => Response::new(full("{\"status\":\"Status: Downloaded\"}\n")),
+            _ => missing(),
+        }
+    }
+}

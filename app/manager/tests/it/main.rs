@@ -1,0 +1,10 @@
+//! The manager against engines: fake ones that can be made to fail in every way, and real ones with Docker's own
+//! command line.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod cluster;
+mod fake;
+mod faults;
+mod images;
+mod security;
+mod world;
