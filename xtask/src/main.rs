@@ -6,8 +6,8 @@ mod demo;
 mod shell;
 mod tidy;
 
-use anyhow::Result;
 use clap::Parser;
+use std::process::ExitCode;
 
 /// Builds, tests and shows Osier.
 #[derive(Parser)]
@@ -27,13 +27,20 @@ enum Task {
     Dist,
 }
 
-fn main() -> Result<()> {
-    match Task::parse() {
+fn main() -> ExitCode {
+    let result = match Task::parse() {
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => ci::test(&args),
         Task::Ci(args) => ci::check(&args),
         Task::Bench(args) => ci::bench(&args),
         Task::Tidy => tidy::run(),
         Task::Dist => ci::dist(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
