@@ -22,11 +22,11 @@ pub(crate) const BRIDGE: &str = "osier0";
 /// The largest plugin request; real ones are a few hundred bytes.
 const BODY_LIMIT: usize = 1 << 20;
 /// The name by which a container may address its overlay interface besides `ethwe0`.
-const ALTNAME: &str = "ethwe";
+const SECOND_NAME: &str = "ethwe";
 /// How long a container waits for the bridge after a start of the agent.
 const BRIDGE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the interface is looked for in its sandbox, to give it its other name.
-const ALTNAME_DEADLINE: Duration = Duration::from_secs(10);
+const NAMING_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The plugin.
 pub(crate) struct Plugin {
@@ -203,7 +203,7 @@ impl Plugin {
         let bridge = tokio::time::timeout(BRIDGE_DEADLINE, up.wait_for(|up| *up)).await;
         bridge.map_err(|_| PluginError::NotUp)?.map_err(|_| PluginError::NotUp)?;
         let (bridge_end, container_end) = (Endpoint::bridge_end(id), Endpoint::container_end(id));
-        let made = self.kernel.create_port(&bridge_end, &container_end, endpoint.mac, BRIDGE, self.mtu, None).await;
+        let made = self.kernel.create_port(&bridge_end, &container_end, endpoint.mac, BRIDGE, self.mtu).await;
         made.map_err(|source| PluginError::Port { endpoint: id.to_owned(), source })?;
         let sandbox = body["SandboxKey"].as_str().filter(|s| !s.is_empty()).map(PathBuf::from);
         self.set_joined(id, Some(sandbox.clone().unwrap_or_default()))?;
@@ -251,7 +251,7 @@ pub(crate) fn name_interface(kernel: Kernel, sandbox: PathBuf, mac: MacAddr) {
     tokio::spawn(async move {
         let naming = async {
             loop {
-                match kernel.set_altname(&sandbox, INTERFACE_PREFIX, mac, ALTNAME).await {
+                match kernel.name_interface(&sandbox, INTERFACE_PREFIX, mac, SECOND_NAME).await {
                     Ok(true) => return,
                     Ok(false) => {}
                     Err(error) => debug!(%error, "cannot look into a sandbox yet"),
@@ -259,7 +259,7 @@ pub(crate) fn name_interface(kernel: Kernel, sandbox: PathBuf, mac: MacAddr) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        if tokio::time::timeout(ALTNAME_DEADLINE, naming).await.is_err() {
+        if tokio::time::timeout(NAMING_DEADLINE, naming).await.is_err() {
             warn!(sandbox = %sandbox.display(), "an interface did not appear in its container");
         }
     });

@@ -83,8 +83,7 @@ impl Kernel {
 
     /// Creates a container's veth: `container_end`, with the container's MAC, in the host's namespace for Docker to
     /// move; `host_end` in the fabric's, up, on the bridge, known to it by that MAC. Leftovers of either name are
-    /// replaced. Names have at most 15 bytes, MTUs are in bytes. An `altname` that another link of the host's namespace
-    /// has at the moment is left out: see [`Self::set_altname`].
+    /// replaced. Names have at most 15 bytes, MTUs are in bytes.
     ///
     /// The bridge must exist: [`Self::apply`] comes first.
     pub async fn create_port(
@@ -94,11 +93,10 @@ impl Kernel {
         mac: MacAddr,
         bridge: &str,
         mtu: u32,
-        altname: Option<&str>,
     ) -> Result<(), Error> {
         let mut unplanned = self.0.unplanned.lock().await;
         unplanned.insert(host_end.to_owned());
-        port::create(&self.0, &port::NewPort { host_end, container_end, mac, bridge, mtu, altname }).await
+        port::create(&self.0, &port::NewPort { host_end, container_end, mac, bridge, mtu }).await
     }
 
     /// Deletes a container's veth, both ends; one that is not there is no error.
@@ -109,16 +107,17 @@ impl Kernel {
         Ok(())
     }
 
-    /// Gives the link with this MAC, whose name begins with the prefix, an alternative name, in a container's sandbox.
-    /// False where sandbox or link is not there yet; a name that is taken already counts as done.
-    pub async fn set_altname(
+    /// Makes the link with this MAC, whose name begins with the prefix and which is up, answer to `name` in a container's
+    /// sandbox, and to the name it had as well. False where sandbox or link is not there yet; a name that another link has
+    /// counts as done.
+    pub async fn name_interface(
         &self,
         netns_path: &Path,
         interface_prefix: &str,
         mac: MacAddr,
-        altname: &str,
+        name: &str,
     ) -> Result<bool, Error> {
-        port::set_altname(netns_path, interface_prefix, mac, altname).await
+        port::name_interface(netns_path, interface_prefix, mac, name).await
     }
 
     /// Runs `f` on a thread of its own inside the fabric's namespace and waits for it, as for binding sockets there: a

@@ -156,8 +156,24 @@ pub(crate) async fn create_port(
     send(fabric, message, NEW).await
 }
 
-/// Gives a device an alternative name; one that is taken is left where it is.
-pub(crate) async fn altname(netlink: &Netlink, device: &Device, altname: &str) -> Result<(), Error> {
+/// Makes a device that is up answer to `name`: renames it, with its old name as the alternative, where the kernel lets a
+/// device be renamed while it is up (Linux 6.2 and later); elsewhere `name` becomes the alternative. A name that another
+/// device has is left where it is.
+pub(crate) async fn name(netlink: &Netlink, device: &Device, name: &str) -> Result<(), Error> {
+    if device.name == name {
+        return Ok(());
+    }
+    let mut message = LinkMessage::default();
+    message.header.index = device.index;
+    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    match netlink.request(Message::SetLink(message), CHANGE).await {
+        Ok(()) => altname(netlink, device, &device.name).await,
+        Err(e) if is(&e, Errno::EBUSY) || is(&e, Errno::EEXIST) => altname(netlink, device, name).await,
+        result => result.doing(|| format!("name '{}' '{name}'", device.name)),
+    }
+}
+
+async fn altname(netlink: &Netlink, device: &Device, altname: &str) -> Result<(), Error> {
     let mut message = LinkMessage::default();
     message.header.index = device.index;
     message.attributes.push(LinkAttribute::PropList(vec![Prop::AltIfName(altname.to_owned())]));

@@ -22,11 +22,10 @@ pub(crate) struct NewPort<'a> {
     pub(crate) mac: MacAddr,
     pub(crate) bridge: &'a str,
     pub(crate) mtu: u32,
-    pub(crate) altname: Option<&'a str>,
 }
 
 pub(crate) async fn create(shared: &Shared, want: &NewPort<'_>) -> Result<(), Error> {
-    let NewPort { host_end, container_end, mac, bridge, mtu, altname } = *want;
+    let NewPort { host_end, container_end, mac, bridge, mtu } = *want;
     let doing = || format!("create the port '{host_end}' for '{container_end}'");
     let (fabric, host) = (&shared.fabric_link, &shared.host_link);
     let bridge = link::find(fabric, bridge).await?;
@@ -44,11 +43,7 @@ pub(crate) async fn create(shared: &Shared, want: &NewPort<'_>) -> Result<(), Er
     link::attach(fabric, &port, &bridge, false).await?;
     let entry = Entry::Fdb(FdbEntry { link: host_end.to_owned(), mac, target: FdbTarget::Port });
     let addition = entry.addition(port.index);
-    fabric.request(addition.message, addition.flags).await.doing(|| format!("add {entry}"))?;
-    if let Some(altname) = altname {
-        link::altname(host, &link::find(host, container_end).await?, altname).await?;
-    }
-    Ok(())
+    fabric.request(addition.message, addition.flags).await.doing(|| format!("add {entry}"))
 }
 
 /// Deletes a veth with its other end, wherever that is; none of this name is no error, nor is a device of another kind.
@@ -59,11 +54,11 @@ pub(crate) async fn delete(netlink: &Netlink, name: &str) -> Result<(), Error> {
     }
 }
 
-pub(crate) async fn set_altname(
+pub(crate) async fn name_interface(
     sandbox: &Path,
     interface_prefix: &str,
     mac: MacAddr,
-    altname: &str,
+    name: &str,
 ) -> Result<bool, Error> {
     match sandbox.try_exists() {
         Ok(true) => {}
@@ -76,8 +71,8 @@ pub(crate) async fn set_altname(
     let query = RouteNetlinkMessage::GetLink(LinkMessage::default());
     let links = netlink.dump(query).await.doing(|| format!("list the links of '{}'", sandbox.display()))?;
     let devices = Device::parse_all(&links);
-    let Some(device) = devices.iter().find(|d| d.mac == mac && d.name.starts_with(interface_prefix)) else {
-        return Ok(false);
-    };
-    link::altname(&netlink, device, altname).await.map(|()| true)
+    // One that is not up yet is still being set up by whoever moved it here, under the name it knows.
+    let ready = |d: &&Device| d.mac == mac && d.name.starts_with(interface_prefix) && d.up;
+    let Some(device) = devices.iter().find(ready) else { return Ok(false) };
+    link::name(&netlink, device, name).await.map(|()| true)
 }

@@ -244,7 +244,7 @@ impl Host {
     pub(crate) async fn start(&mut self, number: u8) -> &Container {
         let port = local_port(self.number, number);
         let near = format!("c{number}");
-        self.kernel.create_port(&port.name, &near, port.mac, BRIDGE, MTU, None).await.unwrap();
+        self.kernel.create_port(&port.name, &near, port.mac, BRIDGE, MTU).await.unwrap();
         let namespace = Namespace::new();
         let index = self.host.index(&near).await.unwrap();
         let moved = LinkUnspec::new_with_index(index).name("ethwe0").setns_by_fd(namespace.fd()).build();

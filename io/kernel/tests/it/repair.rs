@@ -183,13 +183,12 @@ async fn ports_are_replaced_spared_and_deleted() {
     let without = plan(&a.input());
     a.kernel.apply(&without).await.unwrap();
     let port = local_port(1, 11);
-    let create = async || a.kernel.create_port(&port.name, "c11", port.mac, BRIDGE, MTU, Some("ethwe")).await.unwrap();
+    let create = async || a.kernel.create_port(&port.name, "c11", port.mac, BRIDGE, MTU).await.unwrap();
     create().await;
     let first = a.fabric.index(&port.name).await;
     create().await;
     assert_ne!(a.fabric.index(&port.name).await, first);
     assert!(a.host.index("c11").await.is_some());
-    assert!(a.host.index("ethwe").await.is_some(), "the alternative name");
 
     // A plan made before the port was must not delete it; once a plan had it, the next without it does.
     assert!(a.kernel.apply(&without).await.unwrap().made.iter().all(|change| !change.contains("delete")));
@@ -211,7 +210,7 @@ async fn ports_are_replaced_spared_and_deleted() {
     Kernel::open_in(&a.host.path(), &a.fabric.path()).await.unwrap().apply(&without).await.unwrap();
     assert_eq!(a.host.index("c11").await, None);
 
-    let error = b.kernel.create_port("vh-1", "c1", port.mac, BRIDGE, MTU, None).await.unwrap_err();
+    let error = b.kernel.create_port("vh-1", "c1", port.mac, BRIDGE, MTU).await.unwrap_err();
     assert!(error.to_string().contains(BRIDGE), "{error}");
 }
 
@@ -221,7 +220,7 @@ async fn names_too_long_or_taken_by_others_are_refused_with_the_name() {
     a.kernel.apply(&plan(&a.input())).await.unwrap();
     let mac = local_port(1, 11).mac;
     for name in ["a-name-far-too-long", TUNNEL] {
-        let error = a.kernel.create_port(name, "c1", mac, BRIDGE, MTU, None).await.unwrap_err();
+        let error = a.kernel.create_port(name, "c1", mac, BRIDGE, MTU).await.unwrap_err();
         assert!(error.to_string().contains(name), "{error}");
     }
     a.kernel.delete_port(TUNNEL).await.unwrap();
@@ -229,17 +228,17 @@ async fn names_too_long_or_taken_by_others_are_refused_with_the_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_container_gets_its_alternative_name() {
+async fn a_container_gets_its_second_name() {
     let [a, _b] = two_hosts_with_containers().await;
     let container = &a.containers[0];
     let (path, mac) = (container.namespace.path(), container.port.mac);
-    let set = async |prefix: &str, mac| a.kernel.set_altname(&path, prefix, mac, "ethwe").await.unwrap();
+    let set = async |prefix: &str, mac| a.kernel.name_interface(&path, prefix, mac, "ethwe").await.unwrap();
     assert!(!set("ethwe", MacAddr([2, 0, 0, 0, 0, 9])).await, "no such link");
     assert!(!set("eth0", mac).await, "another prefix");
     assert!(set("ethwe", mac).await && set("ethwe", mac).await);
     assert_eq!(container.namespace.index("ethwe").await, container.namespace.index("ethwe0").await);
     let absent = "/run/netns/osier-there-is-no-such-namespace".as_ref();
-    assert!(!a.kernel.set_altname(absent, "ethwe", mac, "ethwe").await.unwrap());
+    assert!(!a.kernel.name_interface(absent, "ethwe", mac, "ethwe").await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -249,7 +248,7 @@ async fn fifty_ports_and_plans_at_once() {
     let ports: Vec<_> = (100..150).map(|n| local_port(1, n)).collect();
     let create = ports.iter().map(|port| {
         let (kernel, near) = (a.kernel.clone(), format!("c{}", port.mac.0[5]));
-        async move { kernel.create_port(&port.name, &near, port.mac, BRIDGE, MTU, None).await.unwrap() }.boxed()
+        async move { kernel.create_port(&port.name, &near, port.mac, BRIDGE, MTU).await.unwrap() }.boxed()
     });
     let apply = (0..10).map(|_| a.kernel.apply(&desired).map(|result| drop(result.unwrap())).boxed());
     futures::future::join_all(create.chain(apply)).await;
