@@ -11,6 +11,7 @@ mod control;
 mod endpoints;
 mod facts;
 mod host;
+mod hosts;
 mod plugin;
 mod proxy;
 mod resolver;

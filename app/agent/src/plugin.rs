@@ -6,6 +6,7 @@
 use crate::{
     addresses::{self, AddressError, Addresses},
     endpoints::{Endpoint, Endpoints, mac_of},
+    hosts,
 };
 use http::{Request, Response, StatusCode};
 use ipnet::Ipv4Net;
@@ -13,7 +14,12 @@ use osier_engine::{Body, Hijacker, body::collect, json_response, server::Handler
 use osier_kernel::Kernel;
 use osier_model::{DNS_ADDRESS, INTERFACE_PREFIX, MacAddr};
 use serde_json::{Value, json};
-use std::{net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, warn};
 
@@ -23,6 +29,8 @@ pub(crate) const BRIDGE: &str = "osier0";
 const BODY_LIMIT: usize = 1 << 20;
 /// The name by which a container may address its overlay interface besides `ethwe0`.
 const SECOND_NAME: &str = "ethwe";
+/// The root directory of Debian's and Docker's own engine packages.
+const ENGINE_ROOT: &str = "/var/lib/docker";
 /// How long a container waits for the bridge after a start of the agent.
 const BRIDGE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the interface is looked for in its sandbox, to give it its other name.
@@ -98,7 +106,7 @@ impl Plugin {
             "NetworkDriver.DeleteNetwork" => self.delete_network(body)?,
             "NetworkDriver.CreateEndpoint" => self.create_endpoint(body)?,
             "NetworkDriver.DeleteEndpoint" => self.delete_endpoint(body).await?,
-            "NetworkDriver.EndpointOperInfo" => json!({ "Value": {} }),
+            "NetworkDriver.EndpointOperInfo" => self.operational_info(body)?,
             "NetworkDriver.Join" => self.join(body).await?,
             "NetworkDriver.Leave" => self.leave(body).await?,
             "NetworkDriver.ProgramExternalConnectivity"
@@ -220,6 +228,19 @@ impl Plugin {
             // Docker's own bridge gives the way out and published ports.
             "DisableGatewayService": false,
         }))
+    }
+
+    fn operational_info(&self, body: &Value) -> Result<Value, PluginError> {
+        let id = text(body, "EndpointID")?;
+        let address = self.endpoints.read().endpoints.get(id).map(|e| e.address);
+        if let Some(address) = address {
+            match hosts::mend(Path::new(ENGINE_ROOT), address) {
+                Ok(0) => {}
+                Ok(_) => debug!(%address, "mended a hosts file"),
+                Err(error) => warn!(%error, "cannot look at the engine's hosts files"),
+            }
+        }
+        Ok(json!({ "Value": {} }))
     }
 
     async fn leave(&self, body: &Value) -> Result<Value, PluginError> {
