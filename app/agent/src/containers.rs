@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 use osier_engine::{Client, Error};
 use osier_gossip::Handle;
 use osier_model::{Hostname, NETWORK};
+use osier_ring::Owner;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,13 +42,15 @@ pub(crate) struct Containers {
     published: Mutex<BTreeMap<String, NameFact>>,
     /// Creates that are on their way to the engine: an address they hold must not be taken for an orphan.
     creating: AtomicUsize,
+    /// Reservations whose create had ended when the list was last compared, and whose container was not in it.
+    suspects: Mutex<BTreeSet<Owner>>,
     problem: Mutex<Option<String>>,
 }
 
 impl Containers {
     pub(crate) fn new(engine: Client, domain: Hostname, addresses: Arc<Addresses>, gossip: Handle) -> Self {
-        let (published, problem) = (Mutex::default(), Mutex::default());
-        Self { engine, domain, addresses, gossip, published, creating: AtomicUsize::new(0), problem }
+        let (published, suspects, problem) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { engine, domain, addresses, gossip, published, creating: AtomicUsize::new(0), suspects, problem }
     }
 
     /// Follows the engine for ever, reconnecting as need be; `connected` is told each time the engine answers.
@@ -140,15 +143,18 @@ impl Containers {
             }
             self.adopt(container, id).await?;
         }
+        let mut suspects = BTreeSet::new();
         for owner in owners {
-            let orphan = match owner.as_str().split_once(':') {
-                Some(("container", id)) => !ids.contains(id),
-                Some(("pending", _)) => creating == 0,
-                _ => false,
-            };
-            if orphan {
-                self.free(&owner);
+            match owner.as_str().split_once(':') {
+                Some(("container", id)) if !ids.contains(id) => self.free(&owner),
+                // An engine may still be at work on a create whose agent was killed, so one look is not enough.
+                Some(("pending", _)) if creating == 0 => drop(suspects.insert(owner)),
+                _ => {}
             }
+        }
+        let before = std::mem::replace(&mut *self.suspects.lock().unwrap_or_else(PoisonError::into_inner), suspects);
+        for owner in self.suspects.lock().unwrap_or_else(PoisonError::into_inner).intersection(&before) {
+            self.free(owner);
         }
         Ok(())
     }
@@ -166,7 +172,7 @@ impl Containers {
         Ok(())
     }
 
-    fn free(&self, owner: &osier_ring::Owner) {
+    fn free(&self, owner: &Owner) {
         if let Err(error) = self.addresses.release(owner) {
             warn!(%owner, error = crate::plugin::chain(&error), "cannot free an address");
         }

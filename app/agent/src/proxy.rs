@@ -24,7 +24,8 @@ const ANSWER_LIMIT: usize = 1 << 20;
 /// How long a create waits for the overlay to be set up after a start.
 const READY_DEADLINE: Duration = Duration::from_secs(20);
 
-/// The proxy.
+/// The proxy. Clones are the same.
+#[derive(Clone)]
 pub(crate) struct Proxy {
     pub(crate) engine: Client,
     pub(crate) addresses: Arc<Addresses>,
@@ -64,9 +65,14 @@ impl Handler for Proxy {
         if !is_create(request.method(), request.uri().path()) {
             return forward(&self.engine, request, hijacker).await;
         }
-        match self.create(request, hijacker).await {
-            Ok(response) => response,
-            Err(error) => error_response(error.status(), crate::plugin::chain(&error)),
+        // A task of its own: a client that hangs up must not leave it open whether the container, and with it the address,
+        // came to be.
+        let proxy = self.clone();
+        let created = tokio::spawn(async move { proxy.create(request, hijacker).await });
+        match created.await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => error_response(error.status(), crate::plugin::chain(&error)),
+            Err(error) => error_response(StatusCode::INTERNAL_SERVER_ERROR, error),
         }
     }
 }
@@ -112,7 +118,7 @@ impl Proxy {
     }
 }
 
-/// An address held for a create; given back unless the create succeeds, also when the client hangs up meanwhile.
+/// An address held for a create; given back unless the create succeeds.
 struct Reservation<'a> {
     addresses: &'a Addresses,
     pending: osier_ring::Owner,
