@@ -3,17 +3,19 @@
 use crate::{
     filters::{Filters, FiltersError, Pattern},
     image::Reference,
+    names::{Candidate, Resolution, resolve},
     query::Query,
     row::{Port, Row},
     state::RunState,
 };
-use std::cmp::Reverse;
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BinaryHeap,
+};
 
 /// A container as it stands in the cache.
 #[derive(Debug, Clone, Copy)]
-pub struct Listed<'a, K> {
-    /// What the caller knows it by.
-    pub key: K,
+pub struct Listed<'a> {
     /// Its list row.
     pub row: &'a Row,
     /// Its state, where it was inspected.
@@ -32,6 +34,8 @@ pub struct ListQuery {
     filters: Filters,
     names: Vec<Pattern>,
     ids: Vec<Pattern>,
+    before: Option<i64>,
+    since: Option<i64>,
     /// Whether the rows are to carry the sizes of the containers' files.
     pub size: bool,
 }
@@ -92,57 +96,53 @@ impl ListQuery {
             limit: query.get("limit").and_then(|l| l.parse().ok()).unwrap_or(0),
             names: filters.get("name").map(Pattern::new).collect(),
             ids: filters.get("id").map(Pattern::new).collect(),
+            before: None,
+            since: None,
             size: query.flag("size"),
             filters,
         })
     }
 
-    /// Picks the containers that the call asks for, newest first.
-    pub fn select<'a, K>(&self, mut containers: Vec<Listed<'a, K>>) -> Result<Vec<Listed<'a, K>>, ListError> {
-        let before = self.created(&containers, "before")?;
-        let since = self.created(&containers, "since")?;
-        containers.retain(|c| {
-            self.visible(c)
-                && before.is_none_or(|t| c.row.created < t)
-                && since.is_none_or(|t| c.row.created > t)
-                && self.passes(c)
-        });
-        containers.sort_by_key(|c| (Reverse(c.row.created), c.node, c.row.name()));
-        if self.limit > 0 {
-            containers.truncate(self.limit);
-        }
-        Ok(containers)
+    /// Looks up the containers that the call names as bounds, among all there are.
+    pub fn bounded<'a>(mut self, all: impl Iterator<Item = Listed<'a>> + Clone) -> Result<Self, ListError> {
+        let created = |key: &str| {
+            let Some(word) = self.filters.get(key).next() else { return Ok(None) };
+            let candidates =
+                all.clone().map(|c| Candidate { key: c.row.created, node: c.node, id: &c.row.id, names: &c.row.names });
+            match resolve(word, candidates) {
+                Resolution::Found(created) => Ok(Some(created)),
+                _ => Err(ListError::NoSuchContainer(word.to_owned())),
+            }
+        };
+        (self.before, self.since) = (created("before")?, created("since")?);
+        Ok(self)
     }
 
-    /// When the container that this filter names was created.
-    fn created<K>(&self, containers: &[Listed<'_, K>], key: &str) -> Result<Option<i64>, ListError> {
-        let Some(word) = self.filters.get(key).next() else { return Ok(None) };
-        let candidates = containers.iter().map(|c| crate::names::Candidate {
-            key: c.row.created,
-            node: c.node,
-            id: &c.row.id,
-            names: &c.row.names,
-        });
-        match crate::names::resolve(word, candidates) {
-            crate::names::Resolution::Found(created) => Ok(Some(created)),
-            _ => Err(ListError::NoSuchContainer(word.to_owned())),
-        }
+    /// The containers that the call asks for, newest first, found as they are taken. Each of `lists` is in the order of
+    /// [`newest_first`]; of containers made in the same second the earlier list's come first.
+    pub fn select<'a, I: Iterator<Item = Listed<'a>>>(&self, lists: Vec<I>) -> impl Iterator<Item = Listed<'a>> {
+        let mut merge = Merge { query: self, lists, heads: Vec::new(), heap: BinaryHeap::new() };
+        merge.heads.resize(merge.lists.len(), None);
+        (0..merge.lists.len()).for_each(|list| merge.advance(list));
+        merge.take(if self.limit > 0 { self.limit } else { usize::MAX })
     }
 
-    fn visible<K>(&self, c: &Listed<'_, K>) -> bool {
+    fn visible(&self, c: &Listed<'_>) -> bool {
         let running = matches!(c.row.state.as_str(), "running" | "paused" | "restarting");
         self.all || self.limit > 0 || (running && c.healthy)
     }
 
-    fn passes<K>(&self, c: &Listed<'_, K>) -> bool {
+    fn passes(&self, c: &Listed<'_>) -> bool {
         let (row, f) = (c.row, &self.filters);
         let exit = || c.state.filter(|s| !matches!(s.status.as_str(), "running" | "created")).map(|s| s.exit_code);
         let health = || c.state.and_then(|s| s.health.as_deref()).unwrap_or("none");
         let network = |word: &str| row.networks.iter().any(|(name, id)| name == word || id.starts_with(word));
         let task = || row.labels.contains_key("com.docker.swarm.task");
         let names = || row.names.iter().map(String::as_str);
-        (self.names.is_empty()
-            || self.names.iter().any(|p| names().any(|n| p.matches(n) || p.matches(&format!("/{n}")))))
+        let bounds = self.before.is_none_or(|t| row.created < t) && self.since.is_none_or(|t| row.created > t);
+        bounds
+            && (self.names.is_empty()
+                || self.names.iter().any(|p| names().any(|n| p.matches(n) || p.matches(&format!("/{n}")))))
             && (self.ids.is_empty() || self.ids.iter().any(|p| p.matches(&row.id)))
             && f.labels("label", |name| row.labels.get(name).map(String::as_str))
             && f.any("status", |s| s == row.state)
@@ -159,6 +159,41 @@ impl ListQuery {
             && f.any("expose", |p| {
                 PortFilter::parse(p).is_some_and(|p| row.ports.iter().any(|r| p.holds(r, r.private)))
             })
+    }
+}
+
+/// The order of a list: by creation, the newest first, then by name.
+pub fn newest_first(a: &Row, b: &Row) -> Ordering {
+    b.created.cmp(&a.created).then_with(|| a.name().cmp(b.name()))
+}
+
+/// Ordered lists as one: the heap holds when the next container of each was made.
+struct Merge<'q, 'a, I> {
+    query: &'q ListQuery,
+    lists: Vec<I>,
+    heads: Vec<Option<Listed<'a>>>,
+    heap: BinaryHeap<(i64, Reverse<usize>)>,
+}
+
+impl<'a, I: Iterator<Item = Listed<'a>>> Merge<'_, 'a, I> {
+    /// Finds the next container of this list that is asked for.
+    fn advance(&mut self, list: usize) {
+        let query = self.query;
+        self.heads[list] = self.lists[list].find(|c| query.visible(c) && query.passes(c));
+        if let Some(head) = self.heads[list] {
+            self.heap.push((head.row.created, Reverse(list)));
+        }
+    }
+}
+
+impl<'a, I: Iterator<Item = Listed<'a>>> Iterator for Merge<'_, 'a, I> {
+    type Item = Listed<'a>;
+
+    fn next(&mut self) -> Option<Listed<'a>> {
+        let (_, Reverse(list)) = self.heap.pop()?;
+        let head = self.heads[list];
+        self.advance(list);
+        head
     }
 }
 
@@ -216,16 +251,21 @@ mod tests {
         ];
         let inspect = json!({"State": {"Status": "exited", "ExitCode": 3, "FinishedAt": "2026-01-01T00:00:00Z"}});
         let exited = RunState::read(&inspect, Duration::ZERO);
-        let nodes = ["node-1", "node-10", "node-2", "node-1"];
-        let listed = rows.iter().zip(nodes).map(|(row, node)| Listed {
-            key: (),
-            row,
-            state: (row.id == "db").then_some(&exited),
-            node,
-            healthy: node != "node-2",
-        });
+        let listed = |of: &'static str| {
+            let rows = rows.iter().zip(["node-1", "node-10", "node-2", "node-1"]).filter(move |(_, node)| *node == of);
+            let mut rows: Vec<_> = rows.collect();
+            rows.sort_by(|(a, _), (b, _)| newest_first(a, b));
+            rows.into_iter().map(|(row, node)| Listed {
+                row,
+                state: (row.id == "db").then_some(&exited),
+                node,
+                healthy: node != "node-2",
+            })
+        };
+        let lists: Vec<_> = ["node-1", "node-10", "node-2"].map(listed).into();
         let query = ListQuery::parse(&Query::parse(Some(query)).unwrap())?;
-        Ok(query.select(listed.collect())?.iter().map(|c| c.row.id.as_str()).collect::<Vec<_>>().join(" "))
+        let query = query.bounded(lists.clone().into_iter().flatten())?;
+        Ok(query.select(lists).map(|c| c.row.id.as_str()).collect::<Vec<_>>().join(" "))
     }
 
     fn filtered(filters: &str) -> Result<String, ListError> {

@@ -1,12 +1,12 @@
 //! Containers: the list, and every call that names one.
 
-use super::{Answer, Api, Call};
+use super::{Answer, Api, Call, images::json_stream};
 use crate::{
     engine::{Container, Engine},
     refusal::Refusal,
 };
 use futures::future::join_all;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{Response, StatusCode};
 use osier_dockerapi::{
     inspect,
     listing::{ListQuery, Listed},
@@ -17,7 +17,8 @@ use osier_engine::{
     body::{channel, collect},
     json_response,
 };
-use std::{sync::Arc, time::Duration};
+use serde_json::Value;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use time::OffsetDateTime;
 
 /// How many bytes of a list are sent at a time.
@@ -29,10 +30,10 @@ const SIZES: Duration = Duration::from_secs(60);
 /// How long engines may take to say whether they have an exec.
 const EXEC_SEARCH: Duration = Duration::from_secs(2);
 
-/// A container with what its answer needs of its engine.
-struct Entry {
-    container: Arc<Container>,
-    node: Arc<str>,
+/// One node's containers, newest first.
+struct NodeList {
+    containers: Arc<[Arc<Container>]>,
+    node: String,
     healthy: bool,
 }
 
@@ -40,65 +41,62 @@ impl Api {
     /// `GET /containers/json`, from the cache.
     pub(super) async fn container_list(&self, call: Call) -> Answer {
         let query = ListQuery::parse(&call.query)?;
-        let entries = if query.size { self.entries_with_sizes().await } else { self.entries() };
-        let listed = entries.iter().enumerate().map(|(key, e)| Listed {
-            key,
-            row: &e.container.row,
-            state: e.container.state.as_ref(),
-            node: &e.node,
-            healthy: e.healthy,
-        });
-        let chosen: Vec<usize> = query.select(listed.collect())?.iter().map(|l| l.key).collect();
+        let lists = if query.size { self.lists_with_sizes().await } else { self.lists() };
+        let query = query.bounded(lists.iter().flat_map(NodeList::listed))?;
         let (sender, body) = channel(2);
         let now = OffsetDateTime::now_utc();
         tokio::spawn(async move {
-            let mut out = vec![b'['];
-            for (i, key) in chosen.iter().enumerate() {
-                if i > 0 {
+            let mut out = Vec::with_capacity(CHUNK + CHUNK / 4);
+            out.push(b'[');
+            let mut first = true;
+            for listed in query.select(lists.iter().map(NodeList::listed).collect()) {
+                if !std::mem::take(&mut first) {
                     out.push(b',');
                 }
-                entries[*key].write(now, &mut out);
-                if out.len() >= CHUNK && sender.send(std::mem::take(&mut out)).await.is_err() {
-                    return;
+                write(&listed, now, &mut out);
+                if out.len() >= CHUNK {
+                    let full = std::mem::replace(&mut out, Vec::with_capacity(CHUNK + CHUNK / 4));
+                    if sender.send(full).await.is_err() {
+                        return;
+                    }
                 }
             }
             out.extend_from_slice(b"]\n");
             // A client that went away needs no end.
             let _ = sender.send(out).await;
         });
-        let mut response = Response::new(body);
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        Ok(response)
+        Ok(json_stream(body))
     }
 
-    fn entries(&self) -> Vec<Entry> {
-        let mut entries = Vec::new();
-        for engine in self.cluster.engines() {
-            let (node, healthy): (Arc<str>, bool) = (engine.name().into(), engine.is_healthy());
-            let view = engine.view();
-            entries.extend(view.containers().map(|c| Entry { container: c.clone(), node: node.clone(), healthy }));
-        }
-        entries
+    /// The containers of all nodes, in the order of the nodes' names.
+    fn lists(&self) -> Vec<NodeList> {
+        let list =
+            |e: &Arc<Engine>| NodeList { containers: e.view().listed(), node: e.name(), healthy: e.is_healthy() };
+        let mut lists: Vec<NodeList> = self.cluster.engines().iter().map(list).collect();
+        lists.sort_by(|a, b| a.node.cmp(&b.node));
+        lists
     }
 
     /// Sizes are never cached: the engines that answer are asked, the rows of the others come without.
-    async fn entries_with_sizes(&self) -> Vec<Entry> {
-        let mut entries = self.entries();
+    async fn lists_with_sizes(&self) -> Vec<NodeList> {
         let engines = self.cluster.healthy();
-        let answers = engines.iter().map(|e| e.get(&["containers", "json"], "all=1&size=1", SIZES));
-        let mut rows = std::collections::HashMap::new();
-        for (engine, answer) in engines.iter().zip(join_all(answers).await) {
-            let (Ok(serde_json::Value::Array(list)), Some(facts)) = (answer, engine.facts()) else { continue };
+        let segments = ["containers", "json"];
+        let answers = join_all(engines.iter().map(|e| e.get(&segments, "all=1&size=1", SIZES))).await;
+        let mut rows = HashMap::new();
+        for (engine, answer) in engines.iter().zip(answers) {
+            let (Ok(Value::Array(list)), Some(facts)) = (answer, engine.facts()) else { continue };
             let read = list.into_iter().filter_map(|row| Row::read(row, &facts.owner).ok());
             rows.extend(read.map(|row| (row.id.clone(), row)));
         }
-        for entry in &mut entries {
-            if let Some(row) = rows.remove(&entry.container.row.id) {
-                let Container { state, load, .. } = &*entry.container;
-                entry.container = Arc::new(Container { row, state: state.clone(), load: *load });
-            }
+        let mut sized = |known: &Arc<Container>| match rows.remove(&known.row.id) {
+            Some(row) => Arc::new(Container { row, state: known.state.clone(), ..**known }),
+            None => known.clone(),
+        };
+        let mut lists = self.lists();
+        for list in &mut lists {
+            list.containers = list.containers.iter().map(&mut sized).collect();
         }
-        entries
+        lists
     }
 
     /// `GET /containers/{name}/json`, with the node added.
@@ -192,19 +190,27 @@ impl Api {
     }
 }
 
-impl Entry {
-    fn write(&self, now: OffsetDateTime, out: &mut Vec<u8>) {
-        let Container { row, state, .. } = &*self.container;
-        match state {
-            _ if !self.healthy => row.write(HOST_DOWN, out),
-            Some(state) => row.write(&state.sentence(now), out),
-            None => row.write(&row.status, out),
-        }
+impl NodeList {
+    fn listed(&self) -> impl Iterator<Item = Listed<'_>> + Clone {
+        self.containers.iter().map(|c| Listed {
+            row: &c.row,
+            state: c.state.as_ref(),
+            node: &self.node,
+            healthy: self.healthy,
+        })
+    }
+}
+
+fn write(listed: &Listed<'_>, now: OffsetDateTime, out: &mut Vec<u8>) {
+    match listed.state {
+        _ if !listed.healthy => listed.row.write(HOST_DOWN, out),
+        Some(state) => listed.row.write(&state.sentence(now), out),
+        None => listed.row.write(&listed.row.status, out),
     }
 }
 
 /// An engine's JSON answer, whole.
-async fn read_json(response: Response<Body>) -> Result<serde_json::Value, Refusal> {
+async fn read_json(response: Response<Body>) -> Result<Value, Refusal> {
     let bad =
         |e: &dyn std::fmt::Display| Refusal::new(StatusCode::BAD_GATEWAY, format!("read the engine's answer: {e}"));
     let bytes = collect(response.into_body(), super::JSON_LIMIT).await.map_err(|e| bad(&e))?;

@@ -8,9 +8,11 @@ mod view;
 pub(crate) use follow::follow;
 pub(crate) use view::{Container, Facts, View};
 
+use bytes::Bytes;
 use http::Method;
 use osier_dockerapi::{info::Health, path, version};
 use osier_engine::{Client, Error as ClientError};
+use serde::Deserialize;
 use serde_json::Value;
 use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -18,6 +20,9 @@ use std::{
 };
 use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
+
+/// The largest answer that is read whole: a list of more containers than an engine can run.
+const ANSWER: usize = 512 << 20;
 
 /// Where an engine is found.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -163,16 +168,30 @@ impl Engine {
         body: Option<&Value>,
         deadline: Duration,
     ) -> Result<Value, CallError> {
+        let bytes = self.bytes(method, segments, query, body, deadline).await?;
+        if bytes.is_empty() { Ok(Value::Null) } else { self.parse(&bytes) }
+    }
+
+    /// Reads an answer of this engine.
+    fn parse<'a, T: Deserialize<'a>>(&self, bytes: &'a [u8]) -> Result<T, CallError> {
+        let talk = |e: serde_json::Error| ClientError::Talk { endpoint: self.target.address(), source: e.into() };
+        Ok(serde_json::from_slice(bytes).map_err(talk)?)
+    }
+
+    async fn bytes(
+        &self,
+        method: Method,
+        segments: &[&str],
+        query: &str,
+        body: Option<&Value>,
+        deadline: Duration,
+    ) -> Result<Bytes, CallError> {
         let client = self.client()?;
         let path = path::upstream(self.api().nearest(version::MAX), segments, query);
         let call = async {
             let response = client.call(method, &path, body).await?;
             let talk = |source| ClientError::Talk { endpoint: client.name(), source };
-            let bytes = osier_engine::body::collect(response.into_body(), 512 << 20).await.map_err(talk)?;
-            if bytes.is_empty() {
-                return Ok(Value::Null);
-            }
-            serde_json::from_slice(&bytes).map_err(|e| talk(e.into()))
+            osier_engine::body::collect(response.into_body(), ANSWER).await.map_err(talk)
         };
         let result = match tokio::time::timeout(deadline, call).await {
             Ok(result) => result.map_err(CallError::Client),

@@ -2,11 +2,13 @@
 
 use super::{CallError, Container, Engine, Facts};
 use futures::{StreamExt, stream};
-use osier_dockerapi::{network, placement, row::Row, state::RunState};
+use http::Method;
+use osier_dockerapi::{network, placement, query::Query, row::Row, state::RunState};
 use osier_scheduler::Load;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 use std::{
-    collections::BTreeMap,
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,60 +18,71 @@ use tracing::debug;
 const ONE: Duration = Duration::from_secs(10);
 /// How long a list may take.
 const LIST: Duration = Duration::from_secs(30);
-/// Inspect calls to one engine at a time.
-const PARALLEL: usize = 8;
+/// Inspect calls to one engine at a time; each is a connection, whose buffers add up over a thousand engines.
+const PARALLEL: usize = 3;
 
 impl Engine {
     /// Reads all containers. Those whose state did not change since they were last inspected are not inspected again,
     /// unless `thorough`.
     pub(super) async fn sync_containers(&self, thorough: bool) -> Result<(), CallError> {
         let asked = Instant::now();
-        let rows = self.get(&["containers", "json"], "all=1", LIST).await?;
-        let Some(facts) = self.facts() else { return Err(CallError::NotConnected) };
-        let rows = rows.as_array().into_iter().flatten().filter_map(|row| read_row(row, &facts));
-        let reads: Vec<_> = rows.map(|row| self.complete(row, &facts, thorough)).collect();
-        let found: BTreeMap<String, Arc<Container>> =
-            stream::iter(reads).buffer_unordered(PARALLEL).map(|c| (c.row.id.clone(), Arc::new(c))).collect().await;
+        let bytes = self.bytes(Method::GET, &["containers", "json"], "all=1", None, LIST).await?;
+        let rows: Vec<&RawValue> = self.parse(&bytes)?;
+        let facts = self.facts().ok_or(CallError::NotConnected)?;
+        let known: HashMap<u64, Arc<Container>> =
+            self.view().containers().map(|c| (c.fingerprint, c.clone())).collect();
+        let mut reads = Vec::with_capacity(rows.len());
+        for raw in rows {
+            reads.push(self.read_container(raw, &facts, &known, thorough));
+        }
+        let found: Vec<Option<Arc<Container>>> = stream::iter(reads).buffer_unordered(PARALLEL).collect().await;
+        let found = found.into_iter().flatten().map(|c| (c.row.id.clone(), c)).collect();
         self.view_mut().observe_all(asked, found);
         Ok(())
     }
 
-    /// Adds to a row what only an inspect answer tells.
-    async fn complete(&self, row: Row, facts: &Facts, thorough: bool) -> Container {
+    /// Reads a row unless its like is `known` by its fingerprint, and adds what only an inspect answer tells.
+    async fn read_container(
+        &self,
+        raw: &RawValue,
+        facts: &Facts,
+        known: &HashMap<u64, Arc<Container>>,
+        thorough: bool,
+    ) -> Option<Arc<Container>> {
+        let fingerprint = fingerprint(raw, facts);
+        let still_true = |c: &&Arc<Container>| !thorough && c.state.is_some();
+        if let Some(same) = known.get(&fingerprint).filter(still_true) {
+            return Some(same.clone());
+        }
+        let row = read_row(raw, facts)?;
         let known = self.view().container(&row.id).cloned();
-        if let Some(known) = known.filter(|k| !thorough && unchanged(&k.row, &row) && k.state.is_some()) {
-            return Container { row, state: known.state.clone(), load: known.load };
+        if let Some(known) = known.as_ref().filter(still_true).filter(|k| unchanged(&k.row, &row)) {
+            return Some(Arc::new(Container { row, state: known.state.clone(), load: known.load, fingerprint }));
         }
-        match self.get(&["containers", &row.id, "json"], "", ONE).await {
-            Ok(inspect) => container(row, &inspect, facts),
-            Err(error) => {
-                debug!(
-                    node = facts.owner.node,
-                    container = row.id,
-                    error = error.chain(),
-                    "cannot inspect a container"
-                );
-                uninspected(row)
-            }
+        let inspect = self.get(&["containers", &row.id, "json"], "", ONE).await;
+        if let Err(error) = &inspect {
+            let (node, error) = (&facts.owner.node, error.chain());
+            debug!(node, container = row.id, error, "cannot inspect a container");
         }
+        Some(Arc::new(container(row, inspect.ok().as_ref(), facts, fingerprint)))
     }
 
     /// Reads one container, which may be gone.
     pub(crate) async fn sync_container(&self, id: &str) -> Result<(), CallError> {
         let asked = Instant::now();
-        let filters = json!({"id": [id]}).to_string();
-        let mut query = osier_dockerapi::query::Query::default();
+        let mut query = Query::default();
         query.set("all", "1");
-        query.set("filters", &filters);
+        query.set("filters", &json!({"id": [id]}).to_string());
         let query = query.to_string();
         let (list, one) = (["containers", "json"], ["containers", id, "json"]);
-        let (rows, inspect) = tokio::join!(self.get(&list, &query, ONE), self.get(&one, "", ONE));
-        let (rows, Some(facts)) = (rows?, self.facts()) else { return Err(CallError::NotConnected) };
-        let row = rows.as_array().into_iter().flatten().filter_map(|row| read_row(row, &facts)).find(|r| r.id == id);
-        let found = row.map(|row| match inspect {
-            Ok(inspect) => container(row, &inspect, &facts),
-            Err(_) => uninspected(row),
-        });
+        let list = self.bytes(Method::GET, &list, &query, None, ONE);
+        let (bytes, inspect) = tokio::join!(list, self.get(&one, "", ONE));
+        let (bytes, facts) = (bytes?, self.facts().ok_or(CallError::NotConnected)?);
+        let rows: Vec<&RawValue> = self.parse(&bytes)?;
+        let mut rows = rows.into_iter().filter_map(|raw| Some((raw, read_row(raw, &facts)?)));
+        let found = rows.find(|(_, row)| row.id == id);
+        let inspect = inspect.ok();
+        let found = found.map(|(raw, row)| container(row, inspect.as_ref(), &facts, fingerprint(raw, &facts)));
         self.view_mut().observe(id, asked, found.map(Arc::new));
         Ok(())
     }
@@ -103,14 +116,17 @@ fn shared(list: Value) -> Vec<Arc<Value>> {
     if let Value::Array(list) = list { list.into_iter().map(Arc::new).collect() } else { Vec::new() }
 }
 
-fn read_row(row: &Value, facts: &Facts) -> Option<Row> {
-    match Row::read(row.clone(), &facts.owner) {
-        Ok(row) => Some(row),
-        Err(error) => {
-            debug!(node = facts.owner.node, %error, "left out a container");
-            None
-        }
-    }
+fn read_row(raw: &RawValue, facts: &Facts) -> Option<Row> {
+    // A raw value was found to be JSON already.
+    let row = Row::read(serde_json::from_str(raw.get()).unwrap_or_default(), &facts.owner);
+    row.inspect_err(|error| debug!(node = facts.owner.node, %error, "left out a container")).ok()
+}
+
+/// The row's bytes and what else decides how it is shown, in one number.
+fn fingerprint(raw: &RawValue, facts: &Facts) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (raw.get(), &facts.owner.cluster_networks).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Whether what an inspect answer said is still true, as far as list rows tell: they show the state and, in brackets, the
@@ -122,12 +138,9 @@ fn unchanged(old: &Row, new: &Row) -> bool {
     old.state == new.state && bracket(old) == bracket(new) && new.state != "restarting"
 }
 
-fn uninspected(row: Row) -> Container {
-    Container { row, state: None, load: Load::one(Default::default(), Default::default()) }
-}
-
-fn container(row: Row, inspect: &Value, facts: &Facts) -> Container {
-    let needs = placement::needs(inspect);
-    let state = RunState::read(inspect, facts.skew);
-    Container { row, state: Some(state), load: Load::one(needs.cpus, needs.memory) }
+/// A container as its row and, where there is one, its inspect answer tell it.
+fn container(row: Row, inspect: Option<&Value>, facts: &Facts, fingerprint: u64) -> Container {
+    let needs = inspect.map(placement::needs).unwrap_or_default();
+    let state = inspect.map(|inspect| RunState::read(inspect, facts.skew));
+    Container { row, state, load: Load::one(needs.cpus, needs.memory), fingerprint }
 }

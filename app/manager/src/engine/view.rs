@@ -1,13 +1,20 @@
 //! What the manager knows of one engine. Every fact carries the moment its question was asked, and only newer answers
 //! replace older ones, so answers may arrive in any order.
 
-use osier_dockerapi::{info::Counts, info::Health, inspect::NodeFacts, row::Owner, row::Row, state::RunState, version};
+use osier_dockerapi::{
+    info::{Counts, Health},
+    inspect::NodeFacts,
+    listing::newest_first,
+    row::{Owner, Row},
+    state::RunState,
+    version,
+};
 use osier_engine::Client;
 use osier_scheduler::Load;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Instant,
 };
 use time::{Duration, OffsetDateTime};
@@ -22,6 +29,8 @@ pub(crate) struct Container {
     /// Absent while no inspect call has succeeded.
     pub(crate) state: Option<RunState>,
     pub(crate) load: Load,
+    /// Tells whether a later row of it says the same.
+    pub(crate) fingerprint: u64,
 }
 
 /// What an engine says about itself.
@@ -46,6 +55,8 @@ pub(crate) struct View {
     pub(crate) client: Option<Client>,
     pub(crate) facts: Option<Arc<Facts>>,
     containers: BTreeMap<String, (Instant, Arc<Container>)>,
+    /// The same in the order of a list, once somebody asked for it.
+    listed: OnceLock<Arc<[Arc<Container>]>>,
     /// Containers that were seen to be gone, kept until no older answer can still arrive.
     gone: HashMap<String, Instant>,
     pub(crate) images: Arc<Vec<Arc<Value>>>,
@@ -62,6 +73,7 @@ impl View {
             client: None,
             facts: None,
             containers: BTreeMap::new(),
+            listed: OnceLock::new(),
             gone: HashMap::new(),
             images: Arc::default(),
             networks: Arc::default(),
@@ -78,6 +90,16 @@ impl View {
         self.containers.values().map(|(_, container)| container)
     }
 
+    /// All containers, newest first.
+    pub(crate) fn listed(&self) -> Arc<[Arc<Container>]> {
+        let sort = || {
+            let mut all: Vec<Arc<Container>> = self.containers().cloned().collect();
+            all.sort_by(|a, b| newest_first(&a.row, &b.row));
+            all.into()
+        };
+        self.listed.get_or_init(sort).clone()
+    }
+
     pub(crate) fn container(&self, id: &str) -> Option<&Arc<Container>> {
         self.containers.get(id).map(|(_, container)| container)
     }
@@ -88,6 +110,7 @@ impl View {
         if known.is_some_and(|at| at > asked) {
             return;
         }
+        self.listed = OnceLock::new();
         match found {
             Some(container) => {
                 self.gone.remove(id);
@@ -134,7 +157,7 @@ mod tests {
     fn container(id: &str, state: &str) -> Arc<Container> {
         let owner = Owner { node: "n".into(), ip: [127, 0, 0, 1].into(), cluster_networks: BTreeMap::new() };
         let row = Row::read(json!({"Id": id, "State": state}), &owner).unwrap();
-        Arc::new(Container { row, state: None, load: Load::default() })
+        Arc::new(Container { row, state: None, load: Load::default(), fingerprint: 0 })
     }
 
     #[test]
