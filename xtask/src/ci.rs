@@ -51,16 +51,13 @@ pub(crate) fn test(args: &TestArgs) -> Result<()> {
     install(&TEST_PACKAGES)?;
     let osier = build("osier", "osier", "release")?;
     is_static(&osier)?;
-    let mut tests = if works(&mut cargo(&["nextest", "--version"])) {
-        cargo(&["nextest", "run", "--workspace"])
-    } else {
-        cargo(&["test", "--workspace", "--quiet"])
-    };
+    let nextest = works(&mut cargo(&["nextest", "--version"]));
+    let mut tests = cargo(if nextest { &["nextest", "run", "--workspace"] } else { &["test", "--workspace"] });
     if args.fast {
         tests.args(["--exclude", "osier-e2e"]);
     }
     if args.full {
-        tests.env("OSIER_FULL", "1");
+        tests.args(if nextest { ["--run-ignored", "all"] } else { ["--", "--include-ignored"] });
     }
     run(tests.env("OSIER_BIN", osier))
 }

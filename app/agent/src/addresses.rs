@@ -67,7 +67,8 @@ pub(crate) struct Addresses {
     members: Vec<PeerId>,
     others: Vec<PeerId>,
     inner: Mutex<Inner>,
-    gossip: OnceLock<Handle>,
+    /// The mesh, and when this node joined it.
+    gossip: OnceLock<(Handle, Instant)>,
 }
 
 struct Inner {
@@ -102,7 +103,7 @@ impl Addresses {
 
     /// Connects the ring to the mesh.
     pub(crate) fn connect(&self, gossip: Handle) {
-        let _ = self.gossip.set(gossip);
+        let _ = self.gossip.set((gossip, Instant::now()));
         self.publish();
     }
 
@@ -116,7 +117,8 @@ impl Addresses {
         let mut next = inner.ring.clone();
         let result = edit(&mut next);
         if next != inner.ring || !self.path.exists() {
-            osier_store::write_json(&self.path, &next, osier_store::PUBLIC).map_err(AddressError::Store)?;
+            let write = || osier_store::write_json(&self.path, &next, osier_store::PUBLIC);
+            tokio::task::block_in_place(write).map_err(AddressError::Store)?;
             inner.ring = next;
         }
         Ok(result)
@@ -137,12 +139,11 @@ impl Addresses {
                 Allocation::Full => return Err(AddressError::Full(self.pool)),
                 Allocation::NeedChunk { ask } => ask,
             };
-            // A node that has heard of no owner yet asks everybody.
-            let ask = if ask.is_empty() { self.others.clone() } else { ask };
+            let ask = self.worth_asking(ask);
             let mut given = false;
             for peer in &ask {
                 given = self.ask(*peer).await;
-                if given {
+                if given || Instant::now() > end {
                     break;
                 }
             }
@@ -156,18 +157,32 @@ impl Addresses {
         }
     }
 
-    /// Waits until the ring is no older than what the peers that can be reached hold, so that a disk rolled back cannot
-    /// give out what has been given away since. Peers that do not answer are not waited for.
+    /// Those of the peers that answer. A node that has heard of no owner yet asks everybody.
+    fn worth_asking(&self, peers: Vec<PeerId>) -> Vec<PeerId> {
+        let peers = if peers.is_empty() { self.others.clone() } else { peers };
+        let Some((gossip, _)) = self.gossip.get() else { return peers };
+        let snapshot = gossip.snapshot();
+        peers.into_iter().filter(|p| snapshot.alive(*p)).collect()
+    }
+
+    /// Waits, after a start, until the ring is no older than what its peers hold, so that a disk rolled back cannot give
+    /// out what has been given away since. Peers that are silent are waited for only so long.
     async fn catch_up(&self) {
-        let Some(gossip) = self.gossip.get() else { return };
+        let Some((gossip, joined)) = self.gossip.get() else { return };
         let mut snapshots = gossip.changed();
-        let caught_up = |s: &Arc<Snapshot>| self.others.iter().all(|p| !s.alive(*p) || s.synced(*p));
-        let _ = tokio::time::timeout(CATCH_UP_DEADLINE, snapshots.wait_for(caught_up)).await;
+        let caught_up = |s: &Arc<Snapshot>| self.others.iter().all(|p| s.synced(*p));
+        let left = CATCH_UP_DEADLINE.saturating_sub(joined.elapsed());
+        if !caught_up(&gossip.snapshot()) && !left.is_zero() {
+            let _ = tokio::time::timeout(left, snapshots.wait_for(caught_up)).await;
+        }
+        if joined.elapsed() < 2 * CATCH_UP_DEADLINE {
+            self.merge(&gossip.snapshot());
+        }
     }
 
     /// Asks one peer for a chunk; whether it gave one.
     async fn ask(&self, peer: PeerId) -> bool {
-        let Some(gossip) = self.gossip.get() else { return false };
+        let Some((gossip, _)) = self.gossip.get() else { return false };
         let Ok(request) = self.change(|ring| ring.request_chunk(rand::random())) else { return false };
         let call = gossip.request(peer, encode(&Message::AskChunk(request)));
         let reply = match tokio::time::timeout(ASK_DEADLINE, call).await {
@@ -222,7 +237,7 @@ impl Addresses {
 
     /// Makes this node's own records facts of the mesh.
     fn publish(&self) {
-        let Some(gossip) = self.gossip.get() else { return };
+        let Some((gossip, _)) = self.gossip.get() else { return };
         let records = self.lock().ring.my_records();
         let mut stale: BTreeSet<String> = gossip.own_keys(prefix::RING).into_iter().collect();
         for record in records {
@@ -236,8 +251,9 @@ impl Addresses {
     }
 
     /// Takes in the records that other nodes published.
-    pub(crate) fn merge<'a>(&self, records: impl Iterator<Item = (PeerId, &'a [u8])>) {
-        for (peer, value) in records {
+    pub(crate) fn merge(&self, snapshot: &Snapshot) {
+        let records = snapshot.facts.iter().filter(|(_, key, _)| key.starts_with(prefix::RING));
+        for (peer, _, value) in records.filter(|(peer, _, _)| self.others.contains(peer)) {
             let Some(record) = crate::facts::decode::<ChunkRecord>(value) else { continue };
             match self.change(|ring| ring.merge(&record)) {
                 Ok(outcome) => self.note_conflicts(peer, outcome),
@@ -261,9 +277,14 @@ impl Addresses {
         }
     }
 
-    /// Whether somebody on this node holds the address.
-    pub(crate) fn is_held(&self, address: Ipv4Addr) -> bool {
-        self.lock().ring.owner_of(address).is_some()
+    /// Who on this node holds the address.
+    pub(crate) fn holder(&self, address: Ipv4Addr) -> Option<Owner> {
+        self.lock().ring.owner_of(address).cloned()
+    }
+
+    /// Whether the address is kept for a container, running or not.
+    pub(crate) fn is_reserved(&self, address: Ipv4Addr) -> bool {
+        self.holder(address).is_some_and(|o| o.as_str() != host().as_str() && is_pinned(&o))
     }
 
     /// The address this owner has, if it has one.
@@ -285,10 +306,12 @@ impl Addresses {
 
     /// Takes an address that a container already has; one that it holds itself is fine.
     pub(crate) fn adopt(&self, owner: &Owner, address: Ipv4Addr) -> Result<(), AddressError> {
-        let holder = self.lock().ring.owner_of(address).cloned();
-        match holder {
+        match self.holder(address) {
             Some(holder) if holder == *owner => Ok(()),
-            Some(holder) if holder.as_str().starts_with("pending:") => self.rename(&holder, owner.clone()),
+            // A create whose answer nobody saw, or a start that reached the engine past the proxy.
+            Some(holder) if ["pending:", "engine:"].iter().any(|p| holder.as_str().starts_with(p)) => {
+                self.rename(&holder, owner.clone())
+            }
             _ => self.claim(owner, address).map(|_| ()),
         }
     }
@@ -312,9 +335,9 @@ impl Addresses {
         self.change(|ring| ring.rename(from, &to)).map(|_| ())
     }
 
-    /// The owners that are containers, or creates whose outcome was not seen.
-    pub(crate) fn pinned_owners(&self) -> Vec<Owner> {
-        self.lock().ring.held().map(|(_, o)| o.clone()).filter(is_pinned).collect()
+    /// Who holds what.
+    pub(crate) fn held(&self) -> Vec<(Ipv4Addr, Owner)> {
+        self.lock().ring.held().map(|(address, owner)| (address, owner.clone())).collect()
     }
 
     /// How the range is shared out.

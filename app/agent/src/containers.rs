@@ -5,6 +5,7 @@
 
 use crate::{
     addresses::{self, Addresses},
+    endpoints::Endpoints,
     facts::{NameFact, encode, prefix},
 };
 use bytes::BytesMut;
@@ -24,21 +25,37 @@ use std::{
     },
     time::Duration,
 };
+use tokio::{sync::watch, time::Instant};
 use tracing::{debug, info, warn};
 
 /// How often the list is compared although no event came.
 const RESYNC: Duration = Duration::from_secs(30);
+/// How long the engine may take to describe one container, or to list all.
+const LOOK_DEADLINE: Duration = Duration::from_secs(5);
+const LIST_DEADLINE: Duration = Duration::from_secs(30);
 /// How long to wait before the engine is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// Events for which one container is looked at, and those for which everything is.
 const EVENTS: &str = "/events?filters=%7B%22type%22%3A%5B%22container%22%2C%22network%22%5D%2C%22event%22%3A%5B%22start%22%2C%22die%22%2C%22destroy%22%2C%22rename%22%2C%22connect%22%2C%22disconnect%22%5D%7D";
+
+/// How much a comparison looks at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// Every running container: anything may have been missed.
+    All,
+    /// Those whose row in the list differs from what was published.
+    Changed,
+}
 
 /// The engine's containers as the mesh should know them.
 pub(crate) struct Containers {
     engine: Client,
     domain: Hostname,
     addresses: Arc<Addresses>,
+    endpoints: Arc<Endpoints>,
     gossip: Handle,
+    /// Whether this life's endpoints have been published.
+    up: watch::Receiver<bool>,
     published: Mutex<BTreeMap<String, NameFact>>,
     /// Creates that are on their way to the engine: an address they hold must not be taken for an orphan.
     creating: AtomicUsize,
@@ -48,9 +65,27 @@ pub(crate) struct Containers {
 }
 
 impl Containers {
-    pub(crate) fn new(engine: Client, domain: Hostname, addresses: Arc<Addresses>, gossip: Handle) -> Self {
+    pub(crate) fn new(
+        engine: Client,
+        domain: Hostname,
+        addresses: Arc<Addresses>,
+        endpoints: Arc<Endpoints>,
+        gossip: Handle,
+        up: watch::Receiver<bool>,
+    ) -> Self {
         let (published, suspects, problem) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { engine, domain, addresses, gossip, published, creating: AtomicUsize::new(0), suspects, problem }
+        Self {
+            engine,
+            domain,
+            addresses,
+            endpoints,
+            gossip,
+            up,
+            published,
+            creating: AtomicUsize::new(0),
+            suspects,
+            problem,
+        }
     }
 
     /// Follows the engine for ever, reconnecting as need be; `connected` is told each time the engine answers.
@@ -64,6 +99,7 @@ impl Containers {
             if self.problem.lock().unwrap_or_else(PoisonError::into_inner).replace(text.clone()).is_none() {
                 warn!(reason = text, "lost the engine; trying again");
             }
+            self.withdraw_left();
             tokio::time::sleep(RETRY).await;
         }
     }
@@ -76,14 +112,24 @@ impl Containers {
     async fn follow_once(&self, connected: &impl Fn()) -> Result<(), Error> {
         // The stream first, then the list: what happens in between is in the stream.
         let mut events = self.engine.call(Method::GET, EVENTS, None).await?.into_body();
-        self.resync().await?;
-        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = None;
         connected();
+        self.resync(Depth::All).await?;
+        if *self.up.borrow() {
+            // Endpoints and names have been said again: what a former life said besides is no longer so.
+            self.gossip.settle();
+        }
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = None;
         info!("following the engine");
         let mut buffer = BytesMut::new();
+        // A busy engine always has another event; the comparison comes all the same.
+        let mut next_resync = Instant::now() + RESYNC;
         loop {
-            match tokio::time::timeout(RESYNC, events.frame()).await {
-                Err(_) => self.resync().await?,
+            match tokio::time::timeout_at(next_resync, events.frame()).await {
+                Err(_) => {
+                    connected();
+                    self.resync(Depth::Changed).await?;
+                    next_resync = Instant::now() + RESYNC;
+                }
                 Ok(None) => return Ok(()),
                 Ok(Some(Err(source))) => {
                     return Err(Error::Talk { endpoint: self.engine.name(), source: source.into() });
@@ -91,42 +137,71 @@ impl Containers {
                 Ok(Some(Ok(frame))) => {
                     buffer.extend_from_slice(frame.data_ref().map_or(&[], |d| d));
                     for event in take_events(&mut buffer) {
-                        self.on_event(&event).await?;
+                        if event["Type"] == "network" && event["Action"] == "destroy" {
+                            // Perhaps ours, swept away by a prune.
+                            connected();
+                        }
+                        self.on_event(&event).await;
                     }
                 }
             }
         }
     }
 
-    async fn on_event(&self, event: &Value) -> Result<(), Error> {
+    async fn on_event(&self, event: &Value) {
         let attributes = &event["Actor"]["Attributes"];
         let id = if event["Type"] == "network" { &attributes["container"] } else { &event["Actor"]["ID"] };
-        let Some(id) = id.as_str().filter(|id| !id.is_empty()) else { return Ok(()) };
+        let Some(id) = id.as_str().filter(|id| !id.is_empty()) else { return };
         debug!(id, action = %event["Action"], "engine event");
         if event["Action"] == "destroy" {
             self.publish(id, None);
             self.free(&addresses::container(id));
-            return Ok(());
+            return;
         }
-        self.look(id).await
+        self.look(id).await;
     }
 
-    /// Publishes what the engine says of one container.
-    async fn look(&self, id: &str) -> Result<(), Error> {
-        match self.engine.json::<Value>(Method::GET, &format!("/containers/{id}/json"), None).await {
-            Ok(container) => self.publish(id, name_fact(&container, &self.domain)),
-            Err(e) if e.status() == Some(http::StatusCode::NOT_FOUND) => self.publish(id, None),
-            Err(e) => return Err(e),
+    /// Takes back the names of containers whose interface the engine has taken down, while it cannot be asked.
+    fn withdraw_left(&self) {
+        let joined: BTreeSet<Ipv4Addr> = {
+            let table = self.endpoints.read();
+            table.endpoints.values().filter(|e| e.is_joined()).map(|e| e.address).collect()
+        };
+        let left: Vec<String> = {
+            let published = self.published();
+            published.iter().filter(|(_, f)| !joined.contains(&f.address)).map(|(id, _)| id.clone()).collect()
+        };
+        for id in left {
+            self.publish(&id, None);
         }
-        Ok(())
+    }
+
+    /// Publishes what the engine says of one container. One that it cannot say anything about is passed over, so that a
+    /// single broken container does not hold up the others.
+    async fn look(&self, id: &str) {
+        let path = format!("/containers/{id}/json");
+        let asked = self.engine.json::<Value>(Method::GET, &path, None);
+        match tokio::time::timeout(LOOK_DEADLINE, asked).await {
+            Ok(Ok(container)) => self.publish(id, name_fact(&container, &self.domain)),
+            Ok(Err(e)) if e.status() == Some(http::StatusCode::NOT_FOUND) => self.publish(id, None),
+            Ok(Err(error)) => warn!(id, error = error.chain(), "cannot inspect a container"),
+            Err(_) => warn!(id, "the engine does not say what a container is"),
+        }
     }
 
     /// Compares everything: names with the running containers, kept addresses with all that exist.
-    async fn resync(&self) -> Result<(), Error> {
+    async fn resync(&self, depth: Depth) -> Result<(), Error> {
         // Owners first: one that appears after this line belongs to a container the list may not show yet.
-        let owners = self.addresses.pinned_owners();
+        let held = self.addresses.held();
         let creating = self.creating.load(Ordering::SeqCst);
-        let list: Vec<Value> = self.engine.json(Method::GET, "/containers/json?all=1", None).await?;
+        let listed = self.engine.json(Method::GET, "/containers/json?all=1", None);
+        let list: Vec<Value> = match tokio::time::timeout(LIST_DEADLINE, listed).await {
+            Ok(list) => list?,
+            Err(_) => {
+                let source = format!("no list of containers within {} s", LIST_DEADLINE.as_secs()).into();
+                return Err(Error::Talk { endpoint: self.engine.name(), source });
+            }
+        };
         let ids: BTreeSet<&str> = list.iter().filter_map(|c| c["Id"].as_str()).collect();
         let known: Vec<String> = self.published().keys().cloned().collect();
         for gone in known.iter().filter(|id| !ids.contains(id.as_str())) {
@@ -138,38 +213,44 @@ impl Containers {
             let address = address.and_then(Value::as_str).and_then(|a| a.parse::<Ipv4Addr>().ok());
             if container["State"] != "running" || address.is_none() {
                 self.publish(id, None);
-            } else if self.published().get(id).map(|fact| fact.address) != address {
-                self.look(id).await?;
+            } else if depth == Depth::All || self.published().get(id).map(|fact| fact.address) != address {
+                self.look(id).await;
             }
-            self.adopt(container, id).await?;
+            self.adopt(container, id);
         }
+        self.free_orphans(held, &ids, creating);
+        Ok(())
+    }
+
+    /// Frees what is held for containers that are gone, and what is held for nobody that could be found twice in a row.
+    fn free_orphans(&self, held: Vec<(Ipv4Addr, Owner)>, ids: &BTreeSet<&str>, creating: usize) {
+        let used: BTreeSet<Ipv4Addr> = self.endpoints.read().endpoints.values().map(|e| e.address).collect();
         let mut suspects = BTreeSet::new();
-        for owner in owners {
+        for (address, owner) in held {
             match owner.as_str().split_once(':') {
                 Some(("container", id)) if !ids.contains(id) => self.free(&owner),
-                // An engine may still be at work on a create whose agent was killed, so one look is not enough.
+                // An engine may still be at work on a create whose agent was killed, or between asking for an address and
+                // using it, so one look is not enough.
                 Some(("pending", _)) if creating == 0 => drop(suspects.insert(owner)),
+                Some(("engine", _)) if !used.contains(&address) => drop(suspects.insert(owner)),
                 _ => {}
             }
         }
-        let before = std::mem::replace(&mut *self.suspects.lock().unwrap_or_else(PoisonError::into_inner), suspects);
-        for owner in self.suspects.lock().unwrap_or_else(PoisonError::into_inner).intersection(&before) {
+        let mut kept = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+        for owner in suspects.intersection(&kept) {
             self.free(owner);
         }
-        Ok(())
+        *kept = suspects;
     }
 
     /// Takes an address that a container of this engine is pinned to, if nobody holds it: a create whose answer this
     /// agent did not live to see.
-    async fn adopt(&self, listed: &Value, id: &str) -> Result<(), Error> {
+    fn adopt(&self, listed: &Value, id: &str) {
         let pinned = listed.pointer(&format!("/NetworkSettings/Networks/{NETWORK}/IPAMConfig/IPv4Address"));
-        let Some(address) = pinned.and_then(Value::as_str).and_then(|a| a.parse::<Ipv4Addr>().ok()) else {
-            return Ok(());
-        };
+        let Some(address) = pinned.and_then(Value::as_str).and_then(|a| a.parse::<Ipv4Addr>().ok()) else { return };
         if let Err(error) = self.addresses.adopt(&addresses::container(id), address) {
             warn!(id, %address, error = crate::plugin::chain(&error), "a container's address is not this node's");
         }
-        Ok(())
     }
 
     fn free(&self, owner: &Owner) {

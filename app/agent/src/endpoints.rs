@@ -74,7 +74,7 @@ impl Endpoints {
         let mut next = table.clone();
         let result = edit(&mut next);
         if next != *table {
-            osier_store::write_json(&self.path, &next, osier_store::PUBLIC)?;
+            tokio::task::block_in_place(|| osier_store::write_json(&self.path, &next, osier_store::PUBLIC))?;
             *table = next;
         }
         Ok(result)

@@ -12,12 +12,11 @@ use tracing::debug;
 /// What VXLAN over IPv4 puts around an Ethernet frame, the frame's own header included: 20 + 8 + 8 + 14 bytes.
 const VXLAN_OVERHEAD: u32 = 50;
 
-/// Counts this start: a number larger than at every start before, and whether this is the first.
-pub(crate) fn next_incarnation(path: &Path) -> Result<(u64, bool)> {
-    let last: Option<u64> = osier_store::read_json(path)?;
-    let next = last.unwrap_or(0) + 1;
+/// Counts this start: a number larger than at every start before.
+pub(crate) fn next_incarnation(path: &Path) -> Result<u64> {
+    let next = osier_store::read_json::<u64>(path)?.unwrap_or(0) + 1;
     osier_store::write_json(path, &next, osier_store::PUBLIC)?;
-    Ok((next, last.is_none()))
+    Ok(next)
 }
 
 /// What this agent says of itself.
@@ -107,8 +106,8 @@ mod tests {
     fn starts_are_counted() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("incarnation");
-        assert_eq!(next_incarnation(&path).unwrap(), (1, true));
-        assert_eq!(next_incarnation(&path).unwrap(), (2, false));
+        assert_eq!(next_incarnation(&path).unwrap(), 1);
+        assert_eq!(next_incarnation(&path).unwrap(), 2);
     }
 
     #[test]

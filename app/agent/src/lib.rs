@@ -25,7 +25,7 @@ pub use facts::LinkFact;
 pub use weave::status as weave_status;
 
 use addresses::Addresses;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use containers::Containers;
 use control::Control;
 use endpoints::Endpoints;
@@ -53,6 +53,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::{Notify, watch},
+    task::JoinSet,
 };
 use tracing::{info, warn};
 
@@ -84,15 +85,15 @@ pub async fn run(args: AgentArgs) -> Result<()> {
     let config: AgentConfig = osier_store::read_json(&args.config)?
         .with_context(|| format!("there is no '{}'; run 'osier setup-cluster'", args.config.display()))?;
     let (stopping, stopped) = watch::channel(false);
+    // Names and mesh go last, so that containers can resolve while connections drain.
+    let (ending, ended) = watch::channel(false);
     let state = Path::new(path::STATE);
-    let (incarnation, first_start) = host::next_incarnation(&state.join("incarnation"))?;
-    info!(name = %config.me.name, peer = %config.me.peer, incarnation, "starting");
-
     let identity = Identity::read(Path::new(path::PKI))?;
     let key = host::gossip_key(Path::new(path::GOSSIP_KEY))?;
     let resolv = host::resolv_conf();
     host::write_resolv_conf(Path::new(path::RESOLV_CONF), &config.domain, &resolv)?;
 
+    let counter = state.join("incarnation");
     let gateway = host::gateway(config.pool);
     let me = config.me.peer;
     let addresses = Arc::new(Addresses::open(
@@ -101,8 +102,11 @@ pub async fn run(args: AgentArgs) -> Result<()> {
         me,
         config.members.iter().map(|m| m.peer).collect(),
         &[gateway],
-        first_start && me == config.founder,
+        me == config.founder && !counter.exists(),
     )?);
+    // Only now: a founder that dies before its ring is on disk has not started yet, and founds it the next time.
+    let incarnation = host::next_incarnation(&counter)?;
+    info!(name = %config.me.name, peer = %me, incarnation, "starting");
     let endpoints = Arc::new(Endpoints::open(state.join("endpoints.json"))?);
     let kernel = Kernel::open(NAMESPACE).await.context("open the overlay's namespace")?;
     let gossip = Gossip::start(
@@ -115,7 +119,7 @@ pub async fn run(args: AgentArgs) -> Result<()> {
             incarnation,
             handler: Arc::new(ChunkGiver(addresses.clone())),
         },
-        stopped.clone(),
+        ended.clone(),
     )
     .await
     .context("join the mesh")?;
@@ -147,13 +151,19 @@ pub async fn run(args: AgentArgs) -> Result<()> {
         mtu,
         kernel: kernel.clone(),
         addresses: addresses.clone(),
-        endpoints,
+        endpoints: endpoints.clone(),
         changed,
-        up: is_up,
+        up: is_up.clone(),
     };
     let engine = Client::unix(path::ENGINE_SOCKET);
-    let containers =
-        Arc::new(Containers::new(engine.clone(), config.domain.clone(), addresses.clone(), gossip.clone()));
+    let containers = Arc::new(Containers::new(
+        engine.clone(),
+        config.domain.clone(),
+        addresses.clone(),
+        endpoints.clone(),
+        gossip.clone(),
+        is_up,
+    ));
     let (set_up, ready) = watch::channel(false);
     let proxy = Proxy {
         engine: engine.clone(),
@@ -161,7 +171,7 @@ pub async fn run(args: AgentArgs) -> Result<()> {
         containers: containers.clone(),
         ready: ready.clone(),
     };
-    let resolver = resolver::start(&kernel, &config, &resolv, gossip.clone(), stopped.clone());
+    let resolver = resolver::serve(kernel.clone(), &config, &resolv, gossip.clone(), ended);
     let control = Control {
         config: config.clone(),
         mtu,
@@ -179,44 +189,43 @@ pub async fn run(args: AgentArgs) -> Result<()> {
     let stop = |mut stopped: watch::Receiver<bool>| async move {
         let _ = stopped.wait_for(|s| *s).await;
     };
-    let servers = [
-        tokio::spawn(serve(Listener::Unix(plugin_listener), Arc::new(plugin), stop(stopped.clone()))),
-        tokio::spawn(serve(Listener::Unix(control_listener), Arc::new(control), stop(stopped.clone()))),
-        tokio::spawn(serve(Listener::Tls(tcp, tls), Arc::new(proxy), stop(stopped.clone()))),
-    ];
-    let keep_segment = tokio::spawn(async move { segment.keep().await });
-    let merge = tokio::spawn(follow_ring(addresses.clone(), gossip.clone(), me));
+    let mut servers = JoinSet::new();
+    servers.spawn(serve(Listener::Unix(plugin_listener), Arc::new(plugin), stop(stopped.clone())));
+    servers.spawn(serve(Listener::Unix(control_listener), Arc::new(control), stop(stopped.clone())));
+    servers.spawn(serve(Listener::Tls(tcp, tls), Arc::new(proxy), stop(stopped)));
     let wake = Arc::new(Notify::new());
-    let wake_setup = wake.clone();
-    let follow = tokio::spawn(async move { containers.follow(|| wake_setup.notify_one()).await });
-    let setup = tokio::spawn(keep_engine(engine, config, set_up, wake));
-    let links = tokio::spawn(publish_links(gossip.clone()));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(resolver);
+    let host = segment.clone();
+    tasks.spawn(async move { host.join_host().await });
+    tasks.spawn(async move { segment.keep().await });
+    tasks.spawn(follow_ring(addresses, gossip.clone()));
+    tasks.spawn(keep_engine(engine, config, set_up, wake.clone()));
+    tasks.spawn(async move { containers.follow(|| wake.notify_one()).await });
+    tasks.spawn(publish_links(gossip));
     host::notify_ready();
     info!("ready");
 
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    let result = tokio::select! {
+        _ = term.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        // None of them ends by itself; the service manager starts the whole agent anew.
+        Some(end) = tasks.join_next() => Err(anyhow!("a part of the agent has ended: {end:?}")),
+        Some(end) = servers.join_next() => Err(anyhow!("a server of the agent has ended: {end:?}")),
+    };
     info!("stopping");
     let _ = stopping.send(true);
-    for server in servers {
-        let _ = server.await;
-    }
-    for task in [keep_segment, merge, follow, setup, links, resolver] {
-        task.abort();
-    }
-    Ok(())
+    while servers.join_next().await.is_some() {}
+    let _ = ending.send(true);
+    result
 }
 
 /// Takes other nodes' ring records in as they come.
-async fn follow_ring(addresses: Arc<Addresses>, gossip: osier_gossip::Handle, me: PeerId) {
+async fn follow_ring(addresses: Arc<Addresses>, gossip: osier_gossip::Handle) {
     let mut changes = gossip.changed();
     loop {
-        let snapshot = gossip.snapshot();
-        let records = snapshot.facts.iter().filter(|(p, k, _)| *p != me && k.starts_with(facts::prefix::RING));
-        addresses.merge(records.map(|(p, _, v)| (p, v)));
+        addresses.merge(&gossip.snapshot());
         if changes.changed().await.is_err() {
             return;
         }

@@ -148,12 +148,18 @@ impl Plugin {
             wanted.unwrap_or(self.gateway)
         } else {
             match wanted {
-                Some(address) if self.addresses.is_held(address) => address,
+                Some(address) if self.addresses.is_reserved(address) && !self.is_used(address) => address,
                 Some(address) => self.addresses.claim(&addresses::anonymous(), address)?,
                 None => self.addresses.allocate(&addresses::anonymous()).await?,
             }
         };
         Ok(json!({ "Address": format!("{address}/{}", self.pool.prefix_len()), "Data": {} }))
+    }
+
+    /// Whether a container has the address now. An engine takes a stopped endpoint down before it asks for its address
+    /// again.
+    fn is_used(&self, address: Ipv4Addr) -> bool {
+        self.endpoints.read().endpoints.values().any(|e| e.address == address)
     }
 
     fn release_address(&self, body: &Value) -> Result<Value, PluginError> {

@@ -99,43 +99,28 @@ impl Proxy {
             None => self.addresses.allocate(&pending).await,
         };
         let address = address.map_err(ProxyError::Address)?;
-        let reservation = Reservation { addresses: &self.addresses, pending };
-        put_on_overlay(&mut body, NETWORK, address, path::RESOLV_CONF)?;
+        if let Err(error) = put_on_overlay(&mut body, NETWORK, address, path::RESOLV_CONF) {
+            self.addresses.release(&pending).map_err(ProxyError::Address)?;
+            return Err(error.into());
+        }
         parts.headers.remove(header::CONTENT_LENGTH);
         let response = forward(&self.engine, Request::from_parts(parts, full(body.to_string())), hijacker).await;
         let (parts, body) = response.into_parts();
         let answer = collect(body, ANSWER_LIMIT).await.map_err(ProxyError::Body)?;
         let made: Option<Value> = serde_json::from_slice(&answer).ok();
         if let Some(id) = made.as_ref().and_then(|v| v["Id"].as_str()).filter(|_| parts.status.is_success()) {
-            reservation.keep_for(id).map_err(ProxyError::Address)?;
+            self.addresses.rename(&pending, addresses::container(id)).map_err(ProxyError::Address)?;
+        } else if parts.status.is_client_error() {
+            self.addresses.release(&pending).map_err(ProxyError::Address)?;
         }
+        // Any other answer leaves it open whether the container came to be: the next comparisons with the engine's list
+        // give the reservation to the container, or free it.
         drop(under_way);
         let mut response = json_bytes(parts.status, answer.to_vec());
         for (name, value) in parts.headers.iter().filter(|(name, _)| *name != header::CONTENT_LENGTH) {
             response.headers_mut().insert(name, value.clone());
         }
         Ok(response)
-    }
-}
-
-/// An address held for a create; given back unless the create succeeds.
-struct Reservation<'a> {
-    addresses: &'a Addresses,
-    pending: osier_ring::Owner,
-}
-
-impl Reservation<'_> {
-    fn keep_for(self, id: &str) -> Result<(), AddressError> {
-        self.addresses.rename(&self.pending, addresses::container(id))
-    }
-}
-
-impl Drop for Reservation<'_> {
-    fn drop(&mut self) {
-        // After a rename nothing is held under this name any more.
-        if let Err(error) = self.addresses.release(&self.pending) {
-            tracing::warn!(error = crate::plugin::chain(&error), "cannot free a reserved address");
-        }
     }
 }
 

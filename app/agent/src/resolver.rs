@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 /// How long to wait before the sockets are tried again (the bridge may not have its address yet).
@@ -22,18 +22,17 @@ pub(crate) fn upstream(config: &AgentConfig, host: &ResolvConf) -> Vec<IpAddr> {
     if config.upstream.is_empty() { host.nameservers.clone() } else { config.upstream.clone() }
 }
 
-/// Starts serving; tries until the overlay has the address to serve on.
-pub(crate) fn start(
-    kernel: &Kernel,
+/// Serves until it is stopped; tries until the overlay has the address to serve on.
+pub(crate) fn serve(
+    kernel: Kernel,
     config: &AgentConfig,
     host: &ResolvConf,
     gossip: Handle,
     stopped: watch::Receiver<bool>,
-) -> JoinHandle<()> {
+) -> impl Future<Output = ()> + use<> {
     let upstream: Vec<SocketAddr> = upstream(config, host).into_iter().map(|a| (a, port::DNS).into()).collect();
     let zone = Zone { domain: config.domain.clone(), pool: config.pool };
-    let kernel = kernel.clone();
-    tokio::spawn(async move {
+    async move {
         let (publish, records) = watch::channel(Arc::new(records(&gossip.snapshot())));
         let mut last = String::new();
         let sockets = loop {
@@ -57,7 +56,7 @@ pub(crate) fn start(
             publish.send_replace(Arc::new(self::records(&gossip.snapshot())));
         }
         drop(server);
-    })
+    }
 }
 
 fn note(last: String, error: &dyn std::error::Error) -> String {

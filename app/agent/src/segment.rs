@@ -93,17 +93,27 @@ impl Segment {
         }
     }
 
+    /// Gets the host an address of its own, which may have to wait for a peer; containers need none of it. Runs for ever.
+    pub(crate) async fn join_host(&self) {
+        let _ = self.up.subscribe().wait_for(|up| *up).await;
+        while self.addresses.held_by(&addresses::host()).is_none() {
+            match self.addresses.allocate(&addresses::host()).await {
+                Ok(_) => self.changed.notify_one(),
+                Err(error) => {
+                    warn!(error = crate::plugin::chain(&error), "this host has no address on the overlay yet");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+        std::future::pending::<()>().await;
+    }
+
     pub(crate) fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn once(&self) -> Result<(), String> {
-        // The bridge comes first: an address for the host may have to wait for a peer, and containers need neither.
-        let mut host = self.addresses.held_by(&addresses::host());
-        if host.is_none() && *self.up.borrow() {
-            let allocated = self.addresses.allocate(&addresses::host()).await;
-            host = allocated.map_err(|e| warn!(error = crate::plugin::chain(&e), "this host has no address yet")).ok();
-        }
+        let host = self.addresses.held_by(&addresses::host());
         let snapshot = self.gossip.snapshot();
         let input = self.input(&snapshot, host);
         let changes = self.kernel.apply(&osier_fabric::plan(&input)).await;
@@ -113,10 +123,7 @@ impl Segment {
         }
         self.publish(host);
         self.remember(&input, host);
-        if self.up.send_if_modified(|up| !std::mem::replace(up, true)) {
-            // Once more, now with an address for the host.
-            self.changed.notify_one();
-        }
+        self.up.send_if_modified(|up| !std::mem::replace(up, true));
         Ok(())
     }
 

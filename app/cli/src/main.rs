@@ -18,16 +18,17 @@ fn main() -> ExitCode {
     let cli = parse(std::env::args_os().collect());
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
     let ui = Ui::new(if cli.output == args::Format::Json { Output::Json } else { Output::Text }, no_color);
-    log::start(&cli.log, matches!(cli.command, Command::Agent(_) | Command::Manage(_)));
+    let daemon = matches!(cli.command, Command::Agent(_) | Command::Manage(_));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let result = match runtime {
-        Ok(runtime) => {
+    let result = match (log::start(&cli.log, daemon), runtime) {
+        (Err(failure), _) => Err(failure),
+        (_, Ok(runtime)) => {
             let result = runtime.block_on(run(cli.command, &ui));
             // Tasks of a daemon that drained are of no more use; nothing may keep the process.
             runtime.shutdown_background();
             result
         }
-        Err(e) => Err(Failure::new(ExitKind::Failed, anyhow::Error::new(e).context("start the runtime"))),
+        (_, Err(e)) => Err(Failure::new(ExitKind::Failed, anyhow::Error::new(e).context("start the runtime"))),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -150,6 +150,7 @@ async fn connection<H: Handler>(io: BoxIo, handler: Arc<H>, mut closed: watch::R
     });
     let mut connection =
         hyper::server::conn::http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(io), service);
+    let mut closing = false;
     let takeover = loop {
         tokio::select! {
             biased;
@@ -160,7 +161,10 @@ async fn connection<H: Handler>(io: BoxIo, handler: Arc<H>, mut closed: watch::R
                 }
                 return;
             }
-            Ok(_) = closed.wait_for(|c| *c), if !*closed.borrow() => Pin::new(&mut connection).graceful_shutdown(),
+            _ = closed.wait_for(|c| *c), if !closing => {
+                closing = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
         }
     };
     let parts = connection.into_parts();

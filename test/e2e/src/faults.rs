@@ -61,17 +61,24 @@ pub fn agent_dies_under_traffic(cluster: &Cluster) -> Result<()> {
     // The ping runs through the engine of its node itself: the proxy there is about to die.
     let mut ssh = cluster.shell(&format!("ssh {} {line}", a.node))?;
     let mut ping = ssh.stdout(Stdio::piped()).spawn()?;
-    cluster.on(&a.node, "systemctl mask --runtime --quiet osier-agent && systemctl kill -s KILL osier-agent")?;
-    let dead_since = Instant::now();
-    eventually(SOON, || {
-        let state = cluster.try_on(&a.node, "systemctl is-active osier-agent")?;
-        ensure!(!state.status.success(), "the agent still runs");
+    let incarnation = || cluster.on(&a.node, "cat /var/lib/osier/incarnation");
+    let lives = incarnation()?;
+    let state = || cluster.on(&a.node, "systemctl show --property ActiveState --value osier-agent");
+    let dead = || {
+        let state = state()?;
+        ensure!(["inactive", "failed"].contains(&state.trim()), "the agent is {state}");
         Ok(())
-    })?;
-    let left = Duration::from_secs(DEAD.into()).saturating_sub(dead_since.elapsed());
-    // Not a wait for something to happen: this is how long the agent is to be dead.
-    std::thread::sleep(left);
+    };
+    cluster.on(&a.node, "systemctl mask --runtime --quiet osier-agent && systemctl kill -s KILL osier-agent")?;
+    let died = Instant::now();
+    let stayed_dead = eventually(SOON, dead).and_then(|()| {
+        // Not a wait for something to happen: this is how long the agent is to be dead.
+        std::thread::sleep(Duration::from_secs(DEAD.into()).saturating_sub(died.elapsed()));
+        dead()
+    });
     cluster.on(&a.node, "systemctl unmask --runtime --quiet osier-agent && systemctl start osier-agent")?;
+    stayed_dead?;
+    ensure!(incarnation()? != lives, "the agent has not started anew");
     let mut text = String::new();
     std::io::Read::read_to_string(&mut ping.stdout.take().context("no output")?, &mut text)?;
     ping.wait()?;

@@ -13,6 +13,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -29,12 +30,17 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Makes hosts and a cluster of this test's own; both are removed when the value is dropped.
-    pub fn make(nodes: usize) -> Result<Self> {
-        let lab = format!("e2e-{}", std::process::id());
+    /// Makes hosts of this test's own, of Debian releases as `osier lab up --release` takes them; they are removed when
+    /// the value is dropped.
+    pub fn make(nodes: usize, releases: &[&str]) -> Result<Self> {
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let lab = format!("e2e-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let mut cluster = Self::over(&lab, Some(tempfile::tempdir()?))?;
         cluster.keep = false;
-        cluster.osier(&["lab", "up", &lab, "--nodes", &nodes.to_string(), "--no-hosts"])?;
+        let nodes = nodes.to_string();
+        let mut up = vec!["lab", "up", &lab, "--nodes", &nodes, "--no-hosts"];
+        up.extend(releases.iter().flat_map(|r| ["--release", r]));
+        cluster.osier(&up)?;
         cluster.inventory = cluster.find_inventory()?;
         Ok(cluster)
     }

@@ -66,12 +66,20 @@ impl Terminal {
     pub fn finish(mut self) -> Result<String> {
         drop(self.child.stdin.take());
         let status = self.child.wait().context("wait for the command")?;
-        for chunk in self.chunks.iter() {
+        while let Ok(chunk) = self.chunks.recv() {
             self.seen.push_str(&String::from_utf8_lossy(&chunk));
         }
         if !status.success() {
             bail!("the command failed: {status}\n{}", self.seen);
         }
-        Ok(self.seen)
+        Ok(std::mem::take(&mut self.seen))
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // One that has ended cannot be killed, and need not be.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

@@ -167,12 +167,17 @@ fn weave_status(cluster: &Cluster) -> Result<()> {
     ensure!(peers == NODES.len(), "{peers} peers are listed");
     let sockets = cluster.on("datalyse-master", "ss -Htn state established '( sport = :6783 or dport = :6783 )'")?;
     let from = lines.iter().position(|l| l.contains("(datalyse-master) (v")).context("this node is not listed")?;
-    for link in lines[from + 1..].iter().take_while(|l| l.starts_with("   -> ")) {
+    let links: Vec<&&str> = lines[from + 1..].iter().take_while(|l| l.starts_with("   -> ")).collect();
+    ensure!(links.len() == NODES.len() - 1, "this node has {} links", links.len());
+    for link in links {
         let address = link.split(['[', ']']).nth(1).context("a link has no address")?;
         ensure!(sockets.contains(address), "no socket to {address} in:\n{sockets}");
     }
     let resolv = cluster.on("datalyse-master", "cat /etc/resolv.conf")?;
-    for server in line_after("Fallback DNS config &{[").split(']').next().unwrap_or_default().split_whitespace() {
+    let fallback = line_after("Fallback DNS config &{[");
+    let servers = fallback.split(']').next().unwrap_or_default();
+    ensure!(!servers.is_empty(), "there is no resolver for other names");
+    for server in servers.split_whitespace() {
         ensure!(resolv.contains(server), "resolver {server} is not the host's");
     }
     let fdb = cluster.on("datalyse-master", "bridge -n osier fdb show; ip -n osier -o link show master osier0")?;

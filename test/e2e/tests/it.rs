@@ -1,11 +1,21 @@
-//! One cluster of three real hosts: the tour, and then the faults that it must survive.
+//! Clusters of real hosts: the tour, and then the faults that they must survive.
 
 use osier_e2e::{Cluster, faults, tour};
 
-#[test]
-fn the_tour_runs_on_three_real_hosts_and_they_survive_faults() {
-    let cluster = Cluster::make(3).expect("hosts");
+fn tour_and_faults(releases: &[&str]) {
+    let cluster = Cluster::make(3, releases).expect("hosts");
     tour::take(&cluster).expect("the tour");
     tour::load_image(&cluster).expect("the image");
     faults::all(&cluster).expect("faults");
+}
+
+#[test]
+fn the_tour_runs_on_three_real_hosts_and_they_survive_faults() {
+    tour_and_faults(&[]);
+}
+
+#[test]
+#[ignore = "tier full: one cluster is enough for every change"]
+fn engines_of_two_generations_make_one_cluster() {
+    tour_and_faults(&["bookworm", "datalyse-2=trixie"]);
 }

@@ -196,6 +196,6 @@ fn get(address: SocketAddr, path: &str) -> Result<(Vec<u8>, Duration, Duration)>
     let end = started.elapsed();
     ensure!(bytes.starts_with(b"HTTP/1.") && read + bytes.len() > 0, "no answer");
     let head = bytes.windows(4).position(|w| w == b"\r\n\r\n").context("the answer has no head")?;
-    ensure!(bytes[9..12] == *b"200", "{}", String::from_utf8_lossy(&bytes[..head]));
+    ensure!(bytes.get(9..12) == Some(b"200"), "{}", String::from_utf8_lossy(&bytes[..head]));
     Ok((bytes.split_off(head + 4), first, end))
 }

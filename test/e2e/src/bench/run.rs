@@ -14,7 +14,7 @@ use osier_e2e::{
 const TURNS: usize = 25;
 
 pub(crate) fn measure() -> Result<Vec<Row>> {
-    let cluster = Cluster::make(1)?;
+    let cluster = Cluster::make(1, &[])?;
     cluster.osier(&["site", "-i", &cluster.inventory().display().to_string()])?;
     load_image(&cluster)?;
     let manager = "env DOCKER_HOST=tcp://127.0.0.1:3376 DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH=/etc/osier/pki docker";
