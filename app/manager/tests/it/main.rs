@@ -3,8 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod cluster;
+mod dockerd;
 mod fake;
 mod faults;
 mod images;
+mod real;
 mod security;
 mod world;

@@ -1,0 +1,115 @@
+//! A real engine of our own: dockerd with everything it owns in one temporary folder, gone with the value.
+
+use crate::world::until;
+use osier_engine::Client;
+use osier_manager::Target;
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// How long dockerd may take to stop by itself.
+const STOP: Duration = Duration::from_secs(10);
+
+/// A running dockerd.
+pub(crate) struct Dockerd {
+    pub(crate) name: &'static str,
+    pub(crate) address: SocketAddr,
+    folder: tempfile::TempDir,
+    process: Child,
+}
+
+impl Dockerd {
+    /// Starts an engine without bridge and firewall rules: the tests' containers need no network.
+    pub(crate) async fn start(name: &'static str) -> Self {
+        let folder = tempfile::Builder::new().prefix("osier-dockerd-").tempdir().unwrap();
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let path = |part: &str| folder.path().join(part);
+        let process = Command::new("dockerd")
+            .arg("--data-root")
+            .arg(path("data"))
+            .arg("--exec-root")
+            .arg(path("exec"))
+            .arg("--pidfile")
+            .arg(path("pid"))
+            .args(["--tls=false", "--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"])
+            .args(["--exec-opt", "native.cgroupdriver=cgroupfs", "-H", &format!("tcp://127.0.0.1:{port}")])
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(path("log")).unwrap())
+            .spawn()
+            .expect("these tests need root and dockerd (apt-get install docker.io)");
+        let engine = Self { name, address: (Ipv4Addr::LOCALHOST, port).into(), folder, process };
+        let client = Client::tcp(engine.address);
+        until("dockerd answers", async || client.call(http::Method::GET, "/_ping", None).await.is_ok()).await;
+        engine
+    }
+
+    pub(crate) fn target(&self) -> Target {
+        Target {
+            name: Some(self.name.into()),
+            host: self.address.ip().to_string(),
+            port: self.address.port(),
+            server_name: self.name.into(),
+        }
+    }
+
+    /// Kills the engine, as a power cut would.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    fn stop(&mut self) {
+        let pid = self.process.id();
+        let _ = Command::new("kill").arg(pid.to_string()).status();
+        let start = Instant::now();
+        while matches!(self.process.try_wait(), Ok(None)) && start.elapsed() < STOP {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Drop for Dockerd {
+    fn drop(&mut self) {
+        self.stop();
+        let root = self.folder.path();
+        // What survives a killed engine: its containers' shims, its containerd, and mounts.
+        for process in processes_of(root) {
+            let _ = Command::new("kill").args(["-9", &process.to_string()]).status();
+        }
+        for mount in mounts_under(root) {
+            let _ = Command::new("umount").arg("-l").arg(mount).status();
+        }
+    }
+}
+
+/// The processes whose command line names something under this folder.
+fn processes_of(root: &Path) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
+    let names = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&root.display().to_string())
+    };
+    let shims: Vec<u32> = pids.filter(names).collect();
+    let children = |parent: &u32| {
+        let list = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+        list.split_whitespace().filter_map(|p| p.parse().ok()).collect::<Vec<u32>>()
+    };
+    let containers: Vec<u32> = shims.iter().flat_map(children).collect();
+    [shims, containers].concat()
+}
+
+/// The mounts under this folder, the deepest first.
+fn mounts_under(root: &Path) -> Vec<PathBuf> {
+    let text = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let mut mounts: Vec<PathBuf> = text.lines().filter_map(|l| l.split(' ').nth(1)).map(PathBuf::from).collect();
+    mounts.retain(|m| m.starts_with(root));
+    mounts.reverse();
+    mounts
+}
