@@ -11,11 +11,12 @@ use std::{
     time::Duration,
 };
 
+/// Where the hierarchies are: one for all (version 2), or one below for each controller (version 1).
+const ROOT: &str = "/sys/fs/cgroup";
+
 /// Removes the group of this name, with all below it, from every hierarchy.
 pub(crate) async fn remove(name: &str) -> Result<()> {
-    let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
-    for hierarchy in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
-        let group = hierarchy.join(name);
+    for group in groups(Path::new(ROOT), name) {
         // The kernel lets go of a group some time after its last process has ended.
         let removed = wait::until("the last processes in it to end", Duration::from_secs(5), || async {
             remove_tree(&group).map_err(|e| e.to_string())
@@ -23,6 +24,11 @@ pub(crate) async fn remove(name: &str) -> Result<()> {
         removed.await.with_context(|| format!("remove '{}'", group.display()))?;
     }
     Ok(())
+}
+
+fn groups(root: &Path, name: &str) -> Vec<PathBuf> {
+    let below = fs::read_dir(root).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    below.chain([root.to_owned()]).map(|hierarchy| hierarchy.join(name)).filter(|group| group.is_dir()).collect()
 }
 
 /// Control groups are removed by `rmdir`, the innermost first; the files in them cannot be removed at all.
@@ -46,6 +52,19 @@ fn remove_tree(group: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_group_is_found_in_one_hierarchy_and_in_many() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::write(root.join("cgroup.procs"), "").unwrap();
+        fs::create_dir(root.join("cpu")).unwrap();
+        assert!(groups(root, "lab").is_empty());
+        fs::create_dir_all(root.join("memory/lab/node")).unwrap();
+        assert_eq!(groups(root, "lab"), [root.join("memory/lab")]);
+        fs::create_dir(root.join("lab")).unwrap();
+        assert_eq!(groups(root, "lab").len(), 2);
+    }
 
     #[test]
     fn a_tree_goes_from_its_leaves_and_one_in_use_stays() {

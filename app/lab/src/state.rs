@@ -52,14 +52,18 @@ impl Folder {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.0).with_context(|| self.doing("create the folder"))
     }
 
-    /// Removes the folder with all that is in it; one that is not there is no error.
+    /// Removes the folder with all that is in it, and the folder of all labs with the last; one that is not there is no
+    /// error.
     pub(crate) fn remove(&self) -> Result<()> {
         match fs::remove_dir_all(&self.0) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(e).with_context(|| self.doing("remove the folder"))
+                return Err(e).with_context(|| self.doing("remove the folder"));
             }
-            _ => Ok(()),
+            _ => {}
         }
+        // Refused while another lab is in it.
+        let _ = self.0.parent().map(fs::remove_dir);
+        Ok(())
     }
 
     /// The lab's record, if it has one.
@@ -212,6 +216,6 @@ mod tests {
         assert_eq!(folder.lab().unwrap().unwrap().name, lab.name);
         folder.remove().unwrap();
         folder.remove().unwrap();
-        assert!(folder.lab().unwrap().is_none());
+        assert!(folder.lab().unwrap().is_none() && !base.path().join("osier/lab").exists());
     }
 }
