@@ -6,7 +6,10 @@ use crate::{
     refusal::Refusal,
 };
 use http::StatusCode;
-use osier_dockerapi::names::{Candidate, Resolution, resolve};
+use osier_dockerapi::{
+    names::{Candidate, Resolution, resolve},
+    placement::Binding,
+};
 use osier_scheduler::{Load, Node, Request, Strategy, Tie, schedule};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -42,6 +45,7 @@ struct Pending {
     name: Option<String>,
     node: String,
     load: Load,
+    bindings: Vec<Binding>,
 }
 
 #[derive(Default)]
@@ -68,6 +72,8 @@ pub(crate) struct Placing<'a> {
     /// The container's name, if it is to have a certain one.
     pub(crate) name: Option<&'a str>,
     pub(crate) load: Load,
+    /// The node's ports that it takes.
+    pub(crate) bindings: &'a [Binding],
     pub(crate) ties: &'a [Tie],
 }
 
@@ -213,7 +219,8 @@ impl Cluster {
         let engines = self.engines();
         let nodes: Vec<Node> = engines.iter().filter_map(|e| node(e, &reservations)).collect();
         let Load { cpus, memory, .. } = placing.load;
-        let request = Request { cpus, memory, ties: placing.ties.to_vec() };
+        let free = placing.bindings.iter().map(|binding| free_port(binding, &engines, &reservations));
+        let request = Request { cpus, memory, ties: free.chain(placing.ties.iter().cloned()).collect() };
         let decision = schedule(self.strategy, &nodes, &request)
             .map_err(|e| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, e.to_string()))?;
         let chosen = engines.into_iter().find(|e| e.name() == *decision.node);
@@ -221,7 +228,8 @@ impl Cluster {
         let key = reservations.next;
         reservations.next += 1;
         let name = placing.name.map(str::to_owned);
-        reservations.pending.insert(key, Pending { name, node: decision.node.to_string(), load: placing.load });
+        let (load, bindings) = (placing.load, placing.bindings.to_vec());
+        reservations.pending.insert(key, Pending { name, node: decision.node.to_string(), load, bindings });
         Ok(Reservation { engine, key, reservations: self.reservations.clone() })
     }
 
@@ -263,4 +271,15 @@ fn node(engine: &Engine, reservations: &Reservations) -> Option<Node> {
         memory: osier_model::Bytes(facts.node.memory),
         load: view.load() + pending.sum(),
     })
+}
+
+/// The nodes that can give this port.
+fn free_port(binding: &Binding, engines: &[Arc<Engine>], reservations: &Reservations) -> Tie {
+    let clash = |taken: &[Binding]| taken.iter().any(|b| b.clashes(binding));
+    let free = engines.iter().filter(|engine| {
+        let name = engine.name();
+        !engine.view().containers().any(|c| clash(&c.bindings))
+            && !reservations.pending.values().any(|p| p.node == name && clash(&p.bindings))
+    });
+    Tie { condition: format!("port {}", binding.port), nodes: free.map(|e| e.name().as_str().into()).collect() }
 }

@@ -257,3 +257,55 @@ async fn list_token(url: &TokenUrl, place: Option<TokenPlace>) -> Result<Vec<Str
     let listed = discovery::list_token(&client, &url.token).await.map_err(|e| anyhow::anyhow!("{e}"));
     Ok(listed.with_context(|| format!("list the engines of token {}", url.token))?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{Request, Response, StatusCode};
+    use osier_engine::{Body, Hijacker, json_response, server::Handler};
+    use osier_scheduler::Strategy;
+    use serde_json::{Value, json};
+    use std::{collections::BTreeSet, future::pending, sync::Mutex, time::Instant};
+
+    struct Agent(Arc<Mutex<Value>>);
+
+    impl Handler for Agent {
+        async fn handle(&self, request: Request<Body>, _: Hijacker) -> Response<Body> {
+            assert_eq!(request.uri().path(), "/v1/members");
+            json_response(StatusCode::OK, &*self.0.lock().unwrap())
+        }
+    }
+
+    #[tokio::test]
+    async fn the_members_are_the_meshs_and_stay_while_the_agent_is_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("agent.sock");
+        let token: Token = "a".repeat(32).parse().unwrap();
+        let (cluster, tokens) = (Cluster::new(None, Strategy::Spread), Arc::new(Tokens::new(Some(token.clone()))));
+        // The manager may start before the agent.
+        let following = tokio::spawn(follow_mesh(Client::unix(&socket), cluster.clone(), tokens.clone()));
+        let member =
+            |name: &str| json!({"name": name, "peer": "02:00:00:00:00:01", "address": "127.0.0.1", "alive": true});
+        let members = Arc::new(Mutex::new(json!([member("master"), member("node-1")])));
+        let listener = Listener::Unix(UnixListener::bind(&socket).unwrap());
+        let agent = tokio::spawn(serve(listener, Arc::new(Agent(members.clone())), pending()));
+        let until = async |names: &[&str]| {
+            let wanted: BTreeSet<String> = names.iter().map(|n| format!("{n}:12375")).collect();
+            let start = Instant::now();
+            while tokens.list(&token, start) != wanted || cluster.engines().len() != names.len() {
+                assert!(start.elapsed() < Duration::from_secs(15), "{names:?}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        until(&["master", "node-1"]).await;
+        assert_eq!(cluster.engines()[0].target.server_name, "master");
+        // An agent that knows nobody yet, and then one that is gone, change nothing; the next list does.
+        *members.lock().unwrap() = json!([]);
+        assert!(discovery::mesh(&Client::unix(&socket)).await.is_err());
+        until(&["master", "node-1"]).await;
+        *members.lock().unwrap() = json!([member("master")]);
+        until(&["master"]).await;
+        agent.abort();
+        following.abort();
+    }
+}

@@ -85,7 +85,7 @@ impl Tokens {
         Ok(())
     }
 
-    fn list(&self, token: &Token, now: Instant) -> BTreeSet<String> {
+    pub(crate) fn list(&self, token: &Token, now: Instant) -> BTreeSet<String> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.retain(|_, end| *end > now);
         let mut list: BTreeSet<String> =

@@ -3,6 +3,7 @@
 use crate::version::{ApiVersion, SEVERAL_ENDPOINTS};
 use osier_model::{Bytes, Cpus};
 use serde_json::{Map, Value, json};
+use std::net::IpAddr;
 
 /// The resources and networks that a create request asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -15,6 +16,49 @@ pub struct Needs {
     pub memory: Bytes,
     /// The networks that must exist on the node; the engine's own words (`default`, `none`, …) are left out.
     pub networks: Vec<String>,
+}
+
+/// A port of the node that a container takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// The one address of the node that it is bound to; all addresses where this is `None`.
+    pub ip: Option<IpAddr>,
+    /// The port.
+    pub port: u16,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: String,
+}
+
+impl Binding {
+    /// Whether one node cannot give both.
+    pub fn clashes(&self, other: &Self) -> bool {
+        let same_address = self.ip.is_none() || other.ip.is_none() || self.ip == other.ip;
+        same_address && self.port == other.port && self.protocol == other.protocol
+    }
+}
+
+/// The node's ports that a create request, or an inspect answer, asks for: the published ones, and in the host's network
+/// the exposed ones. Where the engine may choose among several, nothing can clash.
+pub fn bindings(body: &Value) -> Vec<Binding> {
+    let key = |key: &str| {
+        let (port, protocol) = key.split_once('/').unwrap_or((key, "tcp"));
+        Some((port.parse::<u16>().ok()?, protocol.to_owned()))
+    };
+    let host = &body["HostConfig"];
+    if host["NetworkMode"] == "host" {
+        let exposed = body["ExposedPorts"].as_object().or(body["Config"]["ExposedPorts"].as_object());
+        let ports = exposed.into_iter().flat_map(Map::keys).filter_map(|k| key(k));
+        return ports.map(|(port, protocol)| Binding { ip: None, port, protocol }).collect();
+    }
+    let published = host["PortBindings"].as_object().into_iter().flatten();
+    let published = published.flat_map(|(k, list)| list.as_array().into_iter().flatten().map(move |b| (k, b)));
+    let binding = |(k, binding): (&String, &Value)| {
+        let (_, protocol) = key(k)?;
+        let port = binding["HostPort"].as_str()?.parse().ok().filter(|p| *p != 0)?;
+        let ip = binding["HostIp"].as_str().and_then(|ip| ip.parse::<IpAddr>().ok()).filter(|ip| !ip.is_unspecified());
+        Some(Binding { ip, port, protocol })
+    };
+    published.filter_map(binding).collect()
 }
 
 /// Reads a create request, or what an inspect answer says about the container's configuration.
@@ -117,6 +161,22 @@ mod tests {
             ("1.5", Bytes(1 << 20), "a b")
         );
         assert_eq!(super::needs(&json!([])), Needs::default());
+    }
+
+    #[test]
+    fn ports_clash_where_a_node_could_not_give_both() {
+        let body = |ip: &str, port: &str| json!({"HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": ip, "HostPort": port}]}}});
+        let one = |body: Value| bindings(&body).pop();
+        let (any, local) = (one(body("0.0.0.0", "8080")).unwrap(), one(body("127.0.0.1", "8080")).unwrap());
+        let other = one(body("10.0.0.1", "8080")).unwrap();
+        assert!(any.clashes(&local) && local.clashes(&any) && local.clashes(&local) && !local.clashes(&other));
+        assert!(!any.clashes(&Binding { protocol: "udp".into(), ..any.clone() }));
+        assert!(!any.clashes(&one(body("", "8081")).unwrap()));
+        for free in ["", "0", "8000-8010", "x"] {
+            assert_eq!(one(body("", free)), None, "{free}");
+        }
+        let host = json!({"ExposedPorts": {"8080/tcp": {}, "x": {}}, "HostConfig": {"NetworkMode": "host"}});
+        assert!(one(host).unwrap().clashes(&any));
     }
 
     #[test]

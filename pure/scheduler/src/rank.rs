@@ -3,8 +3,8 @@
 use crate::snapshot::{Node, Request};
 use std::{fmt, str::FromStr, sync::Arc};
 
-/// The filters in force, in their order.
-pub const FILTERS: [&str; 2] = ["health", "dependency"];
+/// The filters in force, in their order: health is looked at here, ports and dependencies come as ties.
+pub const FILTERS: [&str; 3] = ["health", "port", "dependency"];
 
 /// How nodes that would do are ranked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -89,7 +89,7 @@ impl Api {
             rows.extend(read.map(|row| (row.id.clone(), row)));
         }
         let mut sized = |known: &Arc<Container>| match rows.remove(&known.row.id) {
-            Some(row) => Arc::new(Container { row, state: known.state.clone(), ..**known }),
+            Some(row) => Arc::new(Container { row, state: known.state.clone(), bindings: Vec::new(), ..**known }),
             None => known.clone(),
         };
         let mut lists = self.lists();

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use osier_dockerapi::{
     image,
     path::upstream,
-    placement::{connect_body, defer_endpoints, map_companions, needs, rename_networks},
+    placement::{Binding, bindings, connect_body, defer_endpoints, map_companions, needs, rename_networks},
     query::Query,
     version::{ApiVersion, CREATE_PLATFORM},
 };
@@ -38,6 +38,7 @@ struct Creation {
     name: Option<String>,
     image: String,
     load: Load,
+    bindings: Vec<Binding>,
     ties: Vec<Tie>,
 }
 
@@ -106,7 +107,8 @@ impl Api {
         }
         let load = Load::one(needs.cpus, needs.memory);
         let headers = call.request.headers().clone();
-        Ok(Creation { version: call.version, query, headers, body, name, image: needs.image, load, ties })
+        let bindings = bindings(&body);
+        Ok(Creation { version: call.version, query, headers, body, name, image: needs.image, load, bindings, ties })
     }
 
     fn reserve(&self, creation: &Creation, unreachable: &BTreeSet<String>) -> Result<Reservation, Refusal> {
@@ -116,7 +118,8 @@ impl Api {
             let left = left.iter().filter(|n| !unreachable.contains(*n)).map(String::as_str);
             ties.push(tie("reachable".to_owned(), left));
         }
-        self.cluster.place(&Placing { name: creation.name.as_deref(), load: creation.load, ties: &ties })
+        let Creation { name, load, bindings, .. } = creation;
+        self.cluster.place(&Placing { name: name.as_deref(), load: *load, bindings, ties: &ties })
     }
 
     /// The chosen engine lacks something, most often the image. Where another node has the image, the engine first tries

@@ -134,7 +134,7 @@ impl Api {
         } else if !self.nodes_with_network(&name).is_empty() {
             return Err(Refusal::new(StatusCode::CONFLICT, format!("network with name {name} already exists")));
         }
-        let place = self.cluster.place(&Placing { name: None, load: Load::default(), ties: &ties })?;
+        let place = self.cluster.place(&Placing { name: None, load: Load::default(), bindings: &[], ties: &ties })?;
         set_body(&mut call, &body);
         let response = self.forward(&place.engine, call, &["networks", "create"]).await?;
         // The event tells it again; a failure here is no failure of the call.

@@ -3,7 +3,13 @@
 use super::{CallError, Container, Engine, Facts};
 use futures::{StreamExt, stream};
 use http::Method;
-use osier_dockerapi::{network, placement, query::Query, row::Row, state::RunState};
+use osier_dockerapi::{
+    network,
+    placement::{self, Binding},
+    query::Query,
+    row::Row,
+    state::RunState,
+};
 use osier_scheduler::Load;
 use serde_json::{Value, json, value::RawValue};
 use std::{
@@ -57,7 +63,8 @@ impl Engine {
         let row = read_row(raw, facts)?;
         let known = self.view().container(&row.id).cloned();
         if let Some(known) = known.as_ref().filter(still_true).filter(|k| unchanged(&k.row, &row)) {
-            return Some(Arc::new(Container { row, state: known.state.clone(), load: known.load, fingerprint }));
+            let (state, bindings) = (known.state.clone(), known.bindings.clone());
+            return Some(Arc::new(Container { row, state, load: known.load, bindings, fingerprint }));
         }
         let inspect = self.get(&["containers", &row.id, "json"], "", ONE).await;
         if let Err(error) = &inspect {
@@ -142,5 +149,11 @@ fn unchanged(old: &Row, new: &Row) -> bool {
 fn container(row: Row, inspect: Option<&Value>, facts: &Facts, fingerprint: u64) -> Container {
     let needs = inspect.map(placement::needs).unwrap_or_default();
     let state = inspect.map(|inspect| RunState::read(inspect, facts.skew));
-    Container { row, state, load: Load::one(needs.cpus, needs.memory), fingerprint }
+    let mut bindings = inspect.map(placement::bindings).unwrap_or_default();
+    // Ports that the engine chose.
+    let chosen = row.ports.iter().filter(|p| p.public != 0 && !bindings.iter().any(|b| b.port == p.public));
+    let chosen = chosen.map(|p| Binding { ip: None, port: p.public, protocol: p.protocol.clone() });
+    let chosen: Vec<Binding> = chosen.collect();
+    bindings.extend(chosen);
+    Container { row, state, load: Load::one(needs.cpus, needs.memory), bindings, fingerprint }
 }

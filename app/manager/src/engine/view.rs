@@ -5,6 +5,7 @@ use osier_dockerapi::{
     info::{Counts, Health},
     inspect::NodeFacts,
     listing::newest_first,
+    placement::Binding,
     row::{Owner, Row},
     state::RunState,
     version,
@@ -29,6 +30,8 @@ pub(crate) struct Container {
     /// Absent while no inspect call has succeeded.
     pub(crate) state: Option<RunState>,
     pub(crate) load: Load,
+    /// The node's ports that it takes, also while it is stopped: it may be started.
+    pub(crate) bindings: Vec<Binding>,
     /// Tells whether a later row of it says the same.
     pub(crate) fingerprint: u64,
 }
@@ -157,7 +160,7 @@ mod tests {
     fn container(id: &str, state: &str) -> Arc<Container> {
         let owner = Owner { node: "n".into(), ip: [127, 0, 0, 1].into(), cluster_networks: BTreeMap::new() };
         let row = Row::read(json!({"Id": id, "State": state}), &owner).unwrap();
-        Arc::new(Container { row, state: None, load: Load::default(), fingerprint: 0 })
+        Arc::new(Container { row, state: None, load: Load::default(), bindings: Vec::new(), fingerprint: 0 })
     }
 
     #[test]

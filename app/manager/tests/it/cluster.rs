@@ -39,6 +39,18 @@ async fn reservations_are_kept_and_shown() {
 }
 
 #[tokio::test]
+async fn a_published_port_is_given_once_per_node() {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await];
+    let world = World::of(&fakes.each_ref()).await;
+    let body = json!({"Image": "busybox", "HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "8080"}]}}});
+    let answers = join_all((0..3).map(|_| world.create("", body.clone()))).await;
+    let full = answers.iter().find(|(status, _)| *status != StatusCode::CREATED).unwrap();
+    assert!(full.1["message"].as_str().unwrap().ends_with("\n[port 8080]"), "{full:?}");
+    assert_eq!(fakes.each_ref().map(Fake::count), [1, 1]);
+    assert_eq!(world.create("", json!({"Image": "busybox"})).await.0, StatusCode::CREATED);
+}
+
+#[tokio::test]
 async fn one_name_is_given_once_in_the_cluster() {
     let fakes = [Fake::start("n1").await, Fake::start("n2").await];
     let world = World::of(&fakes.each_ref()).await;
