@@ -68,10 +68,12 @@ struct Fake {
 
 impl Handler for Fake {
     async fn handle(&self, request: http::Request<Body>, _: Hijacker) -> http::Response<Body> {
-        let path = request.uri().path().to_owned();
+        let path = request.uri().path().trim_start_matches('/').to_owned();
+        let versioned = path.strip_prefix('v').filter(|p| p.starts_with(|c: char| c.is_ascii_digit()));
+        let bare = versioned.and_then(|p| p.split_once('/')).map_or(path.as_str(), |(_, bare)| bare);
         let ok = |value: serde_json::Value| json_response(http::StatusCode::OK, &value);
         let name = &self.name;
-        match path.trim_start_matches(|c| c == '/' || c == 'v' || c == '.' || char::is_ascii_digit(&c)) {
+        match bare {
             "info" => ok(serde_json::json!({ "ID": name, "Name": name, "NCPU": 4, "MemTotal": 8u64 << 30,
                 "Containers": CONTAINERS, "Labels": [], "OSType": "linux", "ServerVersion": "28.5.2" })),
             "version" => ok(serde_json::json!({ "Version": "28.5.2", "ApiVersion": "1.51", "MinAPIVersion": "1.24" })),
