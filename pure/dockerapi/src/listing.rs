@@ -220,6 +220,7 @@ impl<'a> PortFilter<'a> {
 mod tests {
     use super::*;
     use crate::row::Owner;
+    use proptest::prelude::*;
     use serde_json::{Value, json};
     use time::Duration;
 
@@ -322,6 +323,38 @@ mod tests {
             "{",
         ] {
             assert!(filtered(filters).is_err(), "{filters}");
+        }
+    }
+    proptest! {
+        #[test]
+        fn merging_ordered_lists_is_sorting_all(
+            lists in prop::collection::vec(prop::collection::vec(0..4_i64, 0..6), 0..4), limit in 0..9_usize,
+        ) {
+            let nodes = ["a", "b", "c"];
+            let mut id = 0;
+            let mut rows: Vec<Vec<Row>> = Vec::new();
+            for (list, node) in lists.iter().zip(nodes) {
+                let made = list.iter().map(|created| {
+                    id += 1;
+                    row(&format!("{id:03}"), node, *created, json!({}))
+                });
+                let mut made: Vec<Row> = made.collect();
+                made.sort_by(newest_first);
+                rows.push(made);
+            }
+            let lists: Vec<_> = rows.iter().zip(nodes).map(|(rows, node)| {
+                rows.iter().map(move |row| Listed { row, state: None, node, healthy: true })
+            }).collect();
+            let query = ListQuery::parse(&Query::parse(Some(&format!("all=1&limit={limit}"))).unwrap()).unwrap();
+            let got: Vec<&str> = query.select(lists).map(|c| c.row.id.as_str()).collect();
+            let mut expected: Vec<(&str, &Row)> = Vec::new();
+            for (rows, node) in rows.iter().zip(nodes) {
+                expected.extend(rows.iter().map(|row| (node, row)));
+            }
+            expected.sort_by(|(n, a), (m, b)| b.created.cmp(&a.created).then(n.cmp(m)).then(a.name().cmp(b.name())));
+            let expected: Vec<&str> = expected.iter().map(|(_, row)| row.id.as_str()).collect();
+            let end = if limit == 0 { expected.len() } else { limit.min(expected.len()) };
+            prop_assert_eq!(got, &expected[..end]);
         }
     }
 }
