@@ -19,7 +19,7 @@ pub struct ManageArgs {
     /// Where to listen: [tcp://]ADDRESS:PORT or unix://PATH (repeatable)
     #[arg(short = 'H', long, env = "SWARM_HOST", value_delimiter = ',', default_value = "tcp://127.0.0.1:2375")]
     pub host: Vec<String>,
-    /// How nodes are chosen: spread or binpack
+    /// How nodes are chosen: spread, binpack or random
     #[arg(long, default_value = "spread")]
     pub strategy: Strategy,
     /// Demand certificates of this CA from clients and engines

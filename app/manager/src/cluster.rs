@@ -10,7 +10,7 @@ use osier_dockerapi::{
     names::{Candidate, Resolution, resolve},
     placement::Binding,
 };
-use osier_scheduler::{Load, Node, Request, Strategy, Tie, schedule};
+use osier_scheduler::{Load, Node, Policy, Request, Tie, schedule};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError, RwLock, Weak},
@@ -23,7 +23,7 @@ const EXECS: usize = 10_000;
 /// The cluster.
 pub struct Cluster {
     pub(crate) hub: Arc<Hub>,
-    pub(crate) strategy: Strategy,
+    pub(crate) policy: Policy,
     members: RwLock<BTreeMap<Target, Member>>,
     reservations: Arc<Mutex<Reservations>>,
     execs: Mutex<Execs>,
@@ -79,10 +79,10 @@ pub(crate) struct Placing<'a> {
 
 impl Cluster {
     /// An empty cluster. Engines are dialled with TLS if a configuration is given.
-    pub fn new(tls: Option<Arc<rustls::ClientConfig>>, strategy: Strategy) -> Arc<Self> {
+    pub fn new(tls: Option<Arc<rustls::ClientConfig>>, policy: Policy) -> Arc<Self> {
         Arc::new(Self {
             hub: Arc::new(Hub::new(tls)),
-            strategy,
+            policy,
             members: RwLock::default(),
             reservations: Arc::default(),
             execs: Mutex::default(),
@@ -221,7 +221,7 @@ impl Cluster {
         let Load { cpus, memory, .. } = placing.load;
         let free = placing.bindings.iter().map(|binding| free_port(binding, &engines, &reservations));
         let request = Request { cpus, memory, ties: free.chain(placing.ties.iter().cloned()).collect() };
-        let decision = schedule(self.strategy, &nodes, &request)
+        let decision = schedule(self.policy.strategy, &nodes, &request)
             .map_err(|e| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, e.to_string()))?;
         let chosen = engines.into_iter().find(|e| e.name() == *decision.node);
         let engine = chosen.ok_or_else(|| Refusal::internal("the chosen node left the cluster"))?;

@@ -18,6 +18,7 @@ use osier_model::{
     port,
 };
 use osier_pki::Identity;
+use osier_scheduler::Policy;
 use osier_ui::{ExitKind, Failure, FailureExt, Ui};
 use std::{
     collections::BTreeMap, future::Future, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc,
@@ -41,8 +42,9 @@ pub async fn manage(args: ManageArgs, ui: &Ui) -> Result<(), Failure> {
     let shutdown = async move {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
     };
+    let policy = Policy { strategy: args.strategy, ..Policy::default() };
     if let Some(config) = &args.config {
-        return manage_provisioned(config, args.strategy, shutdown).await;
+        return manage_provisioned(config, policy, shutdown).await;
     }
     let identity = match (&args.tlscacert, &args.tlscert, &args.tlskey) {
         (Some(ca), Some(cert), Some(key)) => {
@@ -56,7 +58,7 @@ pub async fn manage(args: ManageArgs, ui: &Ui) -> Result<(), Failure> {
     }
     let Some(discovery) = args.discovery else { return Err(Failure::usage("discovery required to manage a cluster")) };
     let tls = identity.as_ref().map(Identity::client).transpose().context("set up TLS")?;
-    let cluster = Cluster::new(tls.clone(), args.strategy);
+    let cluster = Cluster::new(tls.clone(), policy);
     let mut listeners = Vec::new();
     for host in &args.host {
         listeners.push(listen(host, identity.as_ref()).await?);
@@ -67,16 +69,12 @@ pub async fn manage(args: ManageArgs, ui: &Ui) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn manage_provisioned(
-    config: &Path,
-    strategy: osier_scheduler::Strategy,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), Failure> {
+async fn manage_provisioned(config: &Path, policy: Policy, shutdown: impl Future<Output = ()>) -> Result<(), Failure> {
     let read = osier_store::read_json::<ManagerConfig>(config).context("read the manager's configuration");
     let missing = || Failure::usage(format!("there is no configuration '{}'", config.display()));
     let config = read.kind(ExitKind::Usage)?.ok_or_else(missing)?;
     let identity = Identity::read(Path::new(path::PKI)).context("read this node's certificate")?;
-    let cluster = Cluster::new(Some(identity.client().context("set up TLS")?), strategy);
+    let cluster = Cluster::new(Some(identity.client().context("set up TLS")?), policy);
     let tokens = Arc::new(Tokens::new(Some(config.token)));
     let socket = TcpListener::bind(config.listen).await.with_context(|| format!("listen on {}", config.listen))?;
     let listener = Listener::Tls(socket, identity.server().context("set up TLS")?);
@@ -263,7 +261,6 @@ mod tests {
     use super::*;
     use http::{Request, Response, StatusCode};
     use osier_engine::{Body, Hijacker, json_response, server::Handler};
-    use osier_scheduler::Strategy;
     use serde_json::{Value, json};
     use std::{collections::BTreeSet, future::pending, sync::Mutex, time::Instant};
 
@@ -281,7 +278,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("agent.sock");
         let token: Token = "a".repeat(32).parse().unwrap();
-        let (cluster, tokens) = (Cluster::new(None, Strategy::Spread), Arc::new(Tokens::new(Some(token.clone()))));
+        let (cluster, tokens) = (Cluster::new(None, Policy::default()), Arc::new(Tokens::new(Some(token.clone()))));
         // The manager may start before the agent.
         let following = tokio::spawn(follow_mesh(Client::unix(&socket), cluster.clone(), tokens.clone()));
         let member =

@@ -82,7 +82,7 @@ pub struct Manager<'a> {
     /// The scheduling strategy.
     pub strategy: &'a str,
     /// The filters in force, in their order.
-    pub filters: &'a [&'a str],
+    pub filters: &'a [String],
     /// The manager's host name.
     pub name: &'a str,
     /// The manager's version.
@@ -234,7 +234,7 @@ mod tests {
     fn the_rows_stand_where_the_classic_had_them() {
         let manager = Manager {
             strategy: "spread",
-            filters: &["health", "port"],
+            filters: &["health".into(), "port".into()],
             name: "m",
             version: "1",
             time: String::new(),

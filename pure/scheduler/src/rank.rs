@@ -1,45 +1,10 @@
 //! The decision: filters drop nodes, the strategy ranks those that are left.
 
-use crate::snapshot::{Node, Request};
-use std::{fmt, str::FromStr, sync::Arc};
-
-/// The filters in force, in their order: health is looked at here, ports and dependencies come as ties.
-pub const FILTERS: [&str; 3] = ["health", "port", "dependency"];
-
-/// How nodes that would do are ranked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Strategy {
-    /// The least loaded node first.
-    #[default]
-    Spread,
-    /// The most loaded node that still has room first.
-    Binpack,
-}
-
-/// There is no such strategy.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("strategy '{0}' is not supported (spread, binpack)")]
-pub struct UnknownStrategy(String);
-
-impl FromStr for Strategy {
-    type Err = UnknownStrategy;
-    fn from_str(text: &str) -> Result<Self, UnknownStrategy> {
-        match text {
-            "spread" => Ok(Self::Spread),
-            "binpack" | "binpacking" => Ok(Self::Binpack),
-            other => Err(UnknownStrategy(other.to_owned())),
-        }
-    }
-}
-
-impl fmt::Display for Strategy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Spread => "spread",
-            Self::Binpack => "binpack",
-        })
-    }
-}
+use crate::{
+    policy::Strategy,
+    snapshot::{Node, Request},
+};
+use std::sync::Arc;
 
 /// What the scheduler found about one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +79,9 @@ pub fn schedule(strategy: Strategy, nodes: &[Node], request: &Request) -> Result
 /// Sorts dropped nodes last and the best first; fewer (binpack: more) containers win a tie.
 fn order(strategy: Strategy, verdict: &Verdict) -> (bool, i64, i64) {
     match (verdict, strategy) {
-        (Verdict::Ranked { weight, containers }, Strategy::Spread) => (false, *weight, *containers as i64),
+        (Verdict::Ranked { weight, containers }, Strategy::Spread | Strategy::Random) => {
+            (false, *weight, *containers as i64)
+        }
         (Verdict::Ranked { weight, containers }, Strategy::Binpack) => (false, -weight, -(*containers as i64)),
         _ => (true, 0, 0),
     }
@@ -132,7 +99,7 @@ fn judge(strategy: Strategy, node: &Node, request: &Request) -> Verdict {
     match (cpu, memory) {
         (Some(cpu), Some(memory)) => {
             let health = 10 * i64::from(node.health);
-            let weight = cpu + memory + if strategy == Strategy::Spread { -health } else { health };
+            let weight = cpu + memory + if strategy == Strategy::Binpack { health } else { -health };
             Verdict::Ranked { weight, containers: node.load.containers }
         }
         _ => Verdict::Full,
@@ -198,12 +165,6 @@ mod tests {
         assert_eq!(error.to_string(), "Unable to find a node that satisfies the following conditions \n[node==x]");
         let Unplaced::NoNodeFits { explanation, .. } = error else { panic!("{error}") };
         assert_eq!(explanation.0, [("a".into(), Verdict::Unhealthy), ("b".into(), Verdict::Tied("node==x".into()))]);
-    }
-
-    #[test]
-    fn strategies_are_read_by_name() {
-        assert_eq!(("spread".parse(), "binpacking".parse()), (Ok(Strategy::Spread), Ok(Strategy::Binpack)));
-        assert!("best".parse::<Strategy>().is_err());
     }
 
     fn nodes() -> impl proptest::strategy::Strategy<Value = Vec<Node>> {

@@ -9,7 +9,7 @@ use osier_dockerapi::{
 };
 use osier_engine::{Body, full, json_response};
 use osier_model::{Bytes, Cpus};
-use osier_scheduler::FILTERS;
+use osier_scheduler::Filter;
 use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -68,10 +68,12 @@ impl Api {
         let engines = self.cluster.engines();
         let nodes: Vec<NodeStatus> = engines.iter().map(|e| status(e, &e.view())).collect();
         let template = self.cluster.healthy().first().and_then(|e| e.facts());
-        let strategy = self.cluster.strategy.to_string();
+        let policy = &self.cluster.policy;
+        let strategy = policy.strategy.to_string();
+        let filters: Vec<String> = policy.filters.iter().map(Filter::to_string).collect();
         let manager = Manager {
             strategy: &strategy,
-            filters: &FILTERS,
+            filters: &filters,
             name: &kernel("hostname"),
             version: VERSION,
             time: rfc3339(OffsetDateTime::now_utc()),

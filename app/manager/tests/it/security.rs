@@ -6,7 +6,7 @@ use osier_engine::{
 };
 use osier_manager::{Api, Cluster, Tokens};
 use osier_pki::{Authority, Identity, Subject};
-use osier_scheduler::Strategy;
+use osier_scheduler::Policy;
 use std::{future::pending, net::SocketAddr, sync::Arc};
 use time::{Duration, OffsetDateTime};
 use tokio::net::TcpListener;
@@ -29,7 +29,7 @@ async fn only_certificates_of_the_clusters_ca_are_let_in() {
     let master = identity(&ours, "master");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let api = Api::new(Cluster::new(Some(master.client().unwrap()), Strategy::Spread), Arc::new(Tokens::default()));
+    let api = Api::new(Cluster::new(Some(master.client().unwrap()), Policy::default()), Arc::new(Tokens::default()));
     let listener = Listener::Tls(listener, master.server().unwrap());
     let server = tokio::spawn(serve(listener, Arc::new(api), pending()));
     assert!(ping(address, &identity(&ours, "client")).await);

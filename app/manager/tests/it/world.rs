@@ -7,7 +7,7 @@ use osier_engine::{
     server::{Listener, serve},
 };
 use osier_manager::{Api, Cluster, Tokens};
-use osier_scheduler::Strategy;
+use osier_scheduler::Policy;
 use serde_json::Value;
 use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, task::AbortHandle, time::Instant};
@@ -39,7 +39,7 @@ impl World {
     }
 
     pub(crate) async fn start() -> Self {
-        let cluster = Cluster::new(None, Strategy::Spread);
+        let cluster = Cluster::new(None, Policy::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let api = Api::new(cluster.clone(), Arc::new(Tokens::default()));
