@@ -8,7 +8,7 @@ mod log;
 
 use args::{Cli, Command, Swarm, Weave};
 use clap::{CommandFactory, Parser};
-use osier_manager::TokenPlace;
+use osier_manager::Place;
 use osier_model::Token;
 use osier_pki::Identity;
 use osier_ui::{ExitKind, Failure, Output, Ui};
@@ -78,9 +78,9 @@ async fn run(command: Command, ui: &Ui) -> Result<(), Failure> {
 }
 
 /// Where the cluster of a token is, from the operator's own files.
-fn token_place(token: &Token) -> Option<TokenPlace> {
+fn token_place(token: &Token) -> Option<Place> {
     let known = osier_provision::resolve_token(token).ok().flatten()?;
     let address = known.record.manager()?;
     let identity = Identity::read(&known.folder).ok()?;
-    Some(TokenPlace { address, server_name: address.ip().to_string(), identity })
+    Some(Place { address, server_name: address.ip().to_string(), identity })
 }

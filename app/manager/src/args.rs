@@ -37,6 +37,9 @@ pub struct ManageArgs {
     /// How often file and token discovery are read again
     #[arg(long, default_value = "60s", value_parser = parse_duration)]
     pub heartbeat: Duration,
+    /// Where to keep what must outlive the manager (nodes' availability, volumes); in memory only where this is not given
+    #[arg(long, value_name = "FOLDER", conflicts_with = "config")]
+    pub state: Option<PathBuf>,
     /// Where the engines are: nodes://HOST:PORT,…, file://PATH, or token://[HOST[:PORT]/]TOKEN
     #[arg(env = "SWARM_DISCOVERY", required_unless_present = "config")]
     pub discovery: Option<Discovery>,

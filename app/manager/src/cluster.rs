@@ -2,7 +2,7 @@
 
 use crate::{
     engine::{Container, Engine, Target, follow},
-    hub::Hub,
+    hub::{Engines, Hub},
     refusal::Refusal,
 };
 use http::StatusCode;
@@ -78,10 +78,10 @@ pub(crate) struct Placing<'a> {
 }
 
 impl Cluster {
-    /// An empty cluster. Engines are dialled with TLS if a configuration is given.
-    pub fn new(tls: Option<Arc<rustls::ClientConfig>>, policy: Policy) -> Arc<Self> {
+    /// An empty cluster, whose engines are reached and followed like this.
+    pub fn new(engines: impl Into<Engines>, policy: Policy) -> Arc<Self> {
         Arc::new(Self {
-            hub: Arc::new(Hub::new(tls)),
+            hub: Arc::new(Hub::new(engines.into())),
             policy,
             members: RwLock::default(),
             reservations: Arc::default(),

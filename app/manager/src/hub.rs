@@ -1,8 +1,12 @@
 //! What all engines of a cluster share: how they are dialled, who has which name, and the stream of everybody's events.
 
-use crate::engine::{Engine, Facts};
+use crate::{
+    engine::{Engine, Facts},
+    state::State,
+};
 use bytes::Bytes;
 use osier_dockerapi::event;
+use osier_nodes::Refresh;
 use rustls::ClientConfig;
 use serde_json::{Value, json};
 use std::{
@@ -30,18 +34,37 @@ impl Event {
     }
 }
 
+/// How a cluster's engines are reached and followed, and where is kept what is known of them beside that.
+pub struct Engines {
+    /// How they are dialled; without TLS where this is absent.
+    pub tls: Option<Arc<ClientConfig>>,
+    /// How often they are looked at, and when one counts as lost.
+    pub refresh: Refresh,
+    /// What must outlive the manager.
+    pub state: State,
+}
+
+impl From<Option<Arc<ClientConfig>>> for Engines {
+    /// Engines that are followed as classic Swarm does by default, with a state that ends with the process.
+    fn from(tls: Option<Arc<ClientConfig>>) -> Self {
+        Self { tls, refresh: Refresh::default(), state: State::in_memory() }
+    }
+}
+
 /// See the module.
 pub(crate) struct Hub {
-    /// How engines are dialled; without TLS where this is absent.
     pub(crate) tls: Option<Arc<ClientConfig>>,
+    pub(crate) refresh: Refresh,
+    pub(crate) state: State,
     events: broadcast::Sender<Arc<Event>>,
     /// Node names in use, with the address of their engine.
     names: Mutex<BTreeMap<String, String>>,
 }
 
 impl Hub {
-    pub(crate) fn new(tls: Option<Arc<ClientConfig>>) -> Self {
-        Self { tls, events: broadcast::Sender::new(EVENTS), names: Mutex::default() }
+    pub(crate) fn new(engines: Engines) -> Self {
+        let Engines { tls, refresh, state } = engines;
+        Self { tls, refresh, state, events: broadcast::Sender::new(EVENTS), names: Mutex::default() }
     }
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Arc<Event>> {

@@ -5,19 +5,24 @@
 
 mod api;
 mod args;
+mod client;
 mod cluster;
 mod discovery;
 mod engine;
 mod hub;
 mod refusal;
 mod run;
+mod state;
 mod stream;
 mod tokens;
 
 pub use api::Api;
 pub use args::{CreateArgs, ListArgs, ManageArgs};
+pub use client::{ManagerArgs, Place};
 pub use cluster::Cluster;
 pub use discovery::{Discovery, DiscoveryError, TokenUrl, parse_entry};
 pub use engine::Target;
-pub use run::{TokenPlace, create, list, manage};
+pub use hub::Engines;
+pub use run::{create, list, manage};
+pub use state::State;
 pub use tokens::Tokens;

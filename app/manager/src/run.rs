@@ -3,8 +3,11 @@
 use crate::{
     api::Api,
     args::{CreateArgs, ListArgs, ManageArgs},
+    client::Place,
     cluster::Cluster,
     discovery::{self, Discovery, TokenUrl},
+    hub::Engines,
+    state::State,
     tokens::Tokens,
 };
 use anyhow::Context;
@@ -58,7 +61,12 @@ pub async fn manage(args: ManageArgs, ui: &Ui) -> Result<(), Failure> {
     }
     let Some(discovery) = args.discovery else { return Err(Failure::usage("discovery required to manage a cluster")) };
     let tls = identity.as_ref().map(Identity::client).transpose().context("set up TLS")?;
-    let cluster = Cluster::new(tls.clone(), policy);
+    let state = match &args.state {
+        Some(folder) => open_state(&folder.join("manager.json"))?,
+        None => State::in_memory(),
+    };
+    let engines = Engines { state, ..tls.clone().into() };
+    let cluster = Cluster::new(engines, policy);
     let mut listeners = Vec::new();
     for host in &args.host {
         listeners.push(listen(host, identity.as_ref()).await?);
@@ -74,7 +82,9 @@ async fn manage_provisioned(config: &Path, policy: Policy, shutdown: impl Future
     let missing = || Failure::usage(format!("there is no configuration '{}'", config.display()));
     let config = read.kind(ExitKind::Usage)?.ok_or_else(missing)?;
     let identity = Identity::read(Path::new(path::PKI)).context("read this node's certificate")?;
-    let cluster = Cluster::new(Some(identity.client().context("set up TLS")?), policy);
+    let tls = Some(identity.client().context("set up TLS")?);
+    let engines = Engines { state: open_state(&config.state)?, ..tls.into() };
+    let cluster = Cluster::new(engines, policy);
     let tokens = Arc::new(Tokens::new(Some(config.token)));
     let socket = TcpListener::bind(config.listen).await.with_context(|| format!("listen on {}", config.listen))?;
     let listener = Listener::Tls(socket, identity.server().context("set up TLS")?);
@@ -84,6 +94,11 @@ async fn manage_provisioned(config: &Path, policy: Policy, shutdown: impl Future
     serve_all(vec![listener], Api::new(cluster, tokens), shutdown).await;
     following.abort();
     Ok(())
+}
+
+fn open_state(file: &Path) -> Result<State, Failure> {
+    let opened = State::open(file).map_err(anyhow::Error::from).context("open the manager's state");
+    opened.map_err(Failure::from).hint("nothing was changed; repair the file, or move it away to begin with none")
 }
 
 /// Serves on all listeners until `shutdown`, then lets running requests end.
@@ -192,18 +207,8 @@ pub fn create(_: CreateArgs, ui: &Ui) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How to reach the manager that serves a token.
-pub struct TokenPlace {
-    /// Its address.
-    pub address: SocketAddr,
-    /// What its certificate is for.
-    pub server_name: String,
-    /// Who we are to it.
-    pub identity: Identity,
-}
-
 /// `osier list`: prints one engine per line. `place` knows the managers of the clusters that this machine provisioned.
-pub async fn list(args: ListArgs, ui: &Ui, place: impl Fn(&Token) -> Option<TokenPlace>) -> Result<(), Failure> {
+pub async fn list(args: ListArgs, ui: &Ui, place: impl Fn(&Token) -> Option<Place>) -> Result<(), Failure> {
     let entries = match &args.discovery {
         Discovery::Nodes(targets) => targets.iter().map(|t| t.address()).collect(),
         Discovery::File(path) => {
@@ -224,7 +229,7 @@ pub async fn list(args: ListArgs, ui: &Ui, place: impl Fn(&Token) -> Option<Toke
     Ok(())
 }
 
-async fn list_token(url: &TokenUrl, place: Option<TokenPlace>) -> Result<Vec<String>, Failure> {
+async fn list_token(url: &TokenUrl, place: Option<Place>) -> Result<Vec<String>, Failure> {
     let client = match (&url.host, place) {
         (None, None) => {
             let message = format!("no cluster of this machine has the token {}", url.token);

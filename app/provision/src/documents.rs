@@ -72,7 +72,8 @@ pub(crate) fn setup(
     let is_master = record.managers.contains_key(node);
     if is_master {
         let listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, ports.manager));
-        let manager = ManagerConfig { cluster: record.name.to_string(), token: record.token.clone(), listen };
+        let (cluster, token) = (record.name.to_string(), record.token.clone());
+        let manager = ManagerConfig { cluster, token, listen, state: path::MANAGER_STATE.into() };
         let manager = public(path::MANAGER_CONFIG, &json(&manager)?)?;
         add_unit(desired, MANAGER, &shared.iter().chain([&manager]).collect::<Vec<_>>())?;
         desired.files.push(manager);

@@ -112,6 +112,11 @@ pub(crate) fn read_record(folder: &Path) -> Result<Option<Record>, Failure> {
     osier_store::read_json(&folder.join("cluster.json")).map_err(|e| Failure::new(ExitKind::Failed, e))
 }
 
+/// The cluster of this machine that has this name; without a name the only one there is, or the one called `default`.
+pub fn resolve_cluster(name: Option<&str>) -> Result<KnownCluster, Failure> {
+    Home::from_env()?.choose(name)
+}
+
 /// The cluster of this machine that a token names.
 pub fn resolve_token(token: &Token) -> Result<Option<KnownCluster>, Failure> {
     Ok(Home::from_env()?.clusters()?.into_iter().find(|c| c.record.token == *token))

@@ -25,6 +25,6 @@ pub use args::{
 };
 pub use context::run_env;
 pub use fleet::{run_exec, run_remove_containers, run_remove_images, run_restart_docker};
-pub use home::{KnownCluster, Record, resolve_token};
+pub use home::{KnownCluster, Record, resolve_cluster, resolve_token};
 pub use node::run_converge;
 pub use site::{run_bootstrap, run_destroy, run_setup_cluster, run_site};

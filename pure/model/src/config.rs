@@ -5,7 +5,10 @@
 use crate::{Hostname, NodeName, PeerId, Token, port};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 /// Paths on a node.
 pub mod path {
@@ -19,6 +22,8 @@ pub mod path {
     pub const GOSSIP_KEY: &str = "/etc/osier/gossip.key";
     /// Durable state of the daemons.
     pub const STATE: &str = "/var/lib/osier";
+    /// What the manager keeps there.
+    pub const MANAGER_STATE: &str = "/var/lib/osier/manager.json";
     /// The resolver configuration that containers get; must outlive a reboot, since engines mount it.
     pub const RESOLV_CONF: &str = "/var/lib/osier/resolv.conf";
     /// The agent's control socket.
@@ -77,6 +82,9 @@ pub struct ManagerConfig {
     /// Where to serve the Docker API.
     #[serde(default = "default_manager_listen")]
     pub listen: SocketAddr,
+    /// Where the manager keeps what must outlive it.
+    #[serde(default = "default_manager_state")]
+    pub state: PathBuf,
 }
 
 fn default_pool() -> Ipv4Net {
@@ -89,6 +97,10 @@ fn default_domain() -> Hostname {
 
 fn default_proxy_port() -> u16 {
     port::ENGINE_PROXY
+}
+
+fn default_manager_state() -> PathBuf {
+    path::MANAGER_STATE.into()
 }
 
 fn default_manager_listen() -> SocketAddr {

@@ -1,0 +1,164 @@
+//! What must outlive the manager: which nodes take work, and the volumes that were declared. One JSON file, replaced as
+//! a whole; a change is on disk before anybody sees it.
+//!
+//! A file that cannot be read or understood is an error at start and is never written over: it may be a newer version's.
+
+use osier_nodes::Availability;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+};
+use tokio::sync::Mutex;
+
+/// The whole state.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Document {
+    /// What the operator said about nodes, by their names. Nodes that nothing was said about are not in here.
+    #[serde(default)]
+    pub(crate) nodes: BTreeMap<String, NodeState>,
+    /// Declared volumes, by their names.
+    #[serde(default)]
+    pub(crate) volumes: BTreeMap<String, Value>,
+}
+
+/// What the operator said about one node.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NodeState {
+    /// Whether it takes work.
+    #[serde(default)]
+    pub(crate) availability: Availability,
+    /// The ids of the containers that draining stopped.
+    #[serde(default)]
+    pub(crate) stopped: BTreeSet<String>,
+    /// Labels beside those that its engine was started with.
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+impl Document {
+    /// What the operator said about a node.
+    pub(crate) fn node(&self, name: &str) -> NodeState {
+        self.nodes.get(name).cloned().unwrap_or_default()
+    }
+}
+
+/// The state in memory and, where it has a file, on disk.
+pub struct State {
+    file: Option<PathBuf>,
+    current: RwLock<Arc<Document>>,
+    writing: Mutex<()>,
+}
+
+/// The state could not be kept, so nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StateError {
+    /// The file could not be written.
+    #[error(transparent)]
+    Write(#[from] osier_store::Error),
+    /// The writer did not come to its end.
+    #[error("write the manager's state")]
+    Interrupted(#[source] tokio::task::JoinError),
+}
+
+impl State {
+    /// A state that ends with the process.
+    pub fn in_memory() -> Self {
+        Self { file: None, current: RwLock::default(), writing: Mutex::default() }
+    }
+
+    /// The state in this file, which is made with the first change.
+    pub fn open(file: &Path) -> Result<Self, osier_store::Error> {
+        let document: Document = osier_store::read_json(file)?.unwrap_or_default();
+        let current = RwLock::new(Arc::new(document));
+        Ok(Self { file: Some(file.to_owned()), current, writing: Mutex::default() })
+    }
+
+    /// The state as it is now.
+    pub(crate) fn read(&self) -> Arc<Document> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes a change, which others see once it is on disk. Where it cannot be kept there, nothing changes.
+    pub(crate) async fn change<T>(&self, edit: impl FnOnce(&mut Document) -> T) -> Result<T, StateError> {
+        let _one_at_a_time = self.writing.lock().await;
+        let before = self.read();
+        let mut document = (*before).clone();
+        let result = edit(&mut document);
+        document.nodes.retain(|_, node| *node != NodeState::default());
+        if document == *before {
+            return Ok(result);
+        }
+        let document = Arc::new(document);
+        if let Some(file) = self.file.clone() {
+            let document = document.clone();
+            let write = move || osier_store::write_json(&file, &*document, osier_store::SECRET);
+            tokio::task::spawn_blocking(write).await.map_err(StateError::Interrupted)??;
+        }
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = document;
+        Ok(result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn cordon(document: &mut Document) {
+        document.nodes.entry("n1".into()).or_default().availability = Availability::Cordoned;
+    }
+
+    #[tokio::test]
+    async fn changes_outlive_the_manager() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("deep/manager.json");
+        let state = State::open(&file).unwrap();
+        assert!(!file.exists(), "nothing was said yet");
+        state.change(cordon).await.unwrap();
+        state.change(|d| d.volumes.insert("data".into(), json!({"node": "n2"}))).await.unwrap();
+        let again = State::open(&file).unwrap().read();
+        assert_eq!(again, state.read());
+        assert_eq!((again.node("n1").availability, again.volumes.len()), (Availability::Cordoned, 1));
+        assert_eq!(again.node("n2"), NodeState::default());
+        state.change(|d| d.nodes.entry("n1".into()).or_default().availability = Availability::Active).await.unwrap();
+        assert!(State::open(&file).unwrap().read().nodes.is_empty(), "what is as it always was is not kept");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_not_understood_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("manager.json");
+        for text in ["", "{\"nodes\":", "{\"nodes\":{\"n1\":{\"availability\":\"asleep\"}}}", "{\"future\":1}"] {
+            std::fs::write(&file, text).unwrap();
+            let error = State::open(&file).err().unwrap().to_string();
+            assert!(error.contains("manager.json"), "{error}");
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_kept_does_not_happen() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("state/manager.json");
+        let state = State::open(&file).unwrap();
+        std::fs::write(folder.path().join("state"), "in the way").unwrap();
+        let error = state.change(cordon).await.unwrap_err();
+        assert!(error.to_string().contains("manager.json"), "{error}");
+        assert_eq!(state.read().node("n1").availability, Availability::Active);
+    }
+
+    #[tokio::test]
+    async fn changes_at_the_same_time_are_all_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("manager.json");
+        let state = State::open(&file).unwrap();
+        let changes = (0..20).map(|i| state.change(move |d| d.volumes.insert(i.to_string(), Value::Null)));
+        futures::future::join_all(changes).await.into_iter().for_each(|r| drop(r.unwrap()));
+        assert_eq!(State::open(&file).unwrap().read().volumes.len(), 20);
+    }
+}
