@@ -34,10 +34,11 @@ pub(crate) struct BenchArgs {
 }
 
 /// Debian packages that the tests use and the lab does not install itself.
-const TEST_PACKAGES: [&str; 9] = [
+const TEST_PACKAGES: [&str; 10] = [
     "busybox-static",
     "curl",
     "docker.io",
+    "etcd-server",
     "iperf3",
     "iproute2",
     "iptables",
