@@ -2,7 +2,7 @@
 
 use crate::engine::CallError;
 use http::{Response, StatusCode};
-use osier_dockerapi::{filters::FiltersError, listing::ListError, path::PathError, query::QueryError};
+use osier_dockerapi::{filters::FiltersError, image, listing::ListError, path::PathError, query::QueryError};
 use osier_engine::{Body, Error as ClientError, error_response};
 
 /// See the module.
@@ -67,6 +67,16 @@ impl From<ListError> for Refusal {
         match error {
             ListError::Filters(e) => e.into(),
             ListError::NoSuchContainer(_) => Self::not_found(error.to_string()),
+        }
+    }
+}
+
+impl From<image::ListError> for Refusal {
+    fn from(error: image::ListError) -> Self {
+        match error {
+            image::ListError::Filters(e) => e.into(),
+            image::ListError::NoSuchImage(_) => Self::not_found(error.to_string()),
+            image::ListError::Pattern => Self::bad_request(error.to_string()),
         }
     }
 }

@@ -17,6 +17,12 @@ pub const MAX: ApiVersion = ApiVersion { major: 1, minor: 51 };
 pub const SEVERAL_ENDPOINTS: ApiVersion = ApiVersion { major: 1, minor: 44 };
 /// The first version whose create request may name a platform.
 pub const CREATE_PLATFORM: ApiVersion = ApiVersion { major: 1, minor: 41 };
+/// The first version that knows no `filter` parameter on the list of images.
+pub const NO_LEGACY_FILTER: ApiVersion = ApiVersion { major: 1, minor: 41 };
+/// The first version that lists an image without a name with empty lists instead of `<none>`.
+pub const EMPTY_NAMES: ApiVersion = ApiVersion { major: 1, minor: 43 };
+/// The first version whose images have no `VirtualSize`.
+pub const NO_VIRTUAL_SIZE: ApiVersion = ApiVersion { major: 1, minor: 44 };
 
 /// The text is not a version of the form `1.41`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -7,11 +7,29 @@ use crate::{
 };
 use futures::future::join_all;
 use http::{Method, StatusCode};
+use osier_dockerapi::version::{ApiVersion, MAX};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 
 /// Each engine's answer, in the order of the nodes' names.
 pub(super) type Answers = Vec<(Arc<Engine>, Result<Value, CallError>)>;
+
+/// What is asked of each engine.
+pub(super) struct Ask<'a> {
+    /// The version the answer is to have, as far as the engine speaks it.
+    pub(super) version: ApiVersion,
+    pub(super) method: Method,
+    pub(super) query: &'a str,
+    pub(super) body: Option<&'a Value>,
+    pub(super) deadline: Duration,
+}
+
+impl Ask<'_> {
+    /// Asks for something in the newest version.
+    pub(super) fn get(deadline: Duration) -> Self {
+        Self { version: MAX, method: Method::GET, query: "", body: None, deadline }
+    }
+}
 
 impl Api {
     /// Makes one call to each of these engines at the same time.
@@ -24,8 +42,17 @@ impl Api {
         body: Option<&Value>,
         deadline: Duration,
     ) -> Answers {
-        let calls = engines.iter().map(|e| e.while_healthy(e.json(method.clone(), segments, query, body, deadline)));
-        let answers = join_all(calls).await;
+        self.ask_as(engines, segments, Ask { version: MAX, method, query, body, deadline }).await
+    }
+
+    /// As [`Api::ask`], in the version of the client, whose answer it is to become.
+    pub(super) async fn ask_as(&self, engines: Vec<Arc<Engine>>, segments: &[&str], ask: Ask<'_>) -> Answers {
+        let Ask { version, method, query, body, deadline } = ask;
+        let call = |e: &'_ Arc<Engine>| {
+            let (e, method) = (e.clone(), method.clone());
+            async move { e.while_healthy(e.json_as(version, method, segments, query, body, deadline)).await }
+        };
+        let answers = join_all(engines.iter().map(call)).await;
         engines.into_iter().zip(answers).collect()
     }
 }
@@ -48,26 +75,18 @@ pub(super) fn unanimous(answers: Answers) -> Result<Vec<(Arc<Engine>, Value)>, R
 
 fn refusal(answers: Answers) -> Refusal {
     let failed = answers.into_iter().filter_map(|(engine, answer)| Some((engine.name(), answer.err()?)));
-    let failed: Vec<(String, Refusal)> = failed.map(|(node, error)| (node, error.into())).collect();
+    joint(failed.map(|(node, error)| (node, error.into())).collect())
+}
+
+/// One refusal for several nodes': their common one, or all of them with the worst status.
+pub(super) fn joint(failed: Vec<(String, Refusal)>) -> Refusal {
     let status = failed.iter().map(|(_, r)| r.status).max();
     match (failed.as_slice(), status) {
-        ([(_, only)], _) => only.clone(),
+        ([(_, first), rest @ ..], _) if rest.iter().all(|(_, r)| r == first) => first.clone(),
         (several, Some(status)) => {
             let lines: Vec<String> = several.iter().map(|(node, r)| format!("{node}: {}", r.message)).collect();
             Refusal::new(status, lines.join("\n"))
         }
         (_, None) => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "No healthy node available in the cluster"),
-    }
-}
-
-/// Adds numbers and joins lists.
-pub(super) fn add(sum: &mut Value, value: Value) {
-    match (&mut *sum, value) {
-        (Value::Array(all), Value::Array(more)) => all.extend(more),
-        (Value::Null, value) => *sum = value,
-        (Value::Number(a), Value::Number(b)) => {
-            *sum = a.as_i64().unwrap_or(0).saturating_add(b.as_i64().unwrap_or(0)).into();
-        }
-        _ => {}
     }
 }

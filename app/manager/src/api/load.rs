@@ -3,20 +3,22 @@
 
 use super::{
     Answer, Api, Call,
+    fanout::joint,
     images::{json_stream, refresh},
-    transfer::{Part, Progress, Work, part, spread},
+    transfer::{Errand, Part, Progress, Work, part, spread},
 };
-use crate::{engine::Engine, stream::JsonStream};
+use crate::{engine::Engine, refusal::Refusal, stream::JsonStream};
 use futures::future::join_all;
 use http::{HeaderMap, Method, header};
-use osier_dockerapi::{path::upstream, query::Query, version::MAX};
+use osier_dockerapi::{image::platform_mismatch, path::upstream, query::Query, version::MAX};
 use osier_engine::{
     Body,
     body::{BodySender, channel},
     empty,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{collections::BTreeSet, sync::Arc};
+use tokio::{sync::mpsc, task::JoinSet};
 
 impl Api {
     /// `POST /images/create`: a pull, or with `fromSrc` an import.
@@ -30,41 +32,60 @@ impl Api {
             digest if digest.contains(':') => format!("{image}@{digest}"),
             tag => format!("{image}:{tag}"),
         };
-        self.everywhere(&call, &["images", "create"], &format!("Pulling {reference}..."), None)
+        let errand = Errand { verb: "Pull", doing: format!("Pulling {reference}...") };
+        self.everywhere(call, &["images", "create"], errand, None).await
     }
 
     /// `POST /images/load`
     pub(super) async fn image_load(&self, mut call: Call) -> Answer {
         let body = std::mem::replace(call.request.body_mut(), empty());
-        self.everywhere(&call, &["images", "load"], "Loading image...", Some(body))
+        let errand = Errand { verb: "Load", doing: "Loading image...".to_owned() };
+        self.everywhere(call, &["images", "load"], errand, Some(body)).await
     }
 
-    /// Makes the same call to all engines that answer, and tells their progress as one.
-    fn everywhere(&self, call: &Call, segments: &[&str], doing: &str, upload: Option<Body>) -> Answer {
+    /// Makes the same call to all engines that answer, and tells their progress as one. Where all of them refuse at
+    /// once, so does this; else what went wrong where is told at the end of the progress.
+    async fn everywhere(&self, call: Call, segments: &[&str], errand: Errand, upload: Option<Body>) -> Answer {
         self.cluster.any_healthy()?;
         let engines = self.cluster.healthy();
         let (sender, answer) = channel(64);
+        let (started, mut starts) = mpsc::channel(1);
         let (mut feeds, mut parts) = (Vec::new(), Vec::new());
         for engine in &engines {
             let path = upstream(engine.api().nearest(call.version), segments, &call.raw_query);
             let work = if upload.is_some() {
-                let (work, feed) = Work::fed(engine.clone(), path, headers(call));
+                let (work, feed) = Work::fed(engine.clone(), path, headers(&call));
                 feeds.push(feed);
                 work
             } else {
-                Work::plain(engine.clone(), path, headers(call))
+                Work::plain(engine.clone(), path, headers(&call))
             };
-            let progress = Progress { sender: sender.clone(), node: engine.name(), doing: doing.to_owned() };
+            let (sender, started, node) = (sender.clone(), started.clone(), engine.name());
+            let progress = Progress { sender, node, errand: errand.clone(), started, layers: Default::default() };
             parts.push(part(work, Some(progress)));
         }
+        drop(started);
+        let upload = upload.unwrap_or_else(empty);
+        // Dropping it ends the work, as when the client goes away.
+        let mut work = JoinSet::new();
+        work.spawn(async move { tokio::join!(join_all(parts), spread(upload, feeds)).0 });
+        if starts.recv().await.is_none() {
+            let parts = work.join_next().await.and_then(Result::ok).unwrap_or_default();
+            let refused = engines.iter().zip(parts).filter_map(|(e, part)| Some((e.name(), part.err()?)));
+            return Err(joint(refused.collect()));
+        }
+        let absent: Vec<Value> = self.cluster.engines().iter().filter_map(|e| absent(e, &errand.doing)).collect();
         tokio::spawn(async move {
-            let work = async {
-                let (parts, ()) = tokio::join!(join_all(parts), spread(upload.unwrap_or_else(empty), feeds));
-                refresh(engines.iter()).await;
-                conclude(&engines, parts, &sender).await;
+            let tell = async {
+                for line in absent {
+                    let _ = sender.send(format!("{line}\n")).await;
+                }
+                if let Some(Ok(parts)) = work.join_next().await {
+                    refresh(engines.iter()).await;
+                    conclude(&engines, parts, &sender).await;
+                }
             };
-            // A client that goes away cancels everything, as it does with one engine.
-            tokio::select! { () = work => {}, () = sender.closed() => {} }
+            tokio::select! { () = tell => {}, () = sender.closed() => {} }
         });
         Ok(json_stream(answer))
     }
@@ -117,7 +138,10 @@ async fn copy(from: &Arc<Engine>, to: &[Arc<Engine>], image: &str) -> Vec<Part> 
     let read = async { Ok(from.client()?.call(Method::GET, &path, None).await?) };
     let archive = match from.while_healthy(read).await {
         Ok(response) => response.into_body(),
-        Err(error) => return to.iter().map(|_| Err(error.chain())).collect(),
+        Err(error) => {
+            let refusal = Refusal::from(error);
+            return to.iter().map(|_| Err(refusal.clone())).collect();
+        }
     };
     let (mut feeds, mut parts) = (Vec::new(), Vec::new());
     for engine in to {
@@ -139,20 +163,31 @@ fn headers(call: &Call) -> HeaderMap {
     known.collect()
 }
 
-/// Tells each result once, and the failures at the end, as an engine does.
+/// What is told of a node that takes no part because it does not answer.
+fn absent(engine: &Engine, doing: &str) -> Option<Value> {
+    let why = engine.view().error.clone().unwrap_or_else(|| "not connected yet".to_owned());
+    let name = Some(engine.name()).filter(|name| !name.is_empty()).unwrap_or_else(|| engine.target.address());
+    let line = || json!({"id": name, "status": format!("{doing} : skipped, the node does not answer: {why}")});
+    (!engine.is_healthy()).then(line)
+}
+
+/// Tells each result once, and the failures at the end, as an engine does. That an image is not for some of the nodes'
+/// machines is no failure as long as others took it.
 async fn conclude(engines: &[Arc<Engine>], parts: Vec<Part>, sender: &BodySender) {
     let results: BTreeSet<&String> = parts.iter().filter_map(|p| p.as_ref().ok()).flatten().collect();
     for result in results {
         let _ = sender.send(format!("{}\n", json!({ "stream": result }))).await;
     }
-    let failed: Vec<(String, &String)> =
-        engines.iter().zip(&parts).filter_map(|(e, p)| Some((e.name(), p.as_ref().err()?))).collect();
+    let some_took_it = parts.iter().any(Result::is_ok);
+    let is_failure = |error: &Refusal| !some_took_it || platform_mismatch(&error.message).is_none();
+    let failed = engines.iter().zip(&parts).filter_map(|(e, p)| Some((e.name(), p.as_ref().err()?)));
+    let failed: Vec<(String, &Refusal)> = failed.filter(|(_, error)| is_failure(error)).collect();
     let message = match failed.as_slice() {
         [] => return,
         [(_, first), rest @ ..] if failed.len() == parts.len() && rest.iter().all(|(_, e)| e == first) => {
-            (*first).clone()
+            first.message.clone()
         }
-        some => some.iter().map(|(node, e)| format!("{node}: {e}")).collect::<Vec<_>>().join("; "),
+        some => some.iter().map(|(node, e)| format!("{node}: {}", e.message)).collect::<Vec<_>>().join("; "),
     };
     let trailer = json!({"errorDetail": {"code": 1, "message": message}, "error": message});
     let _ = sender.send(format!("{trailer}\n")).await;

@@ -10,6 +10,7 @@ mod load;
 mod networks;
 mod proxy;
 mod prune;
+mod push;
 mod system;
 mod transfer;
 mod volumes;
@@ -132,13 +133,14 @@ impl Api {
                 self.exec(call, &id, &rest).await
             }
             Route::Commit => self.commit(call).await,
-            Route::ImageList => self.image_list(&call),
+            Route::ImageList => self.image_list(call).await,
             Route::ImageCreate => self.image_create(call).await,
             Route::ImageLoad => self.image_load(call).await,
             Route::ImageSave => self.image_save(call).await,
             Route::Image { name, call: ImageCall::Tag } => self.image_tag(call, &name).await,
             Route::Image { name, call: ImageCall::Remove } => self.image_remove(call, &name).await,
-            Route::Image { name, .. } => self.forward(&self.engine_with_image(&name)?, call, segments).await,
+            Route::Image { name, call: ImageCall::Push } => self.image_push(call, &name).await,
+            Route::Image { name, .. } => self.image_other(call, &name, segments).await,
             Route::NetworkList => self.network_list(&call),
             Route::NetworkCreate => self.network_create(call).await,
             Route::Network { name, call: what } => match what {

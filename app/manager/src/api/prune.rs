@@ -1,20 +1,23 @@
-//! Pruning: every engine that answers removes what it does not need, and the cluster adds up.
+//! Pruning and disk usage: every engine that answers tells or removes what it has, and the cluster adds up.
 
 use super::{
     Answer, Api, Call,
-    fanout::{add, successes},
+    fanout::{Ask, successes},
     images::refresh,
 };
 use crate::{engine::Engine, refusal::Refusal};
 use futures::future::join_all;
 use http::{Method, StatusCode};
-use osier_dockerapi::{filters::Filters, network::Local, query::Query, route::Prunable};
+use osier_dockerapi::{filters::Filters, moment, network::Local, query::Query, route::Prunable, totals};
 use osier_engine::json_response;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
+use time::OffsetDateTime;
 
 /// How long an engine may take to prune.
 const PRUNE: Duration = Duration::from_secs(600);
+/// How long it may take to measure its disk usage.
+const MEASURE: Duration = Duration::from_secs(120);
 /// How long it may take to list or remove one network.
 const NETWORK: Duration = Duration::from_secs(30);
 
@@ -26,23 +29,40 @@ impl Api {
         }
         let segments = [what.segment(), "prune"];
         let engines = self.cluster.healthy();
-        let answers = self.ask(engines.clone(), Method::POST, &segments, &call.raw_query, None, PRUNE).await;
-        if what == Prunable::Images {
-            refresh(engines.iter()).await;
+        let ask = Ask { version: call.version, method: Method::POST, query: &call.raw_query, ..Ask::get(PRUNE) };
+        let answers = successes(self.ask_as(engines.clone(), &segments, ask).await)?;
+        // Events tell it too; but whoever asks next is to see it.
+        match what {
+            Prunable::Images | Prunable::Build => refresh(engines.iter()).await,
+            _ => answers.iter().for_each(|(engine, answer)| forget_containers(engine, answer)),
         }
-        let mut total = Map::new();
-        for (_, answer) in successes(answers)? {
-            for (key, value) in answer.as_object().cloned().unwrap_or_default() {
-                add(total.entry(key).or_insert(Value::Null), value);
-            }
+        let answers: Vec<(String, Value)> = answers.into_iter().map(|(e, answer)| (e.name(), answer)).collect();
+        let total = totals::pruned(answers.iter().map(|(node, answer)| (node.as_str(), answer.clone())));
+        Ok(json_response(StatusCode::OK, &total))
+    }
+
+    /// `GET /system/df`: the engines' answers added up. What is on two nodes takes its space twice.
+    pub(super) async fn disk_usage(&self, call: Call) -> Answer {
+        let asked: Vec<&str> = call.query.all("type").collect();
+        if let Some(unknown) = totals::unknown_part(asked.iter().copied()) {
+            return Err(Refusal::bad_request(format!("unknown object type: {unknown}")));
         }
+        let ask = Ask { version: call.version, query: &call.raw_query, ..Ask::get(MEASURE) };
+        let answers = successes(self.ask_as(self.cluster.healthy(), &["system", "df"], ask).await)?;
+        let answers: Vec<(String, Value)> = answers.into_iter().map(|(e, answer)| (e.name(), answer)).collect();
+        let total = totals::disk_usage(answers.iter().map(|(node, answer)| (node.as_str(), answer.clone())), &asked);
         Ok(json_response(StatusCode::OK, &total))
     }
 
     /// Engines would also prune the cluster's networks wherever no container uses them just now; so unused networks are
     /// listed here, and only those of one node are removed.
     async fn prune_networks(&self, call: Call) -> Answer {
-        let filters = Filters::parse(call.query.get("filters"))?.only(&["label", "label!"])?;
+        let filters = Filters::parse(call.query.get("filters"))?.only(&["label", "label!", "until"])?;
+        let now = OffsetDateTime::now_utc().unix_timestamp_nanos();
+        let until = filters.get("until").next().map(|text| {
+            moment::parse(text, now).ok_or_else(|| Refusal::bad_request(format!("invalid filter 'until={text}'")))
+        });
+        let until = until.transpose()?;
         let mut wanted = json!({"dangling": ["true"], "type": ["custom"]});
         for key in ["label", "label!"].into_iter().filter(|key| filters.has(key)) {
             wanted[key] = filters.get(key).collect();
@@ -50,19 +70,26 @@ impl Api {
         let mut query = Query::default();
         query.set("filters", &wanted.to_string());
         let query = query.to_string();
-        let removed = self.cluster.healthy().into_iter().map(|engine| prune_local(engine, &query));
+        let removed = self.cluster.healthy().into_iter().map(|engine| prune_local(engine, &query, until));
         let removed: Vec<String> = join_all(removed).await.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
         Ok(json_response(StatusCode::OK, &json!({ "NetworksDeleted": removed })))
     }
 }
 
-async fn prune_local(engine: Arc<Engine>, query: &str) -> Result<Vec<String>, Refusal> {
+fn forget_containers(engine: &Engine, answer: &Value) {
+    let ids = answer["ContainersDeleted"].as_array().into_iter().flatten();
+    ids.filter_map(Value::as_str).for_each(|id| engine.forget_container(id));
+}
+
+async fn prune_local(engine: Arc<Engine>, query: &str, until: Option<i128>) -> Result<Vec<String>, Refusal> {
     let node = engine.name();
     let unused = engine.get(&["networks"], query, NETWORK).await?;
     let unused: Vec<Local<'_>> =
         unused.as_array().into_iter().flatten().map(|network| Local { node: &node, network }).collect();
     let mut removed = Vec::new();
-    for network in unused.iter().filter(|n| !n.is_cluster_wide()) {
+    let made = |network: &Value| moment::parse(network["Created"].as_str().unwrap_or_default(), 0);
+    let old = |n: &&Local<'_>| until.is_none_or(|until| made(n.network).is_some_and(|made| made < until));
+    for network in unused.iter().filter(|n| !n.is_cluster_wide()).filter(old) {
         // One that came into use in the meantime is refused by its engine, and stays.
         if engine.json(Method::DELETE, &["networks", network.id()], "", None, NETWORK).await.is_ok() {
             removed.push(format!("{node}/{}", network.name()));

@@ -1,11 +1,16 @@
 //! One upload to many engines: every engine has a pipe of its own, so that one which fails or stalls is dropped without
 //! truncating what the others get.
 
-use crate::{engine::Engine, stream::JsonStream};
+use crate::{
+    engine::{CallError, Engine},
+    refusal::Refusal,
+    stream::JsonStream,
+};
 use bytes::Bytes;
 use futures::future::join_all;
 use http::{HeaderMap, Method, Request};
 use http_body_util::BodyExt;
+use osier_dockerapi::image;
 use osier_engine::{
     Body,
     body::{BodySender, channel, collect},
@@ -13,32 +18,70 @@ use osier_engine::{
 };
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 /// How long one engine may keep the others waiting for the next piece of an upload.
 const STALLED: Duration = Duration::from_secs(30);
 
 /// What one engine's part of the work came to: messages to be told once for the cluster, or what went wrong.
-pub(super) type Part = Result<Vec<String>, String>;
+pub(super) type Part = Result<Vec<String>, Refusal>;
+
+/// What is done on all engines, in the words of the progress.
+#[derive(Clone)]
+pub(super) struct Errand {
+    /// `Pull`, `Load` or `Import`.
+    pub(super) verb: &'static str,
+    /// What is being done, such as `Pulling busybox:latest...`.
+    pub(super) doing: String,
+}
 
 /// Where one engine's progress is told to the client.
 pub(super) struct Progress {
     pub(super) sender: BodySender,
     pub(super) node: String,
-    /// What is being done, such as `Pulling busybox:latest...`.
-    pub(super) doing: String,
+    pub(super) errand: Errand,
+    /// Told once the engine has taken the work on.
+    pub(super) started: mpsc::Sender<()>,
+    pub(super) layers: image::Progress,
 }
 
 impl Progress {
-    /// Tells a line of the engine's progress under the node's name.
-    async fn tell(&self, mut line: Value) {
-        let Some(object) = line.as_object_mut() else { return };
-        let status = match object.get("status").and_then(Value::as_str) {
-            Some(status) => format!("{} : {status}", self.doing),
-            None => self.doing.clone(),
-        };
-        object.insert("status".into(), status.into());
-        object.insert("id".into(), self.node.as_str().into());
+    /// Tells that the engine has begun.
+    async fn start(&self) {
+        // One word is enough for whoever waits.
+        let _ = self.started.try_send(());
+        self.tell(None, None).await;
+    }
+
+    /// Tells a line of the engine's progress, as far as it says something new about the node.
+    async fn line(&mut self, line: &Value) {
+        if let Some(told) = self.layers.take(line) {
+            self.tell(Some(&told.status), told.done).await;
+        }
+    }
+
+    /// Tells how it ended.
+    async fn end(&self, part: &Part) {
+        match part {
+            Ok(_) => self.tell(Some("done"), None).await,
+            Err(error) => match image::platform_mismatch(&error.message) {
+                Some(why) => self.send(format!("{} skipped because {why}", self.errand.verb), None).await,
+                None => self.tell(Some(&error.message), None).await,
+            },
+        }
+    }
+
+    async fn tell(&self, status: Option<&str>, done: Option<(u64, u64)>) {
+        let doing = &self.errand.doing;
+        let status = status.map_or_else(|| doing.clone(), |status| format!("{doing} : {status}"));
+        self.send(status, done).await;
+    }
+
+    async fn send(&self, status: String, done: Option<(u64, u64)>) {
+        let mut line = json!({"id": self.node, "status": status});
+        if let Some((current, total)) = done {
+            line["progressDetail"] = json!({"current": current, "total": total});
+        }
         // A client that went away is noticed by whoever drives the whole work.
         let _ = self.sender.send(format!("{line}\n")).await;
     }
@@ -77,48 +120,54 @@ impl Work {
 }
 
 /// Does one engine's part and tells its progress.
-pub(super) async fn part(work: Work, progress: Option<Progress>) -> Part {
+pub(super) async fn part(work: Work, mut progress: Option<Progress>) -> Part {
     let Work { engine, path, headers, body, broken } = work;
-    let tell = async |line: Value| {
-        if let Some(progress) = &progress {
-            progress.tell(line).await;
-        }
-    };
-    tell(json!({})).await;
-    let work = async {
-        let mut request = Request::builder().method(Method::POST).uri(path).body(body).map_err(|e| e.to_string())?;
-        *request.headers_mut() = headers;
-        let client = engine.client().map_err(|e| e.chain())?;
-        let response = client.send(request).await.map_err(|e| e.chain())?;
-        if !response.status().is_success() {
-            let bytes = collect(response.into_body(), super::JSON_LIMIT).await.map_err(|e| e.to_string())?;
-            return Err(super::message(&bytes));
-        }
-        let mut results = Vec::new();
-        let mut stream = JsonStream::new(response.into_body());
-        while let Some(line) = stream.next().await.map_err(|e| e.to_string())? {
-            if let Some(error) = super::stream_error(&line) {
-                return Err(error);
-            }
-            match line["stream"].as_str() {
-                Some(result) => results.push(result.to_owned()),
-                None => tell(line).await,
-            }
-        }
-        Ok(results)
-    };
+    let stalled = || Refusal::internal(format!("the node took nothing of the upload for {} s", STALLED.as_secs()));
     let result = tokio::select! {
         biased;
-        lost = engine.lost() => Err(lost.chain()),
-        () = broken.notified() => Err(format!("the node took nothing of the upload for {} s", STALLED.as_secs())),
-        result = work => result,
+        lost = engine.lost() => Err(lost.into()),
+        () = broken.notified() => Err(stalled()),
+        result = carry_out(&engine, path, headers, body, &mut progress) => result,
     };
-    let end = match &result {
-        Ok(_) => "done",
-        Err(error) => error,
-    };
-    tell(json!({ "status": end })).await;
+    if let Some(progress) = &progress {
+        progress.end(&result).await;
+    }
     result
+}
+
+async fn carry_out(
+    engine: &Engine,
+    path: String,
+    headers: HeaderMap,
+    body: Body,
+    progress: &mut Option<Progress>,
+) -> Part {
+    let formed = Request::builder().method(Method::POST).uri(path).body(body);
+    let mut request = formed.map_err(|e| Refusal::internal(format!("form a request for the engine: {e}")))?;
+    *request.headers_mut() = headers;
+    let read = |e| Refusal::internal(format!("read the engine's answer: {e}"));
+    let response = engine.client()?.send(request).await.map_err(CallError::Client)?;
+    if !response.status().is_success() {
+        let status = response.status();
+        let bytes = collect(response.into_body(), super::JSON_LIMIT).await.map_err(read)?;
+        return Err(Refusal::new(status, super::message(&bytes)));
+    }
+    if let Some(progress) = progress {
+        progress.start().await;
+    }
+    let mut results = Vec::new();
+    let mut stream = JsonStream::new(response.into_body());
+    while let Some(line) = stream.next().await.map_err(read)? {
+        if let Some(error) = super::stream_error(&line) {
+            return Err(Refusal::internal(error));
+        }
+        match (line["stream"].as_str(), &mut *progress) {
+            (Some(result), _) => results.push(result.to_owned()),
+            (None, Some(progress)) => progress.line(&line).await,
+            (None, None) => {}
+        }
+    }
+    Ok(results)
 }
 
 /// Copies an upload to all engines. The slowest sets the pace; one that is gone or stalls is dropped.

@@ -71,6 +71,11 @@ impl CallError {
         if let Self::Client(e) = self { e.chain() } else { self.to_string() }
     }
 
+    /// The engine's status code, where it answered.
+    pub(crate) fn status(&self) -> Option<http::StatusCode> {
+        if let Self::Client(e) = self { e.status() } else { None }
+    }
+
     /// Whether the engine did not answer at all (as opposed to answering with an error).
     pub(crate) fn is_unreachable(&self) -> bool {
         !matches!(self, Self::Client(ClientError::Engine { .. } | ClientError::Request { .. }))
@@ -168,7 +173,20 @@ impl Engine {
         body: Option<&Value>,
         deadline: Duration,
     ) -> Result<Value, CallError> {
-        let bytes = self.bytes(method, segments, query, body, deadline).await?;
+        self.json_as(version::MAX, method, segments, query, body, deadline).await
+    }
+
+    /// As [`Engine::json`], in the version nearest to the one that the answer is to have.
+    pub(crate) async fn json_as(
+        &self,
+        version: version::ApiVersion,
+        method: Method,
+        segments: &[&str],
+        query: &str,
+        body: Option<&Value>,
+        deadline: Duration,
+    ) -> Result<Value, CallError> {
+        let bytes = self.bytes(version, method, segments, query, body, deadline).await?;
         if bytes.is_empty() { Ok(Value::Null) } else { self.parse(&bytes) }
     }
 
@@ -180,6 +198,7 @@ impl Engine {
 
     async fn bytes(
         &self,
+        version: version::ApiVersion,
         method: Method,
         segments: &[&str],
         query: &str,
@@ -187,7 +206,7 @@ impl Engine {
         deadline: Duration,
     ) -> Result<Bytes, CallError> {
         let client = self.client()?;
-        let path = path::upstream(self.api().nearest(version::MAX), segments, query);
+        let path = path::upstream(self.api().nearest(version), segments, query);
         let call = async {
             let response = client.call(method, &path, body).await?;
             let talk = |source| ClientError::Talk { endpoint: client.name(), source };

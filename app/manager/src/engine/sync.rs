@@ -9,6 +9,7 @@ use osier_dockerapi::{
     query::Query,
     row::Row,
     state::RunState,
+    version::MAX,
 };
 use osier_scheduler::Load;
 use serde_json::{Value, json, value::RawValue};
@@ -32,7 +33,7 @@ impl Engine {
     /// unless `thorough`.
     pub(super) async fn sync_containers(&self, thorough: bool) -> Result<(), CallError> {
         let asked = Instant::now();
-        let bytes = self.bytes(Method::GET, &["containers", "json"], "all=1", None, LIST).await?;
+        let bytes = self.bytes(MAX, Method::GET, &["containers", "json"], "all=1", None, LIST).await?;
         let rows: Vec<&RawValue> = self.parse(&bytes)?;
         let facts = self.facts().ok_or(CallError::NotConnected)?;
         let known: HashMap<u64, Arc<Container>> =
@@ -82,7 +83,7 @@ impl Engine {
         query.set("filters", &json!({"id": [id]}).to_string());
         let query = query.to_string();
         let (list, one) = (["containers", "json"], ["containers", id, "json"]);
-        let list = self.bytes(Method::GET, &list, &query, None, ONE);
+        let list = self.bytes(MAX, Method::GET, &list, &query, None, ONE);
         let (bytes, inspect) = tokio::join!(list, self.get(&one, "", ONE));
         let (bytes, facts) = (bytes?, self.facts().ok_or(CallError::NotConnected)?);
         let rows: Vec<&RawValue> = self.parse(&bytes)?;
@@ -99,9 +100,9 @@ impl Engine {
         self.view_mut().observe(id, Instant::now(), None);
     }
 
-    /// Reads all images.
+    /// Reads all images, those that only other images are made of among them.
     pub(crate) async fn sync_images(&self) -> Result<(), CallError> {
-        let images = self.get(&["images", "json"], "", LIST).await?;
+        let images = self.get(&["images", "json"], "all=1", LIST).await?;
         self.view_mut().images = Arc::new(shared(images));
         Ok(())
     }

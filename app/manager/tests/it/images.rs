@@ -105,3 +105,154 @@ async fn images_are_listed_once_and_removed_everywhere() {
     }
     assert_eq!(world.ask(Method::DELETE, "/images/nothing", None).await.0, StatusCode::NOT_FOUND);
 }
+
+/// Waits until the manager knows what the fakes have.
+async fn known(world: &World, images: usize) {
+    crate::world::until("the images are known", async || {
+        world.get("/images/json?all=1").await.as_array().unwrap().len() == images
+    })
+    .await;
+}
+
+fn gets(fake: &Fake, image: Value) {
+    let id = image["Id"].as_str().unwrap().to_owned();
+    fake.state.lock().unwrap().images.push(image);
+    fake.tell("image", "tag", &id);
+}
+
+#[tokio::test]
+async fn a_push_goes_from_a_node_that_has_the_tag() {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await];
+    let world = World::of(&fakes.each_ref()).await;
+    gets(&fakes[0], json!({"Id": "sha256:a1", "RepoTags": ["reg:5000/team/app:1"], "Created": 1}));
+    gets(
+        &fakes[1],
+        json!({"Id": "sha256:a2", "RepoTags": ["reg:5000/team/app:2", "reg:5000/team/app:3"], "Created": 2}),
+    );
+    known(&world, 3).await;
+    let path = "/images/reg:5000/team/app/push";
+    for fake in &fakes {
+        fake.prepare(Method::POST, path, StatusCode::OK, json!({"status": format!("from {}", fake.name)}));
+    }
+    let push = async |query: &str| {
+        let (status, answer) = world.send(Method::POST, &format!("/v1.41{path}{query}"), full("")).await;
+        assert_eq!(status, StatusCode::OK);
+        lines(&answer).iter().map(|l| l["status"].as_str().unwrap_or("?").to_owned()).collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(push("?tag=1").await, "from n1");
+    assert_eq!(push("?tag=3").await, "from n2");
+    // All tags: what the first node lacks is added by others.
+    assert_eq!(push("").await, "from n2, from n1");
+    let asked = |fake: &Fake| fake.asked(Method::POST, "/push").into_iter().map(|a| a.query).collect::<Vec<_>>();
+    assert_eq!(
+        (asked(&fakes[0]), asked(&fakes[1])),
+        (vec!["tag=1".into(), "tag=1".into()], vec!["tag=3".into(), String::new()])
+    );
+    // What nobody has, an engine refuses.
+    assert_eq!(world.ask(Method::POST, "/images/nothing/push?tag=1", None).await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn images_are_saved_from_a_node_that_has_them_all() {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await];
+    let world = World::of(&fakes.each_ref()).await;
+    gets(&fakes[0], json!({"Id": "sha256:a1", "RepoTags": ["one:latest"], "Created": 1}));
+    gets(&fakes[1], json!({"Id": "sha256:a2", "RepoTags": ["two:latest"], "Created": 2}));
+    known(&world, 3).await;
+    fakes[1].prepare(Method::GET, "/images/get", StatusCode::OK, json!("archive"));
+    assert_eq!(
+        world.ask(Method::GET, "/images/get?names=busybox&names=two", None).await,
+        (StatusCode::OK, json!("archive"))
+    );
+    let (status, body) = world.ask(Method::GET, "/images/get?names=one&names=two", None).await;
+    assert_eq!(
+        (status, body),
+        (
+            StatusCode::NOT_FOUND,
+            json!({"message": "Unable to find a healthy engine containing all images: [one two] (one is on n1; two is on n2)"}),
+        )
+    );
+}
+
+#[tokio::test]
+async fn an_image_that_came_a_moment_ago_is_found() {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await];
+    let world = World::of(&fakes.each_ref()).await;
+    fakes[1].prepare(Method::GET, "/images/fresh:1/json", StatusCode::OK, json!({"Id": "sha256:f1"}));
+    fakes[1].prepare(Method::GET, "/images/fresh:1/history", StatusCode::OK, json!([{"Id": "sha256:f1"}]));
+    assert_eq!(world.get("/images/fresh:1/history").await, json!([{"Id": "sha256:f1"}]));
+    // Where nobody has it, an engine's own words are told, once.
+    for fake in &fakes {
+        fake.prepare(
+            Method::GET,
+            "/images/gone/json",
+            StatusCode::NOT_FOUND,
+            json!({"message": "No such image: gone:latest"}),
+        );
+    }
+    let refused = world.ask(Method::GET, "/images/gone/json", None).await;
+    assert_eq!(refused, (StatusCode::NOT_FOUND, json!({"message": "No such image: gone:latest"})));
+}
+
+#[tokio::test]
+async fn conflicts_stay_conflicts_and_say_where() {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await];
+    let world = World::of(&fakes.each_ref()).await;
+    fakes[0].prepare(Method::DELETE, "/images/busybox", StatusCode::CONFLICT, json!({"message": "in use"}));
+    fakes[1].prepare(Method::DELETE, "/images/busybox", StatusCode::OK, json!([{"Untagged": "busybox:latest"}]));
+    let refused = world.ask(Method::DELETE, "/images/busybox", None).await;
+    assert_eq!(refused, (StatusCode::CONFLICT, json!({"message": "in use"})));
+    // What is gone already on one node is no failure of removing it from all.
+    fakes[0].prepare(Method::DELETE, "/images/busybox", StatusCode::NOT_FOUND, json!({"message": "No such image"}));
+    let removed = world.ask(Method::DELETE, "/images/busybox?noprune=1", None).await;
+    assert_eq!(removed, (StatusCode::OK, json!([{"Untagged": "busybox:latest"}])));
+    assert_eq!(fakes[1].asked(Method::DELETE, "/images/busybox")[1].query, "noprune=1");
+}
+
+#[tokio::test]
+async fn what_all_refuse_is_refused_and_what_is_not_for_a_node_is_skipped() {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await];
+    let away = Fake::start("n3").await;
+    let world = World::of(&[&fakes[0], &fakes[1], &away]).await;
+    away.stop();
+    world.healthy(2).await;
+    let mismatch = "cannot load windows image on linux";
+    fakes[0].prepare(Method::POST, "/images/load", StatusCode::INTERNAL_SERVER_ERROR, json!({"message": mismatch}));
+    let (_, answer) = world.send(Method::POST, "/images/load?quiet=1", full("x")).await;
+    let told = lines(&answer);
+    let says =
+        |node: &str, text: &str| told.iter().any(|l| l["id"] == node && l["status"].as_str().unwrap().contains(text));
+    assert!(says("n1", "Load skipped because image is for windows and engine is running linux"), "{told:?}");
+    assert!(says("n3", "Loading image... : skipped, the node does not answer: "), "{told:?}");
+    assert!(told.iter().all(|line| line.get("error").is_none()), "{told:?}");
+    assert_eq!(fakes[1].asked(Method::POST, "/images/load")[0].query, "quiet=1");
+    let denied = json!({"message": "pull access denied for nginx"});
+    for fake in &fakes {
+        fake.prepare(Method::POST, "/images/create", StatusCode::NOT_FOUND, denied.clone());
+    }
+    let refused = world.ask(Method::POST, "/images/create?fromImage=nginx&tag=1", None).await;
+    assert_eq!(refused, (StatusCode::NOT_FOUND, denied));
+}
+
+#[tokio::test]
+async fn disk_usage_and_prunes_add_up() {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await];
+    fakes[1].state.lock().unwrap().api = "1.51";
+    let world = World::of(&fakes.each_ref()).await;
+    let usage = json!({"LayersSize": 5, "Images": [{"Id": "sha256:1"}], "Containers": [{"Names": ["/web"]}],
+                       "Volumes": [{"Name": "data", "Driver": "local"}], "BuildCache": null, "BuilderSize": 0});
+    for fake in &fakes {
+        fake.prepare(Method::GET, "/system/df", StatusCode::OK, usage.clone());
+        let pruned = json!({"ContainersDeleted": ["c1"], "SpaceReclaimed": 3});
+        fake.prepare(Method::POST, "/containers/prune", StatusCode::OK, pruned);
+    }
+    let total = world.get("/v1.44/system/df?type=container").await;
+    assert_eq!(total["Containers"], json!([{"Names": ["/n1/web"]}, {"Names": ["/n2/web"]}]));
+    assert_eq!((&total["Images"], &total["LayersSize"], &total["BuildCache"]), (&Value::Null, &json!(0), &Value::Null));
+    assert!(fakes[1].asked(Method::GET, "/system/df")[0].path.starts_with("/v1.44/"));
+    assert_eq!(world.ask(Method::GET, "/system/df?type=cake", None).await.0, StatusCode::BAD_REQUEST);
+    let filters = "/containers/prune?filters=%7B%22until%22:%5B%221h%22%5D%7D";
+    let (_, pruned) = world.ask(Method::POST, filters, None).await;
+    assert_eq!(pruned, json!({"ContainersDeleted": ["c1", "c1"], "SpaceReclaimed": 6}));
+    assert!(fakes[0].asked(Method::POST, "/containers/prune")[0].query.contains("until"));
+}
