@@ -10,6 +10,7 @@ mod cluster;
 mod discovery;
 mod engine;
 mod hub;
+mod meetings;
 mod refusal;
 mod run;
 mod state;

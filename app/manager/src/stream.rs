@@ -1,12 +1,40 @@
-//! JSON values out of a streamed body: what engines send as events and as progress, one value after another with or
-//! without anything between them.
+//! Streamed bodies: JSON values out of one, as engines send events and progress, and work that is to be done before one
+//! ends.
 
 use http_body_util::BodyExt;
-use osier_engine::{Body, BoxError};
+use osier_engine::{
+    Body, BoxError,
+    body::{BodySender, channel},
+};
 use serde_json::Value;
 
 /// The longest value that is waited for.
 const LIMIT: usize = 16 << 20;
+
+/// Passes a body on, and does `work` behind its last byte before its reader sees the end. Also when the reader goes away,
+/// which ends the body.
+pub(crate) fn with_end(body: Body, work: impl Future<Output = ()> + Send + 'static) -> Body {
+    let (sender, passed) = channel(4);
+    tokio::spawn(async move {
+        tokio::select! { () = pass(body, &sender) => {}, () = sender.closed() => {} }
+        work.await;
+    });
+    passed
+}
+
+async fn pass(mut body: Body, sender: &BodySender) {
+    while let Some(frame) = body.frame().await {
+        match frame.map(|frame| frame.into_data()) {
+            Ok(Ok(data)) => {
+                if sender.send(data).await.is_err() {
+                    return;
+                }
+            }
+            Ok(Err(_)) => {}
+            Err(error) => return sender.fail(error).await,
+        }
+    }
+}
 
 /// Reads values from a body as they arrive.
 pub(crate) struct JsonStream {
@@ -76,6 +104,24 @@ mod tests {
             Ok(values)
         };
         tokio::join!(feed, read).1
+    }
+
+    #[tokio::test]
+    async fn the_end_comes_after_the_work_and_a_broken_body_stays_broken() {
+        let (sender, body) = channel(1);
+        let (done, work) = tokio::sync::oneshot::channel();
+        let mut passed = with_end(body, async { drop(work.await) });
+        sender.send("a").await.unwrap();
+        assert_eq!(passed.frame().await.unwrap().unwrap().into_data().unwrap(), "a");
+        drop(sender);
+        assert!(futures::FutureExt::now_or_never(passed.frame()).is_none());
+        done.send(()).unwrap();
+        assert!(passed.frame().await.is_none());
+
+        let (sender, body) = channel(1);
+        let mut passed = with_end(body, async {});
+        sender.fail("cut").await;
+        assert!(passed.frame().await.unwrap().is_err());
     }
 
     #[tokio::test]

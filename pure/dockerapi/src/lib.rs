@@ -4,6 +4,7 @@
 //! Must not know sockets, clocks or which engines exist. JSON passes through as it came: only named members are edited,
 //! so fields that this program has never heard of survive.
 
+pub mod build;
 pub mod create;
 pub mod event;
 pub mod filters;

@@ -26,7 +26,7 @@ use tracing::{debug, info};
 const CREATE: Duration = Duration::from_secs(120);
 /// How long it may take to connect the container to one more network.
 const CONNECT: Duration = Duration::from_secs(30);
-/// How long it may take to pull an image that some other node has.
+/// How long it may take to get an image that some other node has.
 const PULL: Duration = Duration::from_secs(600);
 
 /// One create request on its way.
@@ -122,21 +122,23 @@ impl Api {
         self.cluster.place(&Placing { name: name.as_deref(), load: *load, bindings, ties: &ties })
     }
 
-    /// The chosen engine lacks something, most often the image. Where another node has the image, the engine first tries
-    /// to get it by itself, so that one node does not end up with every container; else the container goes to a node
-    /// that has it. Where no node has it, the engine's answer tells the client to pull.
+    /// The chosen engine lacks something, most often the image. Where another node has the image, the engine first gets
+    /// it, so that one node does not end up with every container; else the container goes to a node that has it. Where
+    /// no node has it, the engine's answer tells the client to pull.
     async fn create_with_image(&self, creation: &mut Creation, reservation: Reservation, missing: Outcome) -> Answer {
         let here = reservation.engine.clone();
         let holders = self.engines_with_image(&creation.image);
         if holders.is_empty() || holders.iter().any(|e| Arc::ptr_eq(e, &here)) {
             return Ok(self.finish(reservation, missing).await);
         }
-        match self.pull_on(&here, creation).await {
+        match self.get_image(&here, &holders, creation).await {
             Ok(()) => {
                 let outcome = self.create_on(creation, &here).await?;
                 return Ok(self.finish(reservation, outcome).await);
             }
-            Err(error) => debug!(node = here.name(), image = creation.image, %error, "cannot pull for a create"),
+            Err(error) => {
+                debug!(node = here.name(), image = creation.image, %error, "cannot get an image for a create")
+            }
         }
         drop(reservation);
         let names: Vec<String> = holders.iter().map(|e| e.name()).collect();
@@ -179,6 +181,28 @@ impl Api {
             }
         }
         Ok(outcome)
+    }
+
+    /// Has one engine get an image that others have: from its registry, or from them where no registry has it.
+    async fn get_image(
+        &self,
+        engine: &Arc<Engine>,
+        holders: &[Arc<Engine>],
+        creation: &Creation,
+    ) -> Result<(), String> {
+        let name = &creation.image;
+        let is_pullable =
+            |e: &Arc<Engine>| image::find(name, &e.view().images).is_some_and(|row| image::is_from_registry(row));
+        if holders.iter().any(is_pullable) {
+            match self.pull_on(engine, creation).await {
+                Ok(()) => return Ok(()),
+                Err(error) => debug!(node = engine.name(), image = name, %error, "cannot pull for a create"),
+            }
+        }
+        let source = holders.first().ok_or("no node has it")?;
+        let copy = self.copy_image(source, engine, name);
+        let copied = tokio::time::timeout(PULL, copy).await;
+        copied.map_err(|_| format!("no end within {} s", PULL.as_secs()))?.map_err(|refusal| refusal.message)
     }
 
     /// Has one engine pull the image, with the credentials that came with the create request.

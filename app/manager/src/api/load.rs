@@ -130,6 +130,15 @@ impl Api {
     }
 }
 
+impl Api {
+    /// Copies an image from one engine to another.
+    pub(super) async fn copy_image(&self, from: &Arc<Engine>, to: &Arc<Engine>, image: &str) -> Result<(), Refusal> {
+        let parts = copy(from, std::slice::from_ref(to), image).await;
+        refresh([to].into_iter()).await;
+        parts.into_iter().try_for_each(|part| part.map(drop))
+    }
+}
+
 /// Copies an image from one engine to others.
 async fn copy(from: &Arc<Engine>, to: &[Arc<Engine>], image: &str) -> Vec<Part> {
     let mut query = Query::default();

@@ -1,6 +1,7 @@
 //! The Docker API of the whole cluster: every route ends in one function below, which answers from the cache, forwards
 //! to one engine, or asks several.
 
+mod build;
 mod containers;
 mod create;
 mod events;
@@ -15,7 +16,7 @@ mod system;
 mod transfer;
 mod volumes;
 
-use crate::{cluster::Cluster, refusal::Refusal, tokens::Tokens};
+use crate::{cluster::Cluster, meetings::Meetings, refusal::Refusal, tokens::Tokens};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use osier_dockerapi::{
@@ -35,6 +36,7 @@ const JSON_LIMIT: usize = 16 << 20;
 pub struct Api {
     cluster: Arc<Cluster>,
     tokens: Arc<Tokens>,
+    meetings: Meetings,
 }
 
 /// One request with what its path and query say.
@@ -87,7 +89,7 @@ impl Handler for Api {
 impl Api {
     /// The API of this cluster, with its token service.
     pub fn new(cluster: Arc<Cluster>, tokens: Arc<Tokens>) -> Self {
-        Self { cluster, tokens }
+        Self { cluster, tokens, meetings: Meetings::default() }
     }
 
     async fn answer(&self, request: Request<Body>, hijacker: Hijacker) -> Answer {
@@ -110,11 +112,10 @@ impl Api {
             Route::Info => Ok(self.info()),
             Route::Events => self.events(call).await,
             Route::DiskUsage => self.disk_usage(call).await,
-            // A build's session and its upload are requests of their own and have to meet on one engine; so all builds
-            // go to the same one while it is healthy.
-            Route::Auth | Route::ImageSearch | Route::Distribution { .. } | Route::Builder => {
+            Route::Auth | Route::ImageSearch | Route::Distribution { .. } => {
                 self.forward(&self.cluster.any_healthy()?, call, segments).await
             }
+            Route::Builder => self.builder(call, segments).await,
             Route::ContainerList => self.container_list(call).await,
             Route::ContainerCreate => self.container_create(call).await,
             Route::Container { name, call: what, rest } => {

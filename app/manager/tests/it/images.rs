@@ -75,7 +75,7 @@ async fn a_missing_image_is_pulled_or_the_container_goes_where_it_is() {
     // Nobody has it: the client is told, so that it pulls.
     assert_eq!(create().await, (StatusCode::NOT_FOUND, missing));
     // The other node has it and a pull fails: the container goes there.
-    let image = json!({"Id": "sha256:a99", "RepoTags": ["app:1"], "Created": 1});
+    let image = json!({"Id": "sha256:a99", "RepoTags": ["app:1"], "RepoDigests": ["app@sha256:0"], "Created": 1});
     fakes[1].state.lock().unwrap().images.push(image);
     fakes[1].tell("image", "tag", "sha256:a99");
     fakes[0].prepare(Method::POST, "/images/create", StatusCode::NOT_FOUND, json!({"message": "no registry"}));
@@ -255,4 +255,49 @@ async fn disk_usage_and_prunes_add_up() {
     let (_, pruned) = world.ask(Method::POST, filters, None).await;
     assert_eq!(pruned, json!({"ContainersDeleted": ["c1", "c1"], "SpaceReclaimed": 6}));
     assert!(fakes[0].asked(Method::POST, "/containers/prune")[0].query.contains("until"));
+}
+
+#[tokio::test]
+async fn an_image_that_no_registry_has_is_copied_from_node_to_node() {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await];
+    fakes[0].prepare(Method::POST, "/containers/create", StatusCode::NOT_FOUND, json!({"message": "No such image"}));
+    fakes[1].has("load");
+    let world = World::of(&fakes.each_ref()).await;
+    gets(&fakes[1], json!({"Id": "sha256:a1", "RepoTags": ["built:1"], "Created": 1}));
+    known(&world, 2).await;
+    fakes[1].prepare(Method::GET, "/images/get", StatusCode::OK, json!("archive"));
+    world.create("", json!({"Image": "built:1"})).await;
+    assert_eq!(fakes[0].asked(Method::POST, "/images/load")[0].body, b"\"archive\"");
+    assert_eq!(fakes[1].asked(Method::GET, "/images/get")[0].query, "names=built%3A1");
+    assert!(fakes[0].asked(Method::POST, "/images/create").is_empty());
+}
+
+#[tokio::test]
+async fn what_belongs_to_a_build_meets_on_its_engine() {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await];
+    for fake in &fakes {
+        fake.prepare(Method::POST, "/build", StatusCode::OK, json!({"stream": fake.name}));
+        fake.prepare(Method::POST, "/build/cancel", StatusCode::OK, json!({}));
+    }
+    fakes[0].has("load");
+    let world = World::of(&fakes.each_ref()).await;
+    let build = async |query: &str| {
+        let (status, answer) = world.ask(Method::POST, &format!("/build?{query}"), None).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        answer["stream"].as_str().unwrap().to_owned()
+    };
+    // The upload may come before its build.
+    assert_eq!(tokio::join!(build("buildid=upload-request:b1"), build("buildid=b1&t=app")), ("n2".into(), "n2".into()));
+    world.ask(Method::POST, "/build/cancel?id=b1", None).await;
+    assert_eq!(fakes[1].asked(Method::POST, "/build/cancel").len(), 1);
+    // The same image is built where its layers are, other images where there is room.
+    for name in ["more", "yet-more"] {
+        fakes[1].has(name);
+    }
+    crate::world::until("the containers are known", async || world.names("?all=1").await.len() == 3).await;
+    assert_eq!((build("t=app").await, build("t=other").await), ("n2".to_owned(), "n1".to_owned()));
+    for (path, message) in [("/session", "no session ID provided"), ("/build/cancel", "build ID not provided")] {
+        let refused = world.ask(Method::POST, path, None).await;
+        assert_eq!(refused, (StatusCode::BAD_REQUEST, json!({"message": message})));
+    }
 }

@@ -94,6 +94,11 @@ pub fn find<'a, R: AsRef<Value>>(word: &str, rows: &'a [R]) -> Option<&'a Value>
     })
 }
 
+/// Whether the image of this list row was pulled from a registry or pushed to one, so that other nodes can pull it.
+pub fn is_from_registry(row: &Value) -> bool {
+    strings(row, "RepoDigests").next().is_some()
+}
+
 /// The tags that one node's images have in this repository.
 pub fn tags_of<R: AsRef<Value>>(repository: &str, rows: &[R]) -> std::collections::BTreeSet<String> {
     let wanted = familiar(repository);
