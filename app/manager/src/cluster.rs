@@ -96,6 +96,7 @@ impl Cluster {
             let stays = targets.contains(target);
             if !stays {
                 member.following.abort();
+                member.engine.leave();
                 self.hub.announce(&member.engine, "engine_disconnect");
                 self.hub.release(&member.engine);
             }
@@ -103,7 +104,7 @@ impl Cluster {
         });
         for target in targets {
             members.entry(target).or_insert_with_key(|target| {
-                let engine = Engine::new(target.clone());
+                let engine = Engine::new(target.clone(), self.hub.refresh);
                 let following = tokio::spawn(follow(engine.clone(), self.hub.clone())).abort_handle();
                 Member { engine, following }
             });
@@ -168,7 +169,7 @@ impl Cluster {
         if engine.is_healthy() {
             return Ok((engine, container));
         }
-        let why = engine.view().error.clone().unwrap_or_default();
+        let why = engine.view().error();
         let message = format!("Container {word} running on unhealthy node {}: {why}", engine.name());
         Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message))
     }
@@ -266,7 +267,7 @@ fn node(engine: &Engine, reservations: &Reservations) -> Option<Node> {
     let pending = reservations.pending.values().filter(|p| p.node == facts.owner.node).map(|p| p.load);
     Some(Node {
         name: facts.owner.node.as_str().into(),
-        health: view.indicator(),
+        health: view.standing.indicator(),
         cpus: osier_model::Cpus::whole(facts.node.cpus),
         memory: osier_model::Bytes(facts.node.memory),
         load: view.load() + pending.sum(),

@@ -1,20 +1,14 @@
 //! What all engines of a cluster share: how they are dialled, who has which name, and the stream of everybody's events.
 
-use crate::{
-    engine::{Engine, Facts},
-    state::State,
-};
+use crate::{engine::Engine, state::State};
 use bytes::Bytes;
 use osier_dockerapi::event;
-use osier_nodes::Refresh;
+use osier_nodes::{Claims, Conflict, Identity, Refresh};
 use rustls::ClientConfig;
 use serde_json::{Value, json};
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 use time::OffsetDateTime;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 /// Events that a subscriber may be behind before it is cut off.
 const EVENTS: usize = 10_000;
@@ -57,14 +51,21 @@ pub(crate) struct Hub {
     pub(crate) refresh: Refresh,
     pub(crate) state: State,
     events: broadcast::Sender<Arc<Event>>,
-    /// Node names in use, with the address of their engine.
-    names: Mutex<BTreeMap<String, String>>,
+    claims: Mutex<Claims>,
+    freed: watch::Sender<u64>,
 }
 
 impl Hub {
     pub(crate) fn new(engines: Engines) -> Self {
         let Engines { tls, refresh, state } = engines;
-        Self { tls, refresh, state, events: broadcast::Sender::new(EVENTS), names: Mutex::default() }
+        Self {
+            tls,
+            refresh,
+            state,
+            events: broadcast::Sender::new(EVENTS),
+            claims: Mutex::default(),
+            freed: watch::Sender::new(0),
+        }
     }
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Arc<Event>> {
@@ -98,22 +99,24 @@ impl Hub {
         self.publish(engine, event);
     }
 
-    /// Lets an engine have its name, unless another one has it: two engines of one name could not be told apart, and one
-    /// engine under two addresses would count twice. Equal ids alone say nothing, cloned machines have them.
-    pub(crate) fn claim(&self, engine: &Engine, facts: &Facts) -> Result<(), String> {
-        let (address, name) = (engine.target.address(), &facts.owner.node);
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(other) = names.get(name).filter(|other| **other != address) {
-            return Err(format!("the engine at {other} is called '{name}' already"));
+    /// Lets the member at an address be what it says it is, unless another one is. Gives back what it was
+    /// before, if that was anything else.
+    pub(crate) fn claim(&self, address: &str, identity: Identity) -> Result<Option<Identity>, Conflict> {
+        let former = self.claims.lock().unwrap_or_else(PoisonError::into_inner).claim(address, identity)?;
+        if former.is_some() {
+            self.freed.send_modify(|n| *n += 1);
         }
-        names.retain(|_, holder| *holder != address);
-        names.insert(name.clone(), address);
-        Ok(())
+        Ok(former)
     }
 
-    /// Frees the name of an engine that left.
+    /// Frees the name and the id of an engine that left.
     pub(crate) fn release(&self, engine: &Engine) {
-        let address = engine.target.address();
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, holder| *holder != address);
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner).release(&engine.target.address());
+        self.freed.send_modify(|n| *n += 1);
+    }
+
+    /// Changes whenever a name or an id became free.
+    pub(crate) fn freed(&self) -> watch::Receiver<u64> {
+        self.freed.subscribe()
     }
 }

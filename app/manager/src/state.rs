@@ -41,6 +41,11 @@ pub(crate) struct NodeState {
 }
 
 impl Document {
+    /// Whether a node takes work.
+    pub(crate) fn availability(&self, name: &str) -> Availability {
+        self.nodes.get(name).map_or(Availability::Active, |node| node.availability)
+    }
+
     /// What the operator said about a node.
     pub(crate) fn node(&self, name: &str) -> NodeState {
         self.nodes.get(name).cloned().unwrap_or_default()

@@ -1,6 +1,9 @@
 //! The client of one engine: connections over a unix socket, TCP or mutual TLS, pooled and kept alive.
 
-use crate::body::{Body, BoxError, boxed, collect, empty, full};
+use crate::{
+    body::{Body, BoxError, boxed, collect, empty, full},
+    obstacle::{Obstacle, Unopened, obstacle},
+};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::{
@@ -26,6 +29,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 use tokio_rustls::TlsConnector;
+use tracing::debug;
 
 /// How long a connection may take to stand, TLS included.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -48,8 +52,8 @@ pub enum Error {
     Connect {
         /// Where to.
         endpoint: String,
-        /// Why not.
-        source: BoxError,
+        /// What stood in the way.
+        source: Unopened,
     },
     /// The connection broke or the answer was not HTTP.
     #[error("talk to {endpoint}")]
@@ -81,6 +85,15 @@ impl Error {
     /// The engine's status code, where it answered.
     pub fn status(&self) -> Option<StatusCode> {
         if let Self::Engine { status, .. } = self { Some(*status) } else { None }
+    }
+
+    /// What stood in the way of a call that got no answer.
+    pub fn obstacle(&self) -> Obstacle {
+        match self {
+            Self::Connect { source, .. } => source.obstacle,
+            Self::Talk { source, .. } => obstacle(source.as_ref()),
+            Self::Engine { .. } | Self::Request { .. } => Obstacle::Other,
+        }
     }
 
     /// The whole chain of causes in one line.
@@ -151,8 +164,7 @@ impl Client {
 
     /// Opens a connection of its own, outside the pool.
     pub async fn connect(&self) -> Result<BoxIo, Error> {
-        let opened = open(&self.endpoint).await;
-        opened.map_err(|source| Error::Connect { endpoint: self.name(), source })
+        open(&self.endpoint).await.map_err(|source| Error::Connect { endpoint: self.name(), source })
     }
 
     /// Sends a request whose URI is path and query; the answer's body streams.
@@ -213,34 +225,47 @@ fn message(body: &[u8]) -> String {
     message.map_or_else(|| String::from_utf8_lossy(body).trim().to_owned(), str::to_owned)
 }
 
-/// hyper wraps connector errors twice; the innermost wrapper says nothing of its own.
-fn root(error: legacy::Error) -> BoxError {
-    match std::error::Error::source(&error) {
-        Some(cause) => cause.to_string().into(),
-        None => error.into(),
-    }
+/// The connector's own error, which hyper wraps.
+fn root(error: legacy::Error) -> Unopened {
+    let cause = std::error::Error::source(&error);
+    let own = cause.and_then(|c| c.downcast_ref::<Unopened>()).cloned();
+    own.unwrap_or_else(|| Unopened::new(Obstacle::Other, &error))
 }
 
-async fn open(endpoint: &Endpoint) -> Result<BoxIo, BoxError> {
+async fn open(endpoint: &Endpoint) -> Result<BoxIo, Unopened> {
     let opening = async {
-        Ok::<BoxIo, BoxError>(match endpoint {
-            Endpoint::Unix(path) => Box::new(UnixStream::connect(path).await?),
+        Ok::<BoxIo, Unopened>(match endpoint {
+            Endpoint::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(Unopened::io)?),
             Endpoint::Tcp(address) => Box::new(tcp(*address).await?),
             Endpoint::Tls { address, name, connector } => {
-                Box::new(connector.connect(name.clone(), tcp(*address).await?).await?)
+                let handshake = connector.connect(name.clone(), tcp(*address).await?).await;
+                Box::new(handshake.map_err(|e| Unopened::new(Obstacle::Tls, &e))?)
             }
         })
     };
     match tokio::time::timeout(CONNECT_DEADLINE, opening).await {
         Ok(result) => result,
-        Err(_) => Err(format!("no connection within {} s", CONNECT_DEADLINE.as_secs()).into()),
+        Err(_) => {
+            let message = format!("no connection within {} s", CONNECT_DEADLINE.as_secs());
+            Err(Unopened { obstacle: Obstacle::Timeout, message })
+        }
     }
 }
 
-async fn tcp(address: SocketAddr) -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
+async fn tcp(address: SocketAddr) -> Result<TcpStream, Unopened> {
+    let stream = TcpStream::connect(address).await.map_err(Unopened::io)?;
     crate::server::tune(&stream);
+    // An engine whose host has vanished sends nothing on streams that are quiet by nature; the kernel finds it out.
+    if let Err(error) = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive()) {
+        debug!(%error, "cannot tune a connection");
+    }
     Ok(stream)
+}
+
+/// A peer that is gone is given up after 17 s of silence.
+fn keepalive() -> socket2::TcpKeepalive {
+    let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(8));
+    keepalive.with_interval(Duration::from_secs(3)).with_retries(3)
 }
 
 #[derive(Clone)]
@@ -251,10 +276,10 @@ struct Pooled(TokioIo<BoxIo>);
 
 impl tower_service::Service<Uri> for Connector {
     type Response = Pooled;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Pooled, BoxError>> + Send>>;
+    type Error = Unopened;
+    type Future = Pin<Box<dyn Future<Output = Result<Pooled, Unopened>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Unopened>> {
         Poll::Ready(Ok(()))
     }
 

@@ -8,12 +8,14 @@
 pub mod body;
 mod client;
 mod forward;
+mod obstacle;
 mod resolve;
 pub mod server;
 
 pub use body::{Body, BoxError, StreamError, empty, full};
 pub use client::{BoxIo, Client, Error, Io};
 pub use forward::forward;
+pub use obstacle::{Obstacle, Unopened};
 pub use resolve::resolve;
 pub use server::Hijacker;
 

@@ -2,6 +2,7 @@
 //! prints line by line and scripts read.
 
 use osier_model::{Bytes, Cpus};
+use osier_nodes::{Availability, Health};
 use serde_json::{Value, json};
 use std::{cmp::Ordering, collections::BTreeMap};
 
@@ -32,17 +33,6 @@ impl Counts {
     }
 }
 
-/// Whether an engine can be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Health {
-    /// Found, but it has not answered yet.
-    Pending,
-    /// It answers.
-    Healthy,
-    /// It answered once and no longer does.
-    Unhealthy,
-}
-
 /// One node as `info` shows it.
 #[derive(Debug, Clone)]
 pub struct NodeStatus {
@@ -54,6 +44,8 @@ pub struct NodeStatus {
     pub id: String,
     /// Whether it answers.
     pub health: Health,
+    /// Whether it takes work.
+    pub availability: Availability,
     /// Its containers.
     pub counts: Counts,
     /// Images with a name of their own or none, intermediate ones not counted.
@@ -70,6 +62,8 @@ pub struct NodeStatus {
     pub labels: BTreeMap<String, String>,
     /// What is wrong with it.
     pub error: Option<String>,
+    /// What is odd about it, although it works.
+    pub warning: Option<String>,
     /// When its state was last confirmed, RFC 3339.
     pub updated_at: String,
     /// The engine's version.
@@ -157,16 +151,24 @@ fn system_status(manager: &Manager<'_>, nodes: &[NodeStatus]) -> Value {
             Health::Pending => ("Pending", total.to_string()),
             Health::Healthy => ("Healthy", format!("{total} ({running} Running, {paused} Paused, {stopped} Stopped)")),
             Health::Unhealthy => ("Unhealthy", total.to_string()),
+            Health::Disconnected => ("Disconnected", total.to_string()),
+        };
+        let status = match node.availability {
+            Availability::Active => status.to_owned(),
+            other => format!("{status}, {other}"),
         };
         let labels: Vec<String> = node.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
         row("  └ ID", node.id.clone());
-        row("  └ Status", status.into());
+        row("  └ Status", status);
         row("  └ Containers", containers);
         row("  └ Reserved CPUs", format!("{} / {}", node.reserved_cpus, node.cpus));
         row("  └ Reserved Memory", format!("{} / {}", node.reserved_memory, node.memory));
         row("  └ Labels", labels.join(", "));
         if let Some(error) = node.error.as_ref().filter(|e| !e.is_empty()) {
             row("  └ Error", error.clone());
+        }
+        if let Some(warning) = &node.warning {
+            row("  └ Warning", warning.clone());
         }
         row("  └ UpdatedAt", node.updated_at.clone());
         row("  └ ServerVersion", node.server_version.clone());
@@ -217,6 +219,7 @@ mod tests {
             address: "10.67.24.194:12375".into(),
             id: "ID".into(),
             health,
+            availability: Availability::Active,
             counts: Counts { running: 3, paused: 0, stopped: 1 },
             images: 2,
             reserved_cpus: Cpus(0),
@@ -225,6 +228,7 @@ mod tests {
             memory: Bytes(8_791_798_054),
             labels: [("storagedriver".to_owned(), "overlay2".to_owned())].into(),
             error: error.map(str::to_owned),
+            warning: None,
             updated_at: "2026-01-01T00:00:00Z".into(),
             server_version: "28.5.2".into(),
         }
@@ -243,7 +247,11 @@ mod tests {
         let nodes = [
             node("node-10", Health::Healthy, None),
             node("", Health::Pending, None),
-            node("node-2", Health::Unhealthy, Some("down")),
+            NodeStatus {
+                availability: Availability::Cordoned,
+                warning: Some("its clock".into()),
+                ..node("node-2", Health::Unhealthy, Some("down"))
+            },
         ];
         let info = info(&manager, &nodes, Some(&json!({"Architecture": "x86_64", "Driver": "overlay2"})));
         let rows: Vec<[String; 2]> = serde_json::from_value(info["SystemStatus"].clone()).unwrap();
@@ -273,7 +281,9 @@ mod tests {
                 "  └ ServerVersion: 28.5.2"
             ]
         );
-        assert!(text.contains(&"  └ Error: down".to_owned()));
+        for row in ["  └ Status: Unhealthy, cordoned", "  └ Error: down", "  └ Warning: its clock"] {
+            assert!(text.iter().any(|t| t == row), "{row}");
+        }
         assert_eq!(
             (&info["NCPU"], &info["Containers"], &info["Architecture"]),
             (&json!(12), &json!(12), &json!("x86_64"))

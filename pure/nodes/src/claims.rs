@@ -63,7 +63,7 @@ pub struct Claims(BTreeMap<String, Identity>);
 
 impl Claims {
     /// Accepts the member at an address as what it says it is, in place of what it was. Gives back its former identity
-    /// where another engine answered there before.
+    /// where that was another one.
     pub fn claim(&mut self, address: &str, identity: Identity) -> Result<Option<Identity>, Conflict> {
         let others = || self.0.iter().filter(|(holder, _)| *holder != address);
         if let Some((holder, other)) = others().find(|(_, o)| !o.id.is_empty() && o.id == identity.id) {
@@ -77,9 +77,8 @@ impl Claims {
         if let Some((holder, _)) = others().find(|(_, o)| o.name == identity.name) {
             return Err(Conflict::Name { name: identity.name, holder: holder.clone() });
         }
-        let id = identity.id.clone();
-        let former = self.0.insert(address.to_owned(), identity);
-        Ok(former.filter(|f| f.id != id))
+        let former = self.0.insert(address.to_owned(), identity.clone());
+        Ok(former.filter(|f| *f != identity))
     }
 
     /// Frees what the member at an address was.
@@ -117,7 +116,8 @@ mod tests {
     fn another_engine_at_a_known_address_is_noticed() {
         let mut claims = Claims::default();
         claims.claim("a:1", identity("X", "n1")).unwrap();
-        assert_eq!(claims.claim("a:1", identity("X", "renamed")), Ok(None));
+        assert_eq!(claims.claim("a:1", identity("X", "n1")), Ok(None));
+        assert_eq!(claims.claim("a:1", identity("X", "renamed")), Ok(Some(identity("X", "n1"))));
         assert_eq!(claims.claim("a:1", identity("Y", "n1")), Ok(Some(identity("X", "renamed"))));
         assert_eq!(claims.claim("b:1", identity("X", "renamed")), Ok(None), "the former one's id is free");
         for address in ["c:1", "d:1"] {

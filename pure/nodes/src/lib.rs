@@ -13,7 +13,7 @@ mod trouble;
 
 pub use availability::{Availability, ParseAvailabilityError};
 pub use claims::{Claims, Conflict, Identity};
-pub use clock::{skew, stepped};
+pub use clock::Clock;
 pub use past::{Arrival, Past};
 pub use refresh::Refresh;
 pub use standing::{Health, Standing, Turn};

@@ -1,7 +1,10 @@
 //! What the cluster says about itself: `_ping`, `version` and `info`.
 
 use super::Api;
-use crate::engine::{Engine, View};
+use crate::{
+    engine::{Engine, View},
+    state::Document,
+};
 use http::{HeaderValue, Response, StatusCode, header};
 use osier_dockerapi::{
     info::{Manager, NodeStatus, info},
@@ -65,8 +68,8 @@ impl Api {
     }
 
     pub(super) fn info(&self) -> Response<Body> {
-        let engines = self.cluster.engines();
-        let nodes: Vec<NodeStatus> = engines.iter().map(|e| status(e, &e.view())).collect();
+        let (engines, said) = (self.cluster.engines(), self.cluster.hub.state.read());
+        let nodes: Vec<NodeStatus> = engines.iter().map(|e| status(e, &e.view(), &said)).collect();
         let template = self.cluster.healthy().first().and_then(|e| e.facts());
         let policy = &self.cluster.policy;
         let strategy = policy.strategy.to_string();
@@ -83,15 +86,17 @@ impl Api {
     }
 }
 
-fn status(engine: &Engine, view: &View) -> NodeStatus {
+fn status(engine: &Engine, view: &View, said: &Document) -> NodeStatus {
     let facts = view.facts.as_deref();
     let load = view.load();
     let name = facts.map(|f| f.owner.node.clone()).or_else(|| engine.target.name.clone());
+    let name = name.unwrap_or_default();
     NodeStatus {
-        name: name.unwrap_or_default(),
         address: engine.target.address(),
         id: facts.map(|f| f.node.id.clone()).unwrap_or_default(),
-        health: view.health,
+        health: view.standing.health(),
+        availability: said.availability(&name),
+        name,
         counts: view.counts(),
         images: view.images.len(),
         reserved_cpus: load.cpus,
@@ -99,10 +104,18 @@ fn status(engine: &Engine, view: &View) -> NodeStatus {
         reserved_memory: load.memory,
         memory: Bytes(facts.map_or(0, |f| f.node.memory)),
         labels: facts.map(|f| f.node.labels.clone()).unwrap_or_default(),
-        error: view.error.clone(),
+        error: error(view, OffsetDateTime::now_utc()),
+        warning: facts.and_then(|f| f.clock.warning()),
         updated_at: rfc3339(view.updated.replace_nanosecond(0).unwrap_or(view.updated)),
         server_version: facts.map(|f| f.server_version.clone()).unwrap_or_default(),
     }
+}
+
+/// What is wrong with an engine, of what kind that is, and when it will be tried again.
+fn error(view: &View, now: OffsetDateTime) -> Option<String> {
+    let trouble = view.standing.trouble()?;
+    let next = view.retry_at.map(|at| format!("; next attempt in {} s", (at - now).whole_seconds().max(0)));
+    Some(format!("{} ({}{})", trouble.text, trouble.reason, next.unwrap_or_default()))
 }
 
 fn rfc3339(time: OffsetDateTime) -> String {

@@ -1,338 +1,260 @@
 //! Following one engine for as long as it belongs to the cluster: connect, read everything, listen to its events, look
 //! after it regularly, and start over when anything fails. Nothing depends on an event having been seen: every new
-//! connection reads all of it again, and a list every half minute finds what events did not tell.
+//! connection reads all of it again, and regular lists find what events did not tell.
+//!
+//! A quiet engine costs a probe every quarter minute. A host that vanishes is found out by the kernel's keepalive on the
+//! event stream, an engine that hangs by the first call that waits for it ([`Engine::suspect`]).
 
-use super::{CallError, Engine, Facts, view::FAILURES};
+use super::{
+    CallError, Engine, Facts,
+    describe::HELLO,
+    lost::Lost,
+    react::{Reader, Reads},
+};
 use crate::{hub::Hub, stream::JsonStream};
 use http::Method;
-use osier_dockerapi::{event, info::Health, inspect::NodeFacts, row::Owner, version};
-use osier_engine::{BoxError, Client};
+use osier_dockerapi::{event, version};
+use osier_engine::Client;
+use osier_nodes::{Arrival, Identity, Past, Reason, Turn};
 use rand::RngExt;
 use serde_json::Value;
 use std::{
+    convert::Infallible,
+    hash::{DefaultHasher, Hash, Hasher},
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use tokio::{sync::Semaphore, task::JoinSet};
+use time::OffsetDateTime;
 use tracing::{debug, info, warn};
 
-/// How long an engine may take for a small answer before it counts as failed.
-const PROBE: Duration = Duration::from_secs(2);
-/// How long it may take for its own description, and to open its events.
-const HELLO: Duration = Duration::from_secs(5);
-/// How often a quiet engine is probed.
-const PROBE_EVERY: Duration = Duration::from_secs(3);
-/// How often all containers are listed.
-const LIST_EVERY: Duration = Duration::from_secs(30);
-/// The longest wait between two attempts to reach an engine.
-const MAX_BACKOFF: Duration = Duration::from_secs(60);
-/// Containers of one engine that are read at a time.
-const PARALLEL: usize = 8;
-
-/// Why a connection to an engine ended.
-#[derive(Debug, thiserror::Error)]
-enum Lost {
-    #[error("resolve '{host}'")]
-    Resolve { host: String, source: BoxError },
-    #[error("{doing}")]
-    Call { doing: &'static str, source: CallError },
-    #[error("{0}")]
-    Refused(String),
-    #[error("the engine's event stream ended")]
-    EventsEnded,
-    #[error("read the engine's events")]
-    Events(#[source] BoxError),
-}
-
-impl Lost {
-    fn call(doing: &'static str) -> impl FnOnce(CallError) -> Self {
-        move |source| Self::Call { doing, source }
-    }
-
-    fn chain(&self) -> String {
-        match self {
-            Self::Call { doing, source } => format!("{doing}: {}", source.chain()),
-            Self::Resolve { source, .. } | Self::Events(source) => format!("{self}: {source}"),
-            other => other.to_string(),
-        }
-    }
-}
+/// How often a quiet engine is probed, give or take a third.
+const PROBE_EVERY: Duration = Duration::from_secs(15);
+/// How often an engine's description, images and networks are read without an event.
+const DESCRIBE_EVERY: Duration = Duration::from_secs(300);
+/// The shortest wait when somebody says that the engine is back.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Follows the engine for ever. Dropping the future ends it.
 pub(crate) async fn follow(engine: Arc<Engine>, hub: Arc<Hub>) {
-    let mut last_event = 0;
+    let mut follower = Follower { engine, hub, past: Past::default(), began: Instant::now(), good_since: None };
     loop {
-        let Err(lost) = session(&engine, &hub, &mut last_event).await;
-        let failures = note_failure(&engine, &hub, &lost);
-        let pause = backoff(failures, rand::rng().random_range(0.0..1.0));
-        debug!(engine = engine.target.address(), failures, ?pause, error = lost.chain(), "lost an engine");
+        let mut freed = follower.hub.freed();
+        let Err(lost) = follower.session().await;
+        let (pause, reason) = follower.failed(&lost);
+        let duplicate = matches!(reason, Reason::DuplicateId | Reason::DuplicateName);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = engine.suspicion.notified(), if failures > FAILURES => tokio::time::sleep(Duration::from_secs(1)).await,
+            () = follower.engine.suspicion.notified() => tokio::time::sleep(pause.min(AT_ONCE)).await,
+            _ = freed.changed(), if duplicate => {}
         }
     }
 }
 
-/// How long to wait after so many failures in a row. The first ones are repeated quickly, to find out whether the engine
-/// is gone; `luck` (0 to 1) spreads the later ones, so that many managers or engines do not move in step.
-fn backoff(failures: u32, luck: f64) -> Duration {
-    match failures.checked_sub(FAILURES) {
-        None => Duration::from_millis(300),
-        Some(more) => {
-            let full = Duration::from_secs(1).saturating_mul(2_u32.saturating_pow(more.min(6))).min(MAX_BACKOFF);
-            full.mul_f64(0.5 + luck / 2.0)
-        }
-    }
-}
-
-fn note_failure(engine: &Engine, hub: &Hub, lost: &Lost) -> u32 {
-    let (failures, turned) = {
-        let mut view = engine.view_mut();
-        view.failures += 1;
-        view.error = Some(lost.chain());
-        view.updated = OffsetDateTime::now_utc();
-        (view.failures, view.health == Health::Healthy && view.failures >= FAILURES)
-    };
-    if turned {
-        engine.set_health(Health::Unhealthy);
-        warn!(node = engine.name(), engine = engine.target.address(), error = lost.chain(), "an engine is unhealthy");
-        hub.announce(engine, "engine_disconnect");
-    }
-    failures
-}
-
-fn note_success(engine: &Engine, hub: &Hub) {
-    let before = {
-        let mut view = engine.view_mut();
-        view.failures = 0;
-        view.error = None;
-        view.updated = OffsetDateTime::now_utc();
-        view.health
-    };
-    if before != Health::Healthy {
-        engine.set_health(Health::Healthy);
-        info!(node = engine.name(), engine = engine.target.address(), "an engine is healthy");
-        hub.announce(engine, if before == Health::Pending { "engine_connect" } else { "engine_reconnect" });
-    }
-}
-
-async fn session(
-    engine: &Arc<Engine>,
-    hub: &Arc<Hub>,
-    last_event: &mut i128,
-) -> Result<std::convert::Infallible, Lost> {
-    let address = osier_engine::resolve(&engine.target.host, engine.target.port).await;
-    let address = address.map_err(|source| Lost::Resolve { host: engine.target.host.clone(), source })?;
-    connect(engine, hub, address).await.map_err(Lost::call("connect to the engine"))?;
-    engine.json_probe().await.map_err(Lost::call("reach the engine"))?;
-    let facts = describe(engine, address).await?;
-    hub.claim(engine, &facts).map_err(Lost::Refused)?;
-    engine.view_mut().facts = Some(Arc::new(facts));
-    // Open the events before reading the lists, so that no change falls between the two.
-    let mut events = open_events(engine, *last_event).await.map_err(Lost::call("open the engine's events"))?;
-    engine.sync_networks().await.map_err(Lost::call("list the engine's networks"))?;
-    engine.sync_images().await.map_err(Lost::call("list the engine's images"))?;
-    engine.sync_containers(true).await.map_err(Lost::call("list the engine's containers"))?;
-    note_success(engine, hub);
-
-    let reader = Reader { engine: engine.clone(), slots: Arc::new(Semaphore::new(PARALLEL)) };
-    let mut reads = JoinSet::new();
-    let mut probe = tokio::time::interval_at((Instant::now() + PROBE_EVERY).into(), PROBE_EVERY);
-    let mut list = tokio::time::interval_at((Instant::now() + LIST_EVERY).into(), LIST_EVERY);
-    loop {
-        tokio::select! {
-            event = events.next() => {
-                let event = event.map_err(Lost::Events)?.ok_or(Lost::EventsEnded)?;
-                if event::time_nanos(&event) > *last_event {
-                    *last_event = event::time_nanos(&event);
-                    reader.react(&event, &mut reads);
-                    hub.publish(engine, event);
-                }
-            }
-            _ = probe.tick() => check(engine, hub).await?,
-            () = engine.suspicion.notified() => check(engine, hub).await?,
-            _ = list.tick() => {
-                let engine = engine.clone();
-                reads.spawn(async move {
-                    let _ = tokio::try_join!(engine.sync_networks(), engine.sync_images());
-                    let _ = engine.sync_containers(false).await;
-                });
-            }
-            Some(_) = reads.join_next() => {}
-        }
-    }
-}
-
-async fn connect(engine: &Engine, hub: &Hub, address: SocketAddr) -> Result<(), CallError> {
-    let client = match &hub.tls {
-        Some(config) => Client::tls(address, &engine.target.server_name, config.clone())?,
-        None => Client::tcp(address),
-    };
-    engine.view_mut().client = Some(client);
-    Ok(())
-}
-
-async fn check(engine: &Engine, hub: &Hub) -> Result<(), Lost> {
-    engine.json_probe().await.map_err(Lost::call("reach the engine"))?;
-    note_success(engine, hub);
-    Ok(())
-}
-
-impl Engine {
-    /// Asks for the smallest answer there is.
-    async fn json_probe(&self) -> Result<(), CallError> {
-        let call = async { self.client()?.call(Method::GET, "/_ping", None).await.map_err(CallError::Client) };
-        tokio::time::timeout(PROBE, call).await.map_err(|_| CallError::Deadline(PROBE))?.map(drop)
-    }
-}
-
-async fn describe(engine: &Engine, address: SocketAddr) -> Result<Facts, Lost> {
-    // Without a version in the path: which ones the engine knows is only asked here.
-    let ask = async |path: &str| {
-        let client = engine.client()?;
-        let call = client.json::<Value>(Method::GET, path, None);
-        let answer = tokio::time::timeout(HELLO, call).await.map_err(|_| CallError::Deadline(HELLO))?;
-        answer.map_err(CallError::Client)
-    };
-    let info = ask("/info").await.map_err(Lost::call("ask the engine for its description"))?;
-    let version = ask("/version").await.map_err(Lost::call("ask the engine for its version"))?;
-    read_facts(engine, address, info, &version)
-}
-
-fn read_facts(engine: &Engine, address: SocketAddr, info: Value, version: &Value) -> Result<Facts, Lost> {
-    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
-    let (cpus, memory) = (info["NCPU"].as_u64().unwrap_or(0), info["MemTotal"].as_u64().unwrap_or(0));
-    if cpus == 0 || memory == 0 {
-        let address = engine.target.address();
-        return Err(Lost::Refused(format!(
-            "cannot get resources for this engine, make sure {address} is a Docker Engine, not a manager"
-        )));
-    }
-    let mut labels = labels(&info);
-    for (label, key) in [
-        ("storagedriver", "Driver"),
-        ("kernelversion", "KernelVersion"),
-        ("operatingsystem", "OperatingSystem"),
-        ("ostype", "OSType"),
-    ] {
-        let value = text(&info, key);
-        if !value.is_empty() {
-            labels.insert(label.to_owned(), value);
-        }
-    }
-    let api = |key: &str| version[key].as_str().and_then(|v| v.parse::<version::ApiVersion>().ok());
-    let now = OffsetDateTime::now_utc();
-    let skew = OffsetDateTime::parse(&text(&info, "SystemTime"), &Rfc3339).map_or(time::Duration::ZERO, |t| now - t);
-    let name = engine.target.name.clone().unwrap_or_else(|| text(&info, "Name"));
-    if name.is_empty() {
-        return Err(Lost::Refused("the engine does not say its host's name".into()));
-    }
-    Ok(Facts {
-        owner: Owner { node: name, ip: address.ip(), cluster_networks: Default::default() },
-        node: NodeFacts { id: text(&info, "ID"), address: engine.target.address(), cpus, memory, labels },
-        api: version::Range {
-            min: api("MinAPIVersion").unwrap_or(version::MIN),
-            max: api("ApiVersion").unwrap_or(version::MIN),
-        },
-        server_version: text(version, "Version"),
-        skew: if skew.abs() < time::Duration::seconds(2) { time::Duration::ZERO } else { skew },
-        info,
-    })
-}
-
-/// The labels that the engine was started with. One called `node` would shadow the node's own name.
-fn labels(info: &Value) -> std::collections::BTreeMap<String, String> {
-    let entries = info["Labels"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let pairs = entries.map(|e| e.split_once('=').unwrap_or((e, "")));
-    pairs.filter(|(k, _)| *k != "node").map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
-}
-
-/// Opens the event stream, from the last event seen on, so that subscribers miss nothing while the engine was away.
-async fn open_events(engine: &Engine, last_event: i128) -> Result<JsonStream, CallError> {
-    let since = match last_event {
-        0 => String::new(),
-        nanos => format!("?since={}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000),
-    };
-    let version = engine.api().nearest(version::MAX);
-    let path = format!("/v{version}/events{since}");
-    let client = engine.client()?;
-    let open = client.call(Method::GET, &path, None);
-    let response = tokio::time::timeout(HELLO, open).await.map_err(|_| CallError::Deadline(HELLO))??;
-    Ok(JsonStream::new(response.into_body()))
-}
-
-/// What is read again because an event says that it changed.
-enum Stale {
-    Container(String),
-    Images,
-    Networks,
-}
-
-impl Stale {
-    async fn read(&self, engine: &Engine) {
-        let read = match self {
-            Self::Container(id) => engine.sync_container(id).await,
-            Self::Images => engine.sync_images().await,
-            Self::Networks => engine.sync_networks().await,
-        };
-        if let Err(error) = read {
-            debug!(node = engine.name(), error = error.chain(), "cannot follow an event");
-        }
-    }
-}
-
-/// Reads again what events say has changed, not too much at a time.
-struct Reader {
+struct Follower {
     engine: Arc<Engine>,
-    slots: Arc<Semaphore>,
+    hub: Arc<Hub>,
+    past: Past,
+    /// The beginning of our own steady clock.
+    began: Instant,
+    /// Since when the present connection is good, if it is.
+    good_since: Option<Instant>,
 }
 
-impl Reader {
-    fn react(&self, event: &Value, reads: &mut JoinSet<()>) {
-        let action = event["Action"].as_str().unwrap_or_default();
-        let action = action.split(':').next().unwrap_or_default();
-        let id = event["Actor"]["ID"].as_str().unwrap_or_default();
-        match (event["Type"].as_str().unwrap_or_default(), action) {
-            ("container", "destroy") => self.engine.forget_container(id),
-            (
-                "container",
-                "top" | "resize" | "attach" | "detach" | "export" | "copy" | "archive-path" | "extract-to-dir"
-                | "exec_create" | "exec_start" | "exec_detach" | "exec_die",
-            ) => {}
-            ("container", "commit") | ("image" | "builder", _) => self.spawn(reads, Stale::Images),
-            ("container", _) => self.spawn(reads, Stale::Container(id.to_owned())),
-            ("network", _) => {
-                self.spawn(reads, Stale::Networks);
-                if let Some(container) = event["Actor"]["Attributes"]["container"].as_str() {
-                    self.spawn(reads, Stale::Container(container.to_owned()));
+fn luck() -> f64 {
+    rand::rng().random_range(0.0..1.0)
+}
+
+impl Follower {
+    fn failed(&mut self, lost: &Lost) -> (Duration, Reason) {
+        let trouble = lost.trouble();
+        let (reason, text) = (trouble.reason, trouble.text.clone());
+        let held = self.good_since.take().map(|since| since.elapsed());
+        let (turn, pause, failures) = self.engine.update(|view| {
+            let (turn, pause) = view.standing.fail(trouble, held, luck());
+            view.retry_at = Some(OffsetDateTime::now_utc() + pause);
+            (turn, pause, view.standing.failures())
+        });
+        let (node, address) = (self.engine.name(), self.engine.target.address());
+        debug!(node, engine = address, failures, ?pause, %reason, error = text, "lost an engine");
+        self.tell(turn, &text);
+        (pause, reason)
+    }
+
+    fn succeeded(&mut self) {
+        let since = *self.good_since.get_or_insert_with(Instant::now);
+        let turn = self.engine.update(|view| {
+            view.updated = OffsetDateTime::now_utc();
+            view.retry_at = None;
+            view.standing.succeed(since.elapsed())
+        });
+        self.tell(turn, "");
+    }
+
+    fn tell(&self, turn: Option<Turn>, error: &str) {
+        let (node, address) = (self.engine.name(), self.engine.target.address());
+        let action = match turn {
+            None => return,
+            Some(Turn::Lost) => {
+                warn!(node, engine = address, error, "an engine is unhealthy");
+                "engine_disconnect"
+            }
+            Some(Turn::Connected | Turn::Reconnected) => {
+                info!(node, engine = address, "an engine is healthy");
+                if turn == Some(Turn::Connected) { "engine_connect" } else { "engine_reconnect" }
+            }
+        };
+        self.hub.announce(&self.engine, action);
+    }
+
+    async fn session(&mut self) -> Result<Infallible, Lost> {
+        let engine = self.engine.clone();
+        let address = self.connect().await?;
+        engine.probe().await.map_err(Lost::call("reach the engine"))?;
+        self.accept(address).await?;
+        // Open the events before reading the lists, so that no change falls between the two.
+        let mut events = self.open_events().await.map_err(Lost::call("open the engine's events"))?;
+        engine.sync_networks().await.map_err(Lost::call("list the engine's networks"))?;
+        engine.sync_images().await.map_err(Lost::call("list the engine's images"))?;
+        engine.sync_containers(true).await.map_err(Lost::call("list the engine's containers"))?;
+        self.succeeded();
+
+        let reader = Reader::new(engine.clone());
+        let mut reads = Reads::new();
+        let now = Instant::now();
+        let mut probe_at = now + self.probe_in();
+        let mut list_at = now + self.list_in();
+        let mut describe_at = now + DESCRIBE_EVERY.mul_f64(0.5 + luck() / 2.0);
+        loop {
+            tokio::select! {
+                event = events.next() => {
+                    let event = event.map_err(Lost::Events)?.ok_or(Lost::EventsEnded)?;
+                    if event["Type"] == "daemon" && event["Action"] == "reload" {
+                        describe_at = Instant::now();
+                    }
+                    self.take(event, &reader, &mut reads);
+                }
+                () = tokio::time::sleep_until(probe_at.into()) => {
+                    self.check(address).await?;
+                    probe_at = Instant::now() + self.probe_in();
+                }
+                () = engine.suspicion.notified() => self.check(address).await?,
+                () = tokio::time::sleep_until(list_at.into()) => {
+                    list_at = Instant::now() + self.list_in();
+                    let engine = engine.clone();
+                    reads.spawn(async move { engine.sync_containers(false).await });
+                }
+                () = tokio::time::sleep_until(describe_at.into()) => {
+                    describe_at = Instant::now() + DESCRIBE_EVERY;
+                    self.accept(address).await?;
+                    let engine = engine.clone();
+                    reads.spawn(async move { tokio::try_join!(engine.sync_networks(), engine.sync_images()).map(drop) });
+                }
+                Some(read) = reads.join_next() => match read {
+                    Ok(Ok(())) => {}
+                    // Slow is not broken.
+                    Ok(Err(error @ CallError::Deadline(_))) => {
+                        debug!(node = engine.name(), error = error.chain(), "an engine is slow");
+                    }
+                    Ok(Err(error)) => return Err(Lost::call("list what the engine has")(error)),
+                    Err(error) => debug!(node = engine.name(), %error, "a reader ended early"),
                 }
             }
-            _ => {}
         }
     }
 
-    fn spawn(&self, reads: &mut JoinSet<()>, stale: Stale) {
-        let (engine, slots) = (self.engine.clone(), self.slots.clone());
-        reads.spawn(async move {
-            // The semaphore is never closed.
-            let _slot = slots.acquire_owned().await;
-            stale.read(&engine).await;
-        });
+    fn probe_in(&self) -> Duration {
+        PROBE_EVERY.mul_f64(2.0 / 3.0 + luck() * 2.0 / 3.0)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    fn list_in(&self) -> Duration {
+        self.engine.view().standing.until_list(luck())
+    }
 
-    #[test]
-    fn the_pause_grows_to_a_minute_and_no_further() {
-        assert!(backoff(1, 0.5) < Duration::from_secs(1) && backoff(2, 0.5) < Duration::from_secs(1));
-        assert_eq!(backoff(3, 1.0), Duration::from_secs(1));
-        for failures in [9, 20, u32::MAX] {
-            assert!((30.0..=60.0).contains(&backoff(failures, 0.3).as_secs_f64()), "{failures}");
+    async fn connect(&self) -> Result<SocketAddr, Lost> {
+        let target = &self.engine.target;
+        let lost = |source| Lost::Resolve { host: target.host.clone(), source };
+        let resolved = tokio::time::timeout(HELLO, osier_engine::resolve(&target.host, target.port)).await;
+        let late = |_| lost(format!("no answer within {} s", HELLO.as_secs()).into());
+        let address = resolved.map_err(late)?.map_err(lost)?;
+        let client = match &self.hub.tls {
+            Some(config) => Client::tls(address, &target.server_name, config.clone())
+                .map_err(CallError::Client)
+                .map_err(Lost::call("connect to the engine"))?,
+            None => Client::tcp(address),
+        };
+        self.engine.update(|view| view.client = Some(client));
+        Ok(address)
+    }
+
+    async fn check(&mut self, address: SocketAddr) -> Result<(), Lost> {
+        let asked = OffsetDateTime::now_utc();
+        let date = self.engine.probe().await.map_err(Lost::call("reach the engine"))?;
+        let answered = OffsetDateTime::now_utc();
+        let clock = self.engine.facts().map(|f| f.clock).unwrap_or_default();
+        if date.is_some_and(|date| clock.stepped(asked, answered, date)) {
+            info!(node = self.engine.name(), "an engine's clock was set");
+            self.accept(address).await?;
         }
+        self.succeeded();
+        Ok(())
+    }
+
+    /// Asks the engine what it is, and takes it as that.
+    async fn accept(&mut self, address: SocketAddr) -> Result<(), Lost> {
+        let mut facts = self.engine.describe(address).await?;
+        let identity = Identity { id: facts.node.id.clone(), host: facts.host.clone(), name: facts.owner.node.clone() };
+        let here = self.engine.target.address();
+        let former = self.hub.claim(&here, identity).map_err(|conflict| Lost::Verdict(conflict.into()))?;
+        facts.label(&self.hub.state.read().node(&facts.owner.node).labels);
+        if let Some(former) = former.filter(|f| f.id != facts.node.id) {
+            let lost = Lost::Replaced { before: former.id, now: facts.node.id.clone() };
+            let error = lost.trouble().text;
+            warn!(node = facts.owner.node, engine = here, error, "an engine's place was taken");
+            self.hub.announce(&self.engine, "engine_disconnect");
+            self.past = Past::default();
+            self.engine.update(|view| view.empty());
+            return Err(lost);
+        }
+        let before = self.engine.facts();
+        if before.as_ref().is_none_or(|before| before.clock.skew != facts.clock.skew)
+            && let Some(warning) = facts.clock.warning()
+        {
+            warn!(node = facts.owner.node, engine = here, warning, "an engine's clock differs");
+        }
+        // Which networks are the cluster's is read with them.
+        facts.owner.cluster_networks = before.map(|b| b.owner.cluster_networks.clone()).unwrap_or_default();
+        self.engine.update(|view| view.facts = Some(Arc::new(facts)));
+        Ok(())
+    }
+
+    /// Opens the event stream, from the last event seen on, so that subscribers miss nothing while the engine was away.
+    async fn open_events(&mut self) -> Result<JsonStream, CallError> {
+        let facts: Arc<Facts> = self.engine.facts().ok_or(CallError::NotConnected)?;
+        let engine_now = facts.clock.engine_time(OffsetDateTime::now_utc()).unix_timestamp_nanos();
+        let since = match self.past.resume(engine_now, self.began.elapsed()) {
+            None => String::new(),
+            Some(nanos) => format!("?since={}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000),
+        };
+        let path = format!("/v{}/events{since}", facts.api.nearest(version::MAX));
+        let client = self.engine.client()?;
+        let open = client.call(Method::GET, &path, None);
+        let response = tokio::time::timeout(HELLO, open).await.map_err(|_| CallError::Deadline(HELLO))??;
+        Ok(JsonStream::new(response.into_body()))
+    }
+
+    fn take(&mut self, event: Value, reader: &Reader, reads: &mut Reads) {
+        let mut hasher = DefaultHasher::new();
+        (event["Type"].as_str(), event["Action"].as_str(), event["Actor"]["ID"].as_str()).hash(&mut hasher);
+        match self.past.take(event::time_nanos(&event), hasher.finish(), self.began.elapsed()) {
+            Arrival::Known => return,
+            Arrival::New => {}
+            Arrival::NewAfterGap => {
+                info!(node = self.engine.name(), "an engine no longer knows its last event; others may be lost");
+                self.hub.announce(&self.engine, "engine_gap");
+            }
+        }
+        reader.react(&event, reads);
+        self.hub.publish(&self.engine, event);
     }
 }

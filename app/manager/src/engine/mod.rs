@@ -1,7 +1,10 @@
 //! One engine: where it is, what is known of it, and calls to it with a deadline each, so that an engine that hangs
 //! delays nobody but its own caller.
 
+mod describe;
 mod follow;
+mod lost;
+mod react;
 mod sync;
 mod view;
 
@@ -10,8 +13,9 @@ pub(crate) use view::{Container, Facts, View};
 
 use bytes::Bytes;
 use http::Method;
-use osier_dockerapi::{info::Health, path, version};
+use osier_dockerapi::{path, version};
 use osier_engine::{Client, Error as ClientError};
+use osier_nodes::{Health, Refresh};
 use serde::Deserialize;
 use serde_json::Value;
 use std::{
@@ -22,7 +26,10 @@ use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 
 /// The largest answer that is read whole: a list of more containers than an engine can run.
-const ANSWER: usize = 512 << 20;
+const ANSWER: usize = 256 << 20;
+/// How long a call may go without an answer before the engine is looked at, and how often then.
+const PATIENCE: Duration = Duration::from_secs(2);
+const IMPATIENCE: Duration = Duration::from_secs(10);
 
 /// Where an engine is found.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -92,9 +99,9 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub(crate) fn new(target: Target) -> Arc<Self> {
+    pub(crate) fn new(target: Target, refresh: Refresh) -> Arc<Self> {
         let health = watch::Sender::new(Health::Pending);
-        let view = RwLock::new(View::new(OffsetDateTime::now_utc()));
+        let view = RwLock::new(View::new(refresh, OffsetDateTime::now_utc()));
         Arc::new(Self { target, view, health, suspicion: Notify::new() })
     }
 
@@ -134,24 +141,42 @@ impl Engine {
         let mut health = self.health.subscribe();
         // An error would mean that the sender is gone, which `self` owns.
         let _ = health.wait_for(|h| *h != Health::Healthy).await;
-        CallError::Lost(self.view().error.clone().unwrap_or_default())
+        CallError::Lost(self.view().error())
     }
 
     /// Awaits a call to a healthy engine for as long as it is healthy, so that one that hangs is not waited for to the
-    /// end of the call's own deadline.
+    /// end of the call's own deadline. A quiet engine is looked at rarely; a call that waits has it looked at soon.
     pub(crate) async fn while_healthy<T>(
         &self,
         call: impl Future<Output = Result<T, CallError>>,
     ) -> Result<T, CallError> {
+        let impatient = async {
+            tokio::time::sleep(PATIENCE).await;
+            loop {
+                self.suspect();
+                tokio::time::sleep(IMPATIENCE).await;
+            }
+        };
         tokio::select! {
             result = call => result,
             lost = self.lost() => Err(lost),
+            () = impatient => unreachable!("it never ends"),
         }
     }
 
-    fn set_health(&self, health: Health) {
-        self.view_mut().health = health;
-        self.health.send_replace(health);
+    /// Changes what is known of it, and tells those who wait for its health.
+    fn update<T>(&self, change: impl FnOnce(&mut View) -> T) -> T {
+        let (result, health) = {
+            let mut view = self.view_mut();
+            (change(&mut view), view.standing.health())
+        };
+        self.health.send_if_modified(|h| std::mem::replace(h, health) != health);
+        result
+    }
+
+    /// The engine left the cluster: whoever waits for it need wait no longer.
+    pub(crate) fn leave(&self) {
+        self.update(|view| view.standing.leave());
     }
 
     /// Has the engine's health looked at now: a call to it just failed, or discovery says it changed.

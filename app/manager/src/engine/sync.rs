@@ -126,14 +126,20 @@ fn shared(list: Value) -> Vec<Arc<Value>> {
 
 fn read_row(raw: &RawValue, facts: &Facts) -> Option<Row> {
     // A raw value was found to be JSON already.
-    let row = Row::read(serde_json::from_str(raw.get()).unwrap_or_default(), &facts.owner);
+    let mut row: Value = serde_json::from_str(raw.get()).unwrap_or_default();
+    // Clients compute the age from this, by a clock that is not the engine's.
+    let created = row["Created"].as_i64().filter(|_| !facts.clock.skew.is_zero());
+    if let Some(created) = created {
+        row["Created"] = created.saturating_add(facts.clock.skew.whole_seconds()).into();
+    }
+    let row = Row::read(row, &facts.owner);
     row.inspect_err(|error| debug!(node = facts.owner.node, %error, "left out a container")).ok()
 }
 
 /// The row's bytes and what else decides how it is shown, in one number.
 fn fingerprint(raw: &RawValue, facts: &Facts) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (raw.get(), &facts.owner.cluster_networks).hash(&mut hasher);
+    (raw.get(), &facts.owner.cluster_networks, facts.clock.skew.whole_seconds()).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -149,7 +155,7 @@ fn unchanged(old: &Row, new: &Row) -> bool {
 /// A container as its row and, where there is one, its inspect answer tell it.
 fn container(row: Row, inspect: Option<&Value>, facts: &Facts, fingerprint: u64) -> Container {
     let needs = inspect.map(placement::needs).unwrap_or_default();
-    let state = inspect.map(|inspect| RunState::read(inspect, facts.skew));
+    let state = inspect.map(|inspect| RunState::read(inspect, facts.clock.skew));
     let mut bindings = inspect.map(placement::bindings).unwrap_or_default();
     // Ports that the engine chose.
     let chosen = row.ports.iter().filter(|p| p.public != 0 && !bindings.iter().any(|b| b.port == p.public));

@@ -2,7 +2,7 @@
 //! replace older ones, so answers may arrive in any order.
 
 use osier_dockerapi::{
-    info::{Counts, Health},
+    info::Counts,
     inspect::NodeFacts,
     listing::newest_first,
     placement::Binding,
@@ -11,6 +11,7 @@ use osier_dockerapi::{
     version,
 };
 use osier_engine::Client;
+use osier_nodes::{Clock, Refresh, Standing};
 use osier_scheduler::Load;
 use serde_json::Value;
 use std::{
@@ -18,10 +19,7 @@ use std::{
     sync::{Arc, OnceLock},
     time::Instant,
 };
-use time::{Duration, OffsetDateTime};
-
-/// Failures in a row that make an engine unhealthy.
-pub(crate) const FAILURES: u32 = 3;
+use time::OffsetDateTime;
 
 /// One container.
 #[derive(Debug)]
@@ -40,20 +38,32 @@ pub(crate) struct Container {
 #[derive(Debug, Clone)]
 pub(crate) struct Facts {
     pub(crate) owner: Owner,
+    /// Its labels include the operator's.
     pub(crate) node: NodeFacts,
+    /// The labels that it was started with, and what it says about itself.
+    pub(crate) own_labels: BTreeMap<String, String>,
+    /// Its host's own name.
+    pub(crate) host: String,
     pub(crate) api: version::Range,
     pub(crate) server_version: String,
-    /// Our clock less the engine's; zero where they agree within two seconds.
-    pub(crate) skew: Duration,
+    pub(crate) clock: Clock,
     pub(crate) info: Value,
+}
+
+impl Facts {
+    /// Adds the operator's labels, which win over the engine's own.
+    pub(crate) fn label(&mut self, labels: &BTreeMap<String, String>) {
+        self.node.labels = self.own_labels.clone();
+        self.node.labels.extend(labels.clone());
+    }
 }
 
 /// Everything known of one engine.
 pub(crate) struct View {
-    pub(crate) health: Health,
-    pub(crate) failures: u32,
-    /// The last failure in words, until the next success.
-    pub(crate) error: Option<String>,
+    pub(crate) standing: Standing,
+    /// When the next attempt to reach it is due, while there is none.
+    pub(crate) retry_at: Option<OffsetDateTime>,
+    /// When it was last heard of.
     pub(crate) updated: OffsetDateTime,
     pub(crate) client: Option<Client>,
     pub(crate) facts: Option<Arc<Facts>>,
@@ -67,11 +77,10 @@ pub(crate) struct View {
 }
 
 impl View {
-    pub(crate) fn new(now: OffsetDateTime) -> Self {
+    pub(crate) fn new(refresh: Refresh, now: OffsetDateTime) -> Self {
         Self {
-            health: Health::Pending,
-            failures: 0,
-            error: None,
+            standing: Standing::new(refresh),
+            retry_at: None,
             updated: now,
             client: None,
             facts: None,
@@ -83,10 +92,19 @@ impl View {
         }
     }
 
-    /// 0 for an engine that is not to be used, else 100 less a third for every recent failure.
-    pub(crate) fn indicator(&self) -> u8 {
-        let left = 100 - 100 * self.failures.min(FAILURES) / FAILURES;
-        if self.health == Health::Healthy { u8::try_from(left).unwrap_or(0) } else { 0 }
+    /// What is wrong with it, in words.
+    pub(crate) fn error(&self) -> String {
+        self.standing.trouble().map(|t| t.text.clone()).unwrap_or_default()
+    }
+
+    /// Forgets what its containers, images and networks are: they were another engine's.
+    pub(crate) fn empty(&mut self) {
+        self.standing.replace();
+        self.facts = None;
+        self.containers.clear();
+        self.listed = OnceLock::new();
+        self.gone.clear();
+        (self.images, self.networks) = Default::default();
     }
 
     pub(crate) fn containers(&self) -> impl Iterator<Item = &Arc<Container>> {
@@ -166,7 +184,7 @@ mod tests {
     #[test]
     fn older_answers_never_win() {
         let (start, second) = (Instant::now(), StdDuration::from_secs(1));
-        let mut view = View::new(OffsetDateTime::UNIX_EPOCH);
+        let mut view = View::new(Refresh::default(), OffsetDateTime::UNIX_EPOCH);
         view.observe("a", start + second * 2, Some(container("a", "running")));
         view.observe("a", start + second, Some(container("a", "created")));
         assert_eq!(view.container("a").unwrap().row.state, "running");
@@ -178,17 +196,5 @@ mod tests {
         let left: Vec<&str> = view.containers().map(|c| c.row.id.as_str()).collect();
         assert_eq!(left, ["b", "c"], "a list from before the creation must not remove it");
         assert_eq!((view.counts().running, view.counts().stopped), (1, 1));
-    }
-
-    #[test]
-    fn every_failure_costs_health() {
-        let mut view = View::new(OffsetDateTime::UNIX_EPOCH);
-        assert_eq!(view.indicator(), 0);
-        view.health = Health::Healthy;
-        let indicators = [0, 1, 2, 3, 9].map(|failures| {
-            view.failures = failures;
-            view.indicator()
-        });
-        assert_eq!(indicators, [100, 67, 34, 0, 0]);
     }
 }

@@ -28,6 +28,9 @@ impl Dockerd {
         let folder = tempfile::Builder::new().prefix("osier-dockerd-").tempdir().unwrap();
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let path = |part: &str| folder.path().join(part);
+        // The engine's id is made from this key; by default all engines of a host share it.
+        let config = serde_json::json!({"deprecated-key-path": path("key.json")});
+        fs::write(path("config.json"), config.to_string()).unwrap();
         let process = Command::new("dockerd")
             .arg("--data-root")
             .arg(path("data"))
@@ -35,6 +38,8 @@ impl Dockerd {
             .arg(path("exec"))
             .arg("--pidfile")
             .arg(path("pid"))
+            .arg("--config-file")
+            .arg(path("config.json"))
             .args(["--tls=false", "--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"])
             .args(["--exec-opt", "native.cgroupdriver=cgroupfs", "-H", &format!("tcp://127.0.0.1:{port}")])
             .stdout(Stdio::null())
