@@ -23,10 +23,7 @@ use osier_model::{
 use osier_pki::Identity;
 use osier_scheduler::Policy;
 use osier_ui::{ExitKind, Failure, FailureExt, Ui};
-use std::{
-    collections::BTreeMap, future::Future, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, future::Future, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, UnixListener},
     signal::unix::{SignalKind, signal},

@@ -174,7 +174,7 @@ fn headers(call: &Call) -> HeaderMap {
 
 /// What is told of a node that takes no part because it does not answer.
 fn absent(engine: &Engine, doing: &str) -> Option<Value> {
-    let why = engine.view().error.clone().unwrap_or_else(|| "not connected yet".to_owned());
+    let why = engine.view().standing.trouble().map_or("not connected yet".to_owned(), |t| t.text.clone());
     let name = Some(engine.name()).filter(|name| !name.is_empty()).unwrap_or_else(|| engine.target.address());
     let line = || json!({"id": name, "status": format!("{doing} : skipped, the node does not answer: {why}")});
     (!engine.is_healthy()).then(line)
