@@ -31,7 +31,7 @@ use control::Control;
 use endpoints::Endpoints;
 use osier_engine::{
     Client,
-    server::{Listener, serve},
+    server::{Listener, raise_file_limit, serve},
 };
 use osier_gossip::{Config as GossipConfig, Gossip, RequestHandler};
 use osier_kernel::Kernel;
@@ -82,6 +82,7 @@ impl RequestHandler for ChunkGiver {
 
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(args: AgentArgs) -> Result<()> {
+    raise_file_limit();
     let config: AgentConfig = osier_store::read_json(&args.config)?
         .with_context(|| format!("there is no '{}'; run 'osier setup-cluster'", args.config.display()))?;
     let (stopping, stopped) = watch::channel(false);

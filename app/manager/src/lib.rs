@@ -26,4 +26,5 @@ pub use engine::Target;
 pub use hub::Engines;
 pub use run::{create, list, manage};
 pub use state::State;
+pub use stream::JsonStream;
 pub use tokens::Tokens;

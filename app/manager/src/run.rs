@@ -13,7 +13,7 @@ use crate::{
 use anyhow::Context;
 use osier_engine::{
     Client, resolve,
-    server::{Listener, serve},
+    server::{Listener, raise_file_limit, serve},
 };
 use osier_model::{
     Token,
@@ -37,6 +37,7 @@ const MESH_EVERY: Duration = Duration::from_secs(2);
 
 /// `osier manage`: serves until a signal arrives.
 pub async fn manage(args: ManageArgs, ui: &Ui) -> Result<(), Failure> {
+    raise_file_limit();
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let shutdown = async move {

@@ -37,18 +37,19 @@ async fn pass(mut body: Body, sender: &BodySender) {
 }
 
 /// Reads values from a body as they arrive.
-pub(crate) struct JsonStream {
+pub struct JsonStream {
     body: Body,
     buffer: Vec<u8>,
 }
 
 impl JsonStream {
-    pub(crate) fn new(body: Body) -> Self {
+    /// Reads this body.
+    pub fn new(body: Body) -> Self {
         Self { body, buffer: Vec::new() }
     }
 
     /// The next value; `None` at the end of the body. Cancelling loses nothing.
-    pub(crate) async fn next(&mut self) -> Result<Option<Value>, BoxError> {
+    pub async fn next(&mut self) -> Result<Option<Value>, BoxError> {
         loop {
             if let Some(value) = self.take()? {
                 return Ok(Some(value));

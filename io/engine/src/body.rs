@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures::StreamExt;
-use http_body_util::{BodyExt, Empty, Full, Limited, StreamBody, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Empty, Full, LengthLimitError, Limited, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
 use tokio::sync::mpsc;
 
@@ -72,4 +72,9 @@ pub fn channel(capacity: usize) -> (BodySender, Body) {
 /// Reads a body to its end, refusing more than `limit` bytes.
 pub async fn collect(body: Body, limit: usize) -> Result<Bytes, BoxError> {
     Ok(Limited::new(body, limit).collect().await?.to_bytes())
+}
+
+/// Whether [`collect`] failed because the body is longer than its limit.
+pub fn is_too_long(error: &BoxError) -> bool {
+    error.is::<LengthLimitError>()
 }

@@ -32,8 +32,10 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 /// Sends the request on and gives its answer back; where the engine answers by giving the connection up, the
 /// connection of our own client becomes a tunnel to it. Errors come back in the engine's shape.
 pub async fn forward(client: &Client, request: Request<Body>, hijacker: Hijacker) -> Response<Body> {
-    let upgrade = request.headers().get(header::UPGRADE).cloned();
-    let result = if upgrade.is_some() || takes_over(request.method(), request.uri().path()) {
+    let raw = takes_over(request.method(), request.uri().path());
+    // Some clients offer HTTP/2 with every request; where that means nothing to the engine it is no reason to hold the body.
+    let upgrade = request.headers().get(header::UPGRADE).filter(|u| raw || is_raw_protocol(u)).cloned();
+    let result = if raw || upgrade.is_some() {
         tunnel(client, request, upgrade, hijacker).await
     } else {
         plain(client, request).await
@@ -57,11 +59,19 @@ fn takes_over(method: &Method, path: &str) -> bool {
         && matches!(segments.as_slice(), ["containers", .., "attach"] | ["exec", _, "start"] | ["session"] | ["grpc"])
 }
 
+/// Whether the protocol that a client asks for is raw bytes on any path.
+fn is_raw_protocol(protocol: &HeaderValue) -> bool {
+    ["tcp", "websocket"].iter().any(|p| protocol.as_bytes().eq_ignore_ascii_case(p.as_bytes()))
+}
+
 fn strip(headers: &mut HeaderMap) {
     for name in HOP_BY_HOP {
         headers.remove(name);
     }
     headers.remove("keep-alive");
+    headers.remove("http2-settings");
+    // The server has let the client send its body already.
+    headers.remove(header::EXPECT);
 }
 
 async fn plain(client: &Client, mut request: Request<Body>) -> Result<Response<Body>, Error> {

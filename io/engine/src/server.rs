@@ -1,32 +1,38 @@
-//! The server: an accept loop of our own around hyper, so that any connection can be taken away from it.
+//! The server: an accept loop of our own around hyper, so that any connection can be taken away from it, and no client
+//! can hold what others need.
 //!
 //! hyper's own upgrade support wants an `Upgrade` header, which old Docker clients do not send. So a handler that has
 //! to take the connection over sends a [`Takeover`] through its [`Hijacker`] and then waits for ever; the task that
 //! drives the connection sees the message, takes socket and unread bytes out of hyper, and becomes a tunnel.
 
+mod connection;
+mod establish;
+mod watched;
+
+pub(crate) use establish::tune;
+
 use crate::{
-    body::{Body, boxed},
-    client::BoxIo,
+    body::Body,
+    client::{BoxIo, Io},
 };
 use bytes::Bytes;
+use connection::Connection;
+use establish::accept;
 use http::{Request, Response};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::ServerConfig;
 use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 use tokio::{
-    io::{AsyncWriteExt, copy_bidirectional},
-    net::{TcpListener, TcpStream, UnixListener},
-    sync::{mpsc, watch},
+    net::{TcpListener, UnixListener},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
 };
-use tokio_rustls::TlsAcceptor;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
-/// How long a client may take for its TLS handshake.
-const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long running requests may go on after shutdown began.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+/// How many connections beyond the limit are told so at a time; more are closed without a word.
+const REFUSALS: usize = 64;
 
 /// Where to accept connections.
 pub enum Listener {
@@ -36,6 +42,46 @@ pub enum Listener {
     Tls(TcpListener, Arc<ServerConfig>),
     /// A unix socket.
     Unix(UnixListener),
+}
+
+/// What clients may take.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections at a time; requests on further ones are answered 503.
+    pub connections: usize,
+    /// How long a client may take for its TLS handshake.
+    pub handshake: Duration,
+    /// How long a request's head may take, from its first byte on.
+    pub head: Duration,
+    /// How long a connection is kept without a request. Longer than clients keep theirs, so that a client which uses an
+    /// old connection again does not find it closed.
+    pub idle: Duration,
+    /// How long a call goes on in silence after its client closed its side. A client that only ended its input still
+    /// wants the answer, and one that is gone looks the same until something is written to it.
+    pub half_closed: Duration,
+}
+
+impl Default for Limits {
+    /// A third of the files that the process may open: a connection that is passed on takes two, and some must be left.
+    fn default() -> Self {
+        let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+        Self {
+            connections: usize::try_from(files / 3).unwrap_or(usize::MAX).clamp(64, 100_000),
+            handshake: Duration::from_secs(10),
+            head: Duration::from_secs(20),
+            idle: Duration::from_secs(180),
+            half_closed: Duration::from_secs(15),
+        }
+    }
+}
+
+/// Lets the process open as many files as it may at most. The usual limit of 1024 is for programs that use `select`.
+pub fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(soft, hard)| if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) });
+    if let Err(error) = raised {
+        debug!(%error, "cannot raise the limit of open files");
+    }
 }
 
 /// Answers requests.
@@ -66,8 +112,20 @@ impl Hijacker {
 
 /// Accepts and answers until `shutdown` resolves, then lets running requests end within a deadline.
 pub async fn serve<H: Handler>(listener: Listener, handler: Arc<H>, shutdown: impl Future<Output = ()>) {
+    serve_within(Limits::default(), listener, handler, shutdown).await;
+}
+
+/// As [`serve`], with limits of the caller's choice.
+pub async fn serve_within<H: Handler>(
+    limits: Limits,
+    listener: Listener,
+    handler: Arc<H>,
+    shutdown: impl Future<Output = ()>,
+) {
     let (closing, closed) = watch::channel(false);
     let mut connections = JoinSet::new();
+    let (slots, spare) = (Arc::new(Semaphore::new(limits.connections)), Arc::new(Semaphore::new(REFUSALS)));
+    let mut full = false;
     tokio::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -75,22 +133,34 @@ pub async fn serve<H: Handler>(listener: Listener, handler: Arc<H>, shutdown: im
             () = &mut shutdown => break,
         };
         while connections.try_join_next().is_some() {}
-        match accepted {
-            Ok(raw) => {
-                let (handler, closed) = (handler.clone(), closed.clone());
-                connections.spawn(async move {
-                    match raw.establish().await {
-                        Ok(io) => connection(io, handler, closed).await,
-                        Err(error) => debug!(%error, "refused a connection"),
-                    }
-                });
-            }
+        let raw = match accepted {
+            Ok(raw) => raw,
             Err(error) => {
                 // Out of file descriptors: accepting again at once would only spin.
                 warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let slot = slots.clone().try_acquire_owned();
+        let refused = slot.is_err();
+        if refused != full {
+            full = refused;
+            match full {
+                true => warn!(limit = limits.connections, "too many connections, refusing further ones"),
+                false => info!("taking connections again"),
             }
         }
+        let Ok(slot) = slot.or_else(|_| spare.clone().try_acquire_owned()) else { continue };
+        let connection =
+            Connection { handler: handler.clone(), limits: limits.clone(), closed: closed.clone(), refused };
+        connections.spawn(async move {
+            let _slot = slot;
+            match raw.establish(connection.limits.handshake).await {
+                Ok(io) => connection.run(io).await,
+                Err(error) => debug!(%error, "refused a connection"),
+            }
+        });
     }
     let _ = closing.send(true);
     let drained = async { while connections.join_next().await.is_some() {} };
@@ -99,86 +169,8 @@ pub async fn serve<H: Handler>(listener: Listener, handler: Arc<H>, shutdown: im
     }
 }
 
-enum Raw {
-    Ready(BoxIo),
-    Tls(TcpStream, TlsAcceptor),
-}
-
-impl Raw {
-    async fn establish(self) -> std::io::Result<BoxIo> {
-        match self {
-            Self::Ready(io) => Ok(io),
-            Self::Tls(stream, acceptor) => {
-                let handshake = tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await;
-                Ok(Box::new(handshake.map_err(|_| std::io::ErrorKind::TimedOut)??))
-            }
-        }
-    }
-}
-
-async fn accept(listener: &Listener) -> std::io::Result<Raw> {
-    match listener {
-        Listener::Tcp(l) => {
-            let (stream, _) = l.accept().await?;
-            tune(&stream);
-            Ok(Raw::Ready(Box::new(stream)))
-        }
-        Listener::Tls(l, config) => {
-            let (stream, _) = l.accept().await?;
-            tune(&stream);
-            Ok(Raw::Tls(stream, config.clone().into()))
-        }
-        Listener::Unix(l) => Ok(Raw::Ready(Box::new(l.accept().await?.0))),
-    }
-}
-
-/// Interactive sessions want no Nagle; peers that vanish without a word are noticed by keepalive.
-pub(crate) fn tune(stream: &TcpStream) {
-    let keepalive =
-        socket2::TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10));
-    let tuned = stream.set_nodelay(true).and_then(|()| socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive));
-    if let Err(error) = tuned {
-        debug!(%error, "cannot tune a connection");
-    }
-}
-
-async fn connection<H: Handler>(io: BoxIo, handler: Arc<H>, mut closed: watch::Receiver<bool>) {
-    let (tx, mut taken) = mpsc::channel(1);
-    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-        let (handler, hijacker) = (handler.clone(), Hijacker(tx.clone()));
-        async move { Ok::<_, Infallible>(handler.handle(request.map(boxed), hijacker).await) }
-    });
-    let mut connection =
-        hyper::server::conn::http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(io), service);
-    let mut closing = false;
-    let takeover = loop {
-        tokio::select! {
-            biased;
-            Some(takeover) = taken.recv() => break takeover,
-            result = Pin::new(&mut connection) => {
-                if let Err(error) = result {
-                    debug!(%error, "a connection ended early");
-                }
-                return;
-            }
-            _ = closed.wait_for(|c| *c), if !closing => {
-                closing = true;
-                Pin::new(&mut connection).graceful_shutdown();
-            }
-        }
-    };
-    let parts = connection.into_parts();
-    if let Err(error) = tunnel(parts.io.into_inner(), parts.read_buf, takeover).await {
-        debug!(%error, "a tunnel ended early");
-    }
-}
-
-async fn tunnel(mut client: BoxIo, client_early: Bytes, takeover: Takeover) -> std::io::Result<()> {
-    let Takeover { head, mut upstream, early } = takeover;
-    client.write_all(&head).await?;
-    client.write_all(&early).await?;
-    client.flush().await?;
-    upstream.write_all(&client_early).await?;
-    upstream.flush().await?;
-    copy_bidirectional(&mut client, &mut upstream).await.map(|_| ())
+/// Answers the requests of one connection, until it ends.
+pub async fn serve_connection<H: Handler>(limits: Limits, io: impl Io + 'static, handler: Arc<H>) {
+    let (_closing, closed) = watch::channel(false);
+    Connection { handler, limits, closed, refused: false }.run(Box::new(io)).await;
 }

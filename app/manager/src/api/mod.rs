@@ -25,7 +25,12 @@ use osier_dockerapi::{
     route::{ContainerCall, ImageCall, NetworkCall, Route, route},
     version::ApiVersion,
 };
-use osier_engine::{Body, Hijacker, body::collect, empty, server::Handler};
+use osier_engine::{
+    Body, Hijacker,
+    body::{collect, is_too_long},
+    empty,
+    server::Handler,
+};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -56,7 +61,13 @@ impl Call {
     pub(crate) async fn bytes(&mut self) -> Result<Bytes, Refusal> {
         let body = std::mem::replace(self.request.body_mut(), empty());
         let bytes = collect(body, JSON_LIMIT).await;
-        bytes.map_err(|e| Refusal::bad_request(format!("read the request's body: {e}")))
+        bytes.map_err(|e| match is_too_long(&e) {
+            true => Refusal::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("the request's body is longer than {} MiB", JSON_LIMIT >> 20),
+            ),
+            false => Refusal::bad_request(format!("read the request's body: {e}")),
+        })
     }
 
     /// Takes the body as JSON.

@@ -1,5 +1,10 @@
-//! The proxy between a scripted engine and a raw client, over TCP, unix sockets and mutual TLS.
+//! The proxy between a scripted engine and a raw client, over TCP, unix sockets and mutual TLS; and the server against
+//! clients that misbehave.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod hostile;
+mod site;
+mod slow;
 
 use http::{Method, Request, Response, StatusCode};
 use osier_engine::{
@@ -87,6 +92,61 @@ async fn an_old_client_and_an_old_engine_get_a_bare_200() {
         client.write_all(b"typed").await.unwrap();
         assert!(read_until(&mut client, "typed").await.ends_with("typed"));
     }
+}
+
+#[tokio::test]
+async fn the_end_of_a_clients_input_reaches_the_engine_and_its_output_still_comes() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = proxy_to(listener.local_addr().unwrap()).await;
+    let mut client = TcpStream::connect(proxy).await.unwrap();
+    let request = "POST /exec/1/start HTTP/1.1\r\nHost: d\r\nContent-Length: 2\r\n\r\n{}input";
+    client.write_all(request.as_bytes()).await.unwrap();
+    client.shutdown().await.unwrap();
+    let (mut engine, _) = listener.accept().await.unwrap();
+    read_until(&mut engine, "{}").await;
+    engine.write_all(RAW.as_bytes()).await.unwrap();
+    let mut input = String::new();
+    engine.read_to_string(&mut input).await.unwrap();
+    assert_eq!(input, "input");
+    engine.write_all(b" and late").await.unwrap();
+    assert!(read_until(&mut client, "late").await.ends_with("early and late"));
+}
+
+#[tokio::test]
+async fn an_offer_of_http2_changes_nothing() {
+    let script = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    let mut client = TcpStream::connect(proxy_to(scripted(script).await).await).await.unwrap();
+    let length = 4 << 20;
+    let head = format!(
+        "POST /images/load HTTP/1.1\r\nHost: d\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nContent-Length: {length}\r\n\r\n"
+    );
+    client.write_all(head.as_bytes()).await.unwrap();
+    client.write_all(&vec![0; length]).await.unwrap();
+    assert!(read_until(&mut client, "\r\n\r\n").await.starts_with("HTTP/1.1 200 OK\r\n"));
+}
+
+#[tokio::test]
+async fn a_client_that_is_gone_frees_its_engine() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = proxy_to(listener.local_addr().unwrap()).await;
+    let mut client = TcpStream::connect(proxy).await.unwrap();
+    client.write_all(b"GET /containers/x/logs?follow=1 HTTP/1.1\r\nHost: d\r\n\r\n").await.unwrap();
+    let (mut engine, _) = listener.accept().await.unwrap();
+    read_until(&mut engine, "\r\n\r\n").await;
+    engine.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+    read_until(&mut client, "\r\n\r\n").await;
+    drop(client);
+    // The client's end is only certain once something was written to it.
+    let mut end = [0];
+    let closed = async {
+        while engine.write_all(b"1\r\nx\r\n").await.is_ok() {
+            let read = tokio::time::timeout(std::time::Duration::from_millis(10), engine.read(&mut end)).await;
+            if read.is_ok_and(|n| n.is_ok_and(|n| n == 0)) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), closed).await.unwrap();
 }
 
 #[tokio::test]
