@@ -1,0 +1,81 @@
+//! What comes from files, from the command line and from other nodes.
+
+use crate::text;
+use osier_inventory::{Inventory, Source, SourceKind, split_words};
+use osier_manager::{Discovery, parse_entry};
+use osier_mesh::{Mesh, MeshConfig};
+use osier_model::{MacAddr, PeerId, Token, config::Member};
+use osier_ring::Ring;
+use rand::{SeedableRng, rngs::StdRng};
+use std::time::Duration;
+
+/// A discovery URL or an entry of one.
+pub(crate) fn discovery(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    if let Ok(target) = parse_entry(text) {
+        assert_eq!(parse_entry(&target.address()).as_ref(), Ok(&target));
+    }
+    if let Ok(Discovery::Nodes(targets)) = text.parse() {
+        assert!(targets.iter().all(|t| t.port != 0 && !t.host.is_empty()));
+    }
+}
+
+/// A file of hosts, a file of variables behind a line `---`, and patterns over them.
+pub(crate) fn inventory(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    let (hosts, rest) = text.split_once("\n---\n").unwrap_or((text, ""));
+    let (variables, pattern) = rest.split_once("\n---\n").unwrap_or((rest, "all"));
+    let source = |text: &str, kind| Source { path: "f".into(), text: text.into(), kind };
+    let sources = [source(hosts, SourceKind::Hosts), source(variables, SourceKind::GroupVars("all".into()))];
+    if let Ok(inventory) = Inventory::parse(&sources) {
+        if let Ok(selected) = inventory.select(pattern) {
+            assert!(selected.len() <= inventory.hosts().len());
+        }
+        for host in inventory.hosts() {
+            let _ = host.connection();
+        }
+    }
+}
+
+/// The file that a node's ring is kept in: what is read is what is written.
+pub(crate) fn ring(data: &[u8]) {
+    // A range of more chunks than any cluster has takes memory, as it should.
+    let Ok(ring) = serde_json::from_slice::<Ring>(data) else { return };
+    let written = serde_json::to_vec(&ring).unwrap();
+    let again: Ring = serde_json::from_slice(&written).unwrap();
+    assert_eq!(serde_json::to_vec(&again).unwrap(), written);
+    let _ = ring.stats();
+}
+
+/// A datagram of the mesh, after decryption.
+pub(crate) fn gossip(data: &[u8]) {
+    let peer = |n: u8| PeerId([2, 0, 0, 0, 0, n]);
+    let member =
+        |n: u8| Member { name: format!("n{n}").parse().unwrap(), peer: peer(n), address: [10, 0, 0, n].into() };
+    let config = MeshConfig {
+        me: member(1),
+        incarnation: 1,
+        members: vec![member(1), member(2)],
+        settle_after: Duration::from_secs(1),
+    };
+    let mut mesh = Mesh::new(config, StdRng::seed_from_u64(1));
+    let _ = mesh.handle_datagram(Duration::ZERO, peer(2), data);
+    mesh.handle_timeout(Duration::from_secs(2));
+    while mesh.poll_transmit(Duration::from_secs(2)).is_some() {}
+    while mesh.poll_event().is_some() {}
+}
+
+/// The small words of flags and files.
+pub(crate) fn words(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    if let Ok(mac) = text.parse::<MacAddr>() {
+        assert_eq!(mac.to_string().parse(), Ok(mac));
+    }
+    if let Ok(token) = text.parse::<Token>() {
+        assert_eq!(token.to_string().parse().as_ref(), Ok(&token));
+    }
+    if let Ok(name) = text.parse::<osier_model::NodeName>() {
+        assert_eq!(name.as_str().parse().as_ref(), Ok(&name));
+    }
+    let _ = (split_words(text), osier_dns::parse_resolv_conf(text));
+}

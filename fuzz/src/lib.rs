@@ -1,0 +1,45 @@
+//! What is fuzzed: one function for each kind of input that comes from the network or from files of others.
+//!
+//! A target panics when a promise is broken; refusing an input is no failure. `cargo xtask fuzz` feeds them what libFuzzer
+//! makes up; `tests/corpus.rs` feeds them what is kept in `corpus/`, as an ordinary test.
+#![expect(clippy::unwrap_used, reason = "a panic is how a target reports")]
+
+mod cluster;
+mod docker;
+mod stream;
+
+/// Something that takes input from outside.
+pub struct Target {
+    /// The name, and that of its folder in `corpus/`.
+    pub name: &'static str,
+    /// Takes one input.
+    pub run: fn(&[u8]),
+}
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    Target { name: "path", run: docker::path },
+    Target { name: "query", run: docker::query },
+    Target { name: "filters", run: docker::filters },
+    Target { name: "create", run: docker::create },
+    Target { name: "answers", run: docker::answers },
+    Target { name: "image", run: docker::image },
+    Target { name: "json_stream", run: stream::json_stream },
+    Target { name: "request", run: stream::request },
+    Target { name: "response", run: stream::response },
+    Target { name: "discovery", run: cluster::discovery },
+    Target { name: "inventory", run: cluster::inventory },
+    Target { name: "ring", run: cluster::ring },
+    Target { name: "gossip", run: cluster::gossip },
+    Target { name: "words", run: cluster::words },
+];
+
+/// The target of this name.
+pub fn target(name: &str) -> Option<&'static Target> {
+    TARGETS.iter().find(|t| t.name == name)
+}
+
+/// The input as text; most targets read nothing else.
+fn text(data: &[u8]) -> Option<&str> {
+    std::str::from_utf8(data).ok()
+}
