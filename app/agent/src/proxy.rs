@@ -10,7 +10,10 @@ use crate::{
 use http::{Method, Request, Response, StatusCode, header};
 use osier_dockerapi::create::{CreateError, Placement, placement, put_on_overlay};
 use osier_engine::{
-    Body, BoxError, Client, Hijacker, body::collect, error_response, forward, full, json_bytes, server::Handler,
+    Body, BoxError, Client, Hijacker,
+    body::{collect, is_too_long},
+    error_response, forward, full, json_bytes,
+    server::Handler,
 };
 use osier_model::{NETWORK, config::path};
 use serde_json::Value;
@@ -51,6 +54,7 @@ enum ProxyError {
 impl ProxyError {
     fn status(&self) -> StatusCode {
         match self {
+            Self::Body(e) if is_too_long(e) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Body(_) | Self::Json(_) | Self::Create(_) => StatusCode::BAD_REQUEST,
             Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
             Self::Address(AddressError::Taken(..) | AddressError::Foreign(..)) => StatusCode::CONFLICT,

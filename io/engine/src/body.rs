@@ -78,3 +78,8 @@ pub async fn collect(body: Body, limit: usize) -> Result<Bytes, BoxError> {
 pub fn is_too_long(error: &BoxError) -> bool {
     error.is::<LengthLimitError>()
 }
+
+/// How long a body is at least, by what its sender has said about it.
+pub fn announced(body: &Body) -> u64 {
+    hyper::body::Body::size_hint(body).lower()
+}

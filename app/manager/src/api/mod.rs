@@ -1,6 +1,7 @@
 //! The Docker API of the whole cluster: every route ends in one function below, which answers from the cache, forwards
 //! to one engine, or asks several.
 
+mod body;
 mod build;
 mod containers;
 mod create;
@@ -17,7 +18,6 @@ mod transfer;
 mod volumes;
 
 use crate::{cluster::Cluster, meetings::Meetings, refusal::Refusal, tokens::Tokens};
-use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use osier_dockerapi::{
     path::ApiPath,
@@ -25,12 +25,7 @@ use osier_dockerapi::{
     route::{ContainerCall, ImageCall, NetworkCall, Route, route},
     version::ApiVersion,
 };
-use osier_engine::{
-    Body, Hijacker,
-    body::{collect, is_too_long},
-    empty,
-    server::Handler,
-};
+use osier_engine::{Body, Hijacker, empty, server::Handler};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -52,30 +47,10 @@ pub(crate) struct Call {
     pub(crate) raw_query: String,
     pub(crate) request: Request<Body>,
     pub(crate) hijacker: Hijacker,
+    pub(crate) large: body::LargeBody,
 }
 
 pub(crate) type Answer = Result<Response<Body>, Refusal>;
-
-impl Call {
-    /// Takes the body, whole.
-    pub(crate) async fn bytes(&mut self) -> Result<Bytes, Refusal> {
-        let body = std::mem::replace(self.request.body_mut(), empty());
-        let bytes = collect(body, JSON_LIMIT).await;
-        bytes.map_err(|e| match is_too_long(&e) {
-            true => Refusal::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                format!("the request's body is longer than {} MiB", JSON_LIMIT >> 20),
-            ),
-            false => Refusal::bad_request(format!("read the request's body: {e}")),
-        })
-    }
-
-    /// Takes the body as JSON.
-    pub(crate) async fn json(&mut self) -> Result<Value, Refusal> {
-        let bytes = self.bytes().await?;
-        serde_json::from_slice(&bytes).map_err(|e| Refusal::bad_request(format!("invalid JSON: {e}")))
-    }
-}
 
 impl Handler for Api {
     async fn handle(&self, request: Request<Body>, hijacker: Hijacker) -> Response<Body> {
@@ -112,7 +87,7 @@ impl Api {
             return self.tokens.answer(rest, &query, request).await;
         }
         let route = route(request.method(), &path.segments, |name| self.cluster.is_node(name));
-        let call = Call { version: path.version, query, raw_query, request, hijacker };
+        let call = Call { version: path.version, query, raw_query, request, hijacker, large: None };
         self.dispatch(route, call, &segments).await
     }
 

@@ -39,6 +39,8 @@ pub(crate) struct State {
     /// Answers that come before all others.
     pub(crate) prepared: BTreeMap<(Method, String), Prepared>,
     pub(crate) asked: Vec<Asked>,
+    /// Logs that are being followed.
+    pub(crate) following: usize,
     listeners: Vec<BodySender>,
     past: Vec<Value>,
     last_id: u64,
@@ -76,6 +78,7 @@ impl Fake {
             ],
             prepared: BTreeMap::new(),
             asked: Vec::new(),
+            following: 0,
             listeners: Vec::new(),
             past: Vec::new(),
             last_id: 0,
@@ -237,6 +240,7 @@ impl Answers {
                 state.listeners.push(sender);
                 Response::new(body)
             }
+            ("GET", ["volumes"]) => json(json!({"Volumes": [], "Warnings": null})),
             ("GET", ["networks"]) => json(state.networks.clone().into()),
             ("GET", ["images", "json"]) => json(state.images.clone().into()),
             ("GET", ["containers", "json"]) => json(state.rows(query)),
@@ -247,6 +251,16 @@ impl Answers {
                 json_response(StatusCode::CREATED, &json!({"Id": id, "Warnings": [], "Novelty": true}))
             }
             ("GET", ["containers", id, "json"]) => state.containers.get(*id).map_or_else(missing, |c| json(c.clone())),
+            ("GET", ["containers", _, "logs"]) => {
+                let (sender, body) = channel(1);
+                state.following += 1;
+                let shared = self.state.clone();
+                tokio::spawn(async move {
+                    while sender.send("line\n").await.is_ok() {}
+                    shared.lock().unwrap().following -= 1;
+                });
+                Response::new(body)
+            }
             ("DELETE", ["containers", id]) => {
                 state.containers.remove(*id);
                 state.event("container", "destroy", id, json!({}));

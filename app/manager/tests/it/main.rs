@@ -6,6 +6,7 @@ mod cluster;
 mod dockerd;
 mod fake;
 mod faults;
+mod hostile;
 mod images;
 mod real;
 mod security;
