@@ -1,0 +1,141 @@
+//! Where a cluster answers otherwise than an engine, and is meant to.
+//!
+//! Each has a probe that a single engine denies and a cluster affirms, so that the list cannot outlive what it lists; the
+//! same list, word for word, stands in SPECIFICATION.md.
+
+use crate::{
+    failure::Failure,
+    image,
+    target::{Target, filters, text},
+};
+use http::Method;
+use serde_json::json;
+use std::{future::Future, pin::Pin};
+
+/// A probe on its way: whether the host answers as a cluster does.
+pub type Probing<'a> = Pin<Box<dyn Future<Output = Result<bool, Failure>> + 'a>>;
+
+/// One difference.
+pub struct Difference {
+    /// What a cluster does.
+    pub what: &'static str,
+    /// Why it is meant.
+    pub why: &'static str,
+    /// Whether a host does it.
+    pub probe: for<'a> fn(&'a Target) -> Probing<'a>,
+}
+
+/// All of them.
+pub const ALL: &[Difference] = &[
+    Difference {
+        what: "`ps` shows `node/name`; every call takes the name with and without its node",
+        why: "one sees where a container runs, and classic Swarm's scripts parse it",
+        probe: |t| Box::pin(names_carry_nodes(t)),
+    },
+    Difference {
+        what: "`inspect` of a container has a member `Node`",
+        why: "classic Swarm's clients read the node's name and address there",
+        probe: |t| Box::pin(inspect_tells_the_node(t)),
+    },
+    Difference {
+        what: "`info` has `SystemStatus` with strategy, filters and every node",
+        why: "it is where operators look first, in classic Swarm's layout",
+        probe: |t| Box::pin(info_tells_the_nodes(t)),
+    },
+    Difference {
+        what: "`version` and `info` name Osier as the server",
+        why: "the engines behind it may be of several versions",
+        probe: |t| Box::pin(version_names_the_server(t)),
+    },
+    Difference {
+        what: "`network ls` shows a network that belongs to one node as `node/name`",
+        why: "every engine has networks of the same names, and each is another one",
+        probe: |t| Box::pin(networks_carry_nodes(t)),
+    },
+    Difference {
+        what: "a network of the driver `bridge` belongs to one node; a container of another node cannot be connected to it",
+        why: "an engine's bridge ends at its host; the driver `osier` is the one that spans nodes",
+        probe: |t| Box::pin(bridges_end_at_their_node(t)),
+    },
+    Difference {
+        what: "pull, import and load act on every healthy node; their progress has the node's name as `id`",
+        why: "a container may then be created on any of them",
+        probe: |t| Box::pin(import_tells_the_nodes(t)),
+    },
+    Difference {
+        what: "an event carries its node, as a member and as attributes",
+        why: "otherwise events of several engines could not be told apart",
+        probe: |t| Box::pin(events_carry_nodes(t)),
+    },
+    Difference {
+        what: "a port published on all addresses is shown with its node's address",
+        why: "0.0.0.0 of some node is no address that a client could use",
+        probe: |t| Box::pin(ports_have_the_nodes_address(t)),
+    },
+];
+
+async fn names_carry_nodes(t: &Target) -> Result<bool, Failure> {
+    let id = t.container("one", json!({})).await?;
+    let row = t.row(&id, "all=1").await?.unwrap_or_default();
+    Ok(text(&row["Names"][0]).matches('/').count() == 2)
+}
+
+async fn inspect_tells_the_node(t: &Target) -> Result<bool, Failure> {
+    let id = t.container("one", json!({})).await?;
+    Ok(t.inspect(&id).await?["Node"]["Name"].is_string())
+}
+
+async fn info_tells_the_nodes(t: &Target) -> Result<bool, Failure> {
+    let info = t.get("/info").await?.is(200)?.json()?;
+    Ok(info["SystemStatus"].to_string().contains("Strategy"))
+}
+
+async fn version_names_the_server(t: &Target) -> Result<bool, Failure> {
+    let version = t.get("/version").await?.is(200)?.json()?;
+    Ok(text(&version["Platform"]["Name"]).contains("Osier"))
+}
+
+async fn networks_carry_nodes(t: &Target) -> Result<bool, Failure> {
+    let id = t.network("lan", json!({})).await?;
+    let rows = t.get("/networks").await?.is(200)?.list()?;
+    Ok(rows.iter().any(|r| r["Id"] == id.as_str() && text(&r["Name"]).contains('/')))
+}
+
+/// Containers are spread, so of a few at least one is elsewhere.
+async fn bridges_end_at_their_node(t: &Target) -> Result<bool, Failure> {
+    let network = t.network("lan", json!({})).await?;
+    for number in 0..6 {
+        let host = json!({"NetworkMode": "bridge"});
+        let id = t.container(&format!("c{number}"), json!({"HostConfig": host})).await?;
+        let reply = t.send(&format!("/networks/{network}/connect"), json!({"Container": id})).await?;
+        if reply.status == 400 && reply.text().contains("is not on node") {
+            return Ok(true);
+        }
+        reply.is(200)?;
+    }
+    Ok(false)
+}
+
+async fn import_tells_the_nodes(t: &Target) -> Result<bool, Failure> {
+    let name = t.name("imported");
+    t.later(format!("/images/{name}:1?force=1"));
+    let body = Some(("application/x-tar", image::pack(&[("hello", "world")])?));
+    let path = format!("/images/create?fromSrc=-&repo={name}&tag=1");
+    let lines = t.ask(Method::POST, &path, body).await?.is(200)?.progress()?;
+    Ok(lines.iter().any(|l| l["id"].is_string()))
+}
+
+async fn events_carry_nodes(t: &Target) -> Result<bool, Failure> {
+    let path = format!("/events?{}", filters(json!({"container": [t.name("one")]})));
+    let mut stream = t.open(Method::GET, &path, &[], None).await?;
+    t.container("one", json!({})).await?;
+    let event = stream.value("create", |e| e["Action"] == "create").await?;
+    Ok(event["node"]["Name"].is_string() && event["Actor"]["Attributes"]["node.name"].is_string())
+}
+
+async fn ports_have_the_nodes_address(t: &Target) -> Result<bool, Failure> {
+    let host = json!({"NetworkMode": "bridge", "PortBindings": {"80/tcp": [{"HostPort": "0"}]}});
+    let id = t.started("one", json!({"ExposedPorts": {"80/tcp": {}}, "HostConfig": host})).await?;
+    let shown = t.inspect(&id).await?;
+    Ok(shown["NetworkSettings"]["Ports"]["80/tcp"][0]["HostIp"] != "0.0.0.0")
+}
