@@ -61,6 +61,10 @@ pub(crate) fn build(package: &str, name: &str, profile: &str) -> Result<PathBuf>
     eprintln!("building {name} ({profile}) …");
     let mut cargo = cargo(&["build", "--package", package, "--bin", name, "--profile", profile]);
     cargo.args(["--message-format", "json-render-diagnostics"]).stderr(std::process::Stdio::inherit());
+    // Outside a repository the program says that it does not know.
+    if let Ok(commit) = output(command("git").args(["rev-parse", "--short", "HEAD"])) {
+        cargo.env("OSIER_COMMIT", commit.trim());
+    }
     let messages = output(&mut cargo)?;
     let made = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let path = made.filter(|m| m["target"]["name"] == name).find_map(|m| m["executable"].as_str().map(PathBuf::from));

@@ -11,8 +11,22 @@ pub(crate) struct Cli {
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     pub(crate) output: Format,
     /// What to log to standard error: error, warn, info, debug, trace, or directives such as 'osier_agent=debug'
-    #[arg(long, global = true, env = "OSIER_LOG", default_value = "", hide_default_value = true, value_name = "LEVEL")]
+    #[arg(
+        long,
+        alias = "log-level",
+        global = true,
+        env = "OSIER_LOG",
+        default_value = "",
+        hide_default_value = true,
+        value_name = "LEVEL"
+    )]
     pub(crate) log: String,
+    /// Log as '--log debug' does
+    #[arg(long, global = true)]
+    pub(crate) debug: bool,
+    /// Tell Docker's clients that experimental features are on
+    #[arg(long)]
+    pub(crate) experimental: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -44,6 +58,7 @@ pub(crate) enum Command {
     Destroy(osier_provision::DestroyArgs),
     Env(osier_provision::EnvArgs),
     List(osier_manager::ListArgs),
+    Join(osier_manager::JoinArgs),
     Status(osier_agent::StatusArgs),
     Exec(osier_provision::ExecArgs),
     RestartDocker(osier_provision::RestartDockerArgs),
@@ -54,7 +69,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: osier_lab::LabCommand,
     },
-    Manage(osier_manager::ManageArgs),
+    Manage(Box<osier_manager::ManageArgs>),
     Agent(osier_agent::AgentArgs),
     Weave(osier_agent::WeaveArgs),
     #[command(hide = true)]
@@ -67,24 +82,6 @@ pub(crate) enum Command {
     },
 }
 
-/// A Docker-native clustering system, as classic Swarm's command line had it.
-#[derive(Debug, Parser)]
-#[command(name = "swarm", version)]
-pub(crate) struct Swarm {
-    #[command(subcommand)]
-    command: SwarmCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum SwarmCommand {
-    #[command(visible_alias = "c")]
-    Create(osier_manager::CreateArgs),
-    #[command(visible_alias = "l")]
-    List(osier_manager::ListArgs),
-    #[command(visible_alias = "m")]
-    Manage(osier_manager::ManageArgs),
-}
-
 /// The network of this node, as Weave Net's command showed it.
 #[derive(Debug, Parser)]
 #[command(name = "weave", version)]
@@ -93,23 +90,15 @@ pub(crate) struct Weave {
     args: osier_agent::WeaveArgs,
 }
 
-fn plain(command: Command) -> Cli {
-    Cli { output: Format::Text, log: String::new(), command }
-}
-
-impl From<Swarm> for Cli {
-    fn from(swarm: Swarm) -> Self {
-        plain(match swarm.command {
-            SwarmCommand::Create(a) => Command::Create(a),
-            SwarmCommand::List(a) => Command::List(a),
-            SwarmCommand::Manage(a) => Command::Manage(a),
-        })
-    }
-}
-
 impl From<Weave> for Cli {
     fn from(weave: Weave) -> Self {
-        plain(Command::Weave(weave.args))
+        Self {
+            output: Format::Text,
+            log: String::new(),
+            debug: false,
+            experimental: false,
+            command: Command::Weave(weave.args),
+        }
     }
 }
 
@@ -121,7 +110,6 @@ mod tests {
     #[test]
     fn the_definitions_are_consistent() {
         Cli::command().debug_assert();
-        Swarm::command().debug_assert();
         Weave::command().debug_assert();
     }
 

@@ -5,25 +5,50 @@
 
 mod args;
 mod log;
+mod swarm;
 
-use args::{Cli, Command, Swarm, Weave};
+use args::{Cli, Command, Weave};
 use clap::{CommandFactory, Parser};
-use osier_manager::Place;
+use osier_manager::{Caller, Place};
 use osier_model::Token;
 use osier_pki::Identity;
 use osier_ui::{ExitKind, Failure, Output, Ui};
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
 fn main() -> ExitCode {
-    let cli = parse(std::env::args_os().collect());
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let name = words.first().map(Path::new).and_then(Path::file_name).and_then(|n| n.to_str()).unwrap_or_default();
+    let classic = matches!(name, "docker-swarm" | "swarm");
+    let mut caller = Caller {
+        program: if classic { name.to_owned() } else { "osier".to_owned() },
+        classic,
+        experimental: false,
+        discovery: std::env::var("SWARM_DISCOVERY").ok(),
+    };
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+    let cli = match name {
+        "weave" => Weave::parse_from(words).into(),
+        _ if !classic => Cli::parse_from(words),
+        _ => match swarm::parse(words) {
+            swarm::Wish::Run(cli) => *cli,
+            swarm::Wish::Tell(text) => {
+                Ui::new(Output::Text, no_color).raw(text.as_bytes());
+                return ExitCode::SUCCESS;
+            }
+            swarm::Wish::Mistake(text) => {
+                Ui::new(Output::Text, no_color).note(text);
+                return ExitCode::FAILURE;
+            }
+        },
+    };
+    caller.experimental = cli.experimental;
     let ui = Ui::new(if cli.output == args::Format::Json { Output::Json } else { Output::Text }, no_color);
-    let daemon = matches!(cli.command, Command::Agent(_) | Command::Manage(_));
+    let daemon = matches!(cli.command, Command::Agent(_) | Command::Manage(_) | Command::Join(_));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let result = match (log::start(&cli.log, daemon), runtime) {
+    let result = match (log::start(if cli.debug && cli.log.is_empty() { "debug" } else { &cli.log }, daemon), runtime) {
         (Err(failure), _) => Err(failure),
         (_, Ok(runtime)) => {
-            let result = runtime.block_on(run(cli.command, &ui));
+            let result = runtime.block_on(run(cli.command, &caller, &ui));
             // Tasks of a daemon that drained are of no more use; nothing may keep the process.
             runtime.shutdown_background();
             result
@@ -34,26 +59,18 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             ui.failure(&failure);
-            ExitCode::from(failure.code())
+            // The classic knew one code for everything that goes wrong.
+            if classic { ExitCode::FAILURE } else { ExitCode::from(failure.code()) }
         }
     }
 }
 
-/// What is meant depends on the name the program was called by.
-fn parse(words: Vec<OsString>) -> Cli {
-    let name = words.first().map(Path::new).and_then(Path::file_name).and_then(|n| n.to_str()).unwrap_or_default();
-    match name {
-        "docker-swarm" | "swarm" => Swarm::parse_from(words).into(),
-        "weave" => Weave::parse_from(words).into(),
-        _ => Cli::parse_from(words),
-    }
-}
-
-async fn run(command: Command, ui: &Ui) -> Result<(), Failure> {
+async fn run(command: Command, caller: &Caller, ui: &Ui) -> Result<(), Failure> {
     match command {
-        Command::Create(a) => osier_manager::create(a, ui),
-        Command::List(a) => osier_manager::list(a, ui, token_place).await,
-        Command::Manage(a) => osier_manager::manage(a, ui).await,
+        Command::Create(a) => osier_manager::create(&a, caller, ui),
+        Command::List(a) => osier_manager::list(a, caller, ui, token_place).await,
+        Command::Manage(a) => osier_manager::manage(*a, caller, ui, token_place).await,
+        Command::Join(a) => osier_manager::join(a, caller, token_place).await,
         Command::Agent(a) => Ok(osier_agent::run(a).await?),
         Command::Status(a) => osier_agent::run_status(a, ui).await,
         Command::Weave(a) => osier_agent::run_weave(a, ui).await,

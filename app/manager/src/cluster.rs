@@ -111,6 +111,21 @@ impl Cluster {
         }
     }
 
+    /// The members that answer.
+    pub(crate) fn answering(&self) -> BTreeSet<Target> {
+        self.engines().iter().filter(|e| e.is_healthy()).map(|e| e.target.clone()).collect()
+    }
+
+    /// Marks those that discovery no longer lists, and nobody else.
+    pub(crate) fn set_leaving(&self, leaving: &BTreeSet<Target>) {
+        self.engines().iter().for_each(|e| e.set_leaving(leaving.contains(&e.target)));
+    }
+
+    /// Ends the streams of events that clients have open.
+    pub(crate) fn end_streams(&self) {
+        self.hub.close();
+    }
+
     /// Has the engine of this node looked at now, because something else says that its state changed.
     pub fn suspect(&self, node: &str) {
         self.engines().iter().filter(|e| e.name() == node).for_each(|e| e.suspect());

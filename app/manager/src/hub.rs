@@ -53,6 +53,7 @@ pub(crate) struct Hub {
     events: broadcast::Sender<Arc<Event>>,
     claims: Mutex<Claims>,
     freed: watch::Sender<u64>,
+    closing: watch::Sender<bool>,
 }
 
 impl Hub {
@@ -65,11 +66,23 @@ impl Hub {
             events: broadcast::Sender::new(EVENTS),
             claims: Mutex::default(),
             freed: watch::Sender::new(0),
+            closing: watch::Sender::new(false),
         }
     }
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Arc<Event>> {
         self.events.subscribe()
+    }
+
+    /// Ends every stream of events, now and from now on.
+    pub(crate) fn close(&self) {
+        self.closing.send_replace(true);
+    }
+
+    /// Resolves when streams are to end.
+    pub(crate) async fn closed(&self) {
+        // An error would mean that the sender is gone, which `self` owns.
+        let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
     }
 
     pub(crate) fn subscribers(&self) -> usize {

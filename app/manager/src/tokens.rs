@@ -2,11 +2,13 @@
 //! authorises nothing.
 //!
 //! `POST /v1/clusters` makes a token; `POST /v1/clusters/TOKEN?ttl=SECONDS` with `host:port` as its body registers an
-//! engine for that time; `GET` lists a cluster as a JSON array; `DELETE` forgets it. The cluster's own token lists its
+//! engine for that time; `GET` lists a cluster as a JSON array; `DELETE` forgets it, or only one engine where its address follows
+//! (a call of our own). The cluster's own token lists its
 //! members, which nobody has to register.
 
-use crate::{discovery, refusal::Refusal};
+use crate::refusal::Refusal;
 use http::{Method, Request, Response, StatusCode};
+use osier_discovery::{Entry, EntryError};
 use osier_dockerapi::query::Query;
 use osier_engine::{Body, body::collect, empty_response, full, json_response};
 use osier_model::Token;
@@ -59,14 +61,16 @@ impl Tokens {
                 let (token, ttl) = (token(text)?, ttl(query)?);
                 let body = collect(request.into_body(), ADDRESS).await;
                 let body = body.map_err(|e| Refusal::bad_request(format!("read the address: {e}")))?;
-                let address = String::from_utf8_lossy(&body).trim().to_owned();
-                discovery::parse_entry(&address).map_err(|e| Refusal::bad_request(e.to_string()))?;
-                self.register(token, address, now, ttl)?;
+                self.register(token, address(&String::from_utf8_lossy(&body))?, now, ttl)?;
                 Ok(empty_response(StatusCode::OK))
             }
             (&Method::GET, [text]) => Ok(json_response(StatusCode::OK, &self.list(&token(text)?, now))),
             (&Method::DELETE, [text]) => {
-                self.forget(&token(text)?);
+                self.forget(&token(text)?, None);
+                Ok(empty_response(StatusCode::OK))
+            }
+            (&Method::DELETE, [text, engine]) => {
+                self.forget(&token(text)?, Some(&address(engine)?));
                 Ok(empty_response(StatusCode::OK))
             }
             _ => Err(Refusal::not_found("page not found")),
@@ -96,9 +100,17 @@ impl Tokens {
         list
     }
 
-    fn forget(&self, token: &Token) {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner).retain(|(t, _), _| t != token);
+    /// Forgets one engine of a token, or all.
+    fn forget(&self, token: &Token, engine: Option<&String>) {
+        let stays = |(t, address): &(Token, String)| t != token || engine.is_some_and(|engine| engine != address);
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| stays(key));
     }
+}
+
+/// An engine's address as it is kept.
+fn address(text: &str) -> Result<String, Refusal> {
+    let entry: Entry = text.trim().parse().map_err(|e: EntryError| Refusal::bad_request(e.to_string()))?;
+    Ok(entry.to_string())
 }
 
 fn ttl(query: &Query) -> Result<Duration, Refusal> {
@@ -125,7 +137,9 @@ mod tests {
         let list = |at: u64| tokens.list(&token("a"), now + Duration::from_secs(at)).into_iter().collect::<Vec<_>>();
         assert_eq!(list(5), ["n1:2375", "n2:2375"]);
         assert_eq!(list(20), ["n2:2375"]);
-        tokens.forget(&token("a"));
+        tokens.forget(&token("a"), Some(&"n1:2375".into()));
+        assert_eq!(list(5), ["n2:2375"]);
+        tokens.forget(&token("a"), None);
         assert!(list(20).is_empty());
     }
 
@@ -144,6 +158,10 @@ mod tests {
         ask("POST", &[&made], "ttl=60", "node-1:2375").await.unwrap();
         assert_eq!(ask("GET", &[&made], "", "").await.unwrap(), r#"["node-1:2375"]"#);
         assert_eq!(ask("GET", &[token("c").as_str()], "", "").await.unwrap(), r#"["master:12375"]"#);
+        ask("POST", &[&made], "", "[::1]:2375").await.unwrap();
+        ask("DELETE", &[&made, "node-1:2375"], "", "").await.unwrap();
+        assert_eq!(ask("GET", &[&made], "", "").await.unwrap(), r#"["[::1]:2375"]"#);
+        assert!(ask("DELETE", &[&made, "x"], "", "").await.is_err());
         ask("DELETE", &[&made], "", "").await.unwrap();
         assert_eq!(ask("GET", &[&made], "", "").await.unwrap(), "[]");
         for (rest, query, body) in [(&made, "ttl=x", "n:1"), (&made, "", "nonsense"), (&"x".to_owned(), "", "n:1")] {

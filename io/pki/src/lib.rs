@@ -6,9 +6,11 @@
 
 mod issue;
 mod load;
+mod unverified;
 
 pub use issue::{Authority, Issued, Subject, days_left};
 pub use load::Identity;
+pub use unverified::{KeyPair, public_client};
 
 /// Making, reading or using a certificate failed.
 #[derive(Debug, thiserror::Error)]

@@ -25,11 +25,7 @@ impl Identity {
 
     /// Reads the three files wherever they are.
     pub fn read_files(ca: &Path, cert: &Path, key: &Path) -> Result<Self, Error> {
-        let text = |path: &Path| {
-            let bytes = osier_store::read(path).map_err(|e| Error::new("read the TLS files")(Box::new(e)))?;
-            bytes.ok_or_else(|| Error::new("read the TLS files")(format!("there is no '{}'", path.display())))
-        };
-        Self::from_pem(&text(ca)?, &text(cert)?, &text(key)?)
+        Self::from_pem(&file(ca)?, &file(cert)?, &file(key)?)
     }
 
     /// Takes an identity just issued.
@@ -38,16 +34,11 @@ impl Identity {
     }
 
     fn from_pem(ca: &[u8], cert: &[u8], key: &[u8]) -> Result<Self, Error> {
-        let certs = |pem: &[u8], what: &str| {
-            let list = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-            list.map_err(|e| Error::new(format!("read {what}"))(format!("{e:?}")))
-        };
         let mut roots = RootCertStore::empty();
-        for root in certs(ca, "the CA's certificate")? {
+        for root in certificates(ca, "the CA's certificate")? {
             roots.add(root).map_err(Error::new("trust the CA's certificate"))?;
         }
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| Error::new("read the key")(format!("{e:?}")))?;
-        Ok(Self { roots: Arc::new(roots), chain: certs(cert, "the certificate")?, key })
+        Ok(Self { roots: Arc::new(roots), chain: certificates(cert, "the certificate")?, key: self::key(key)? })
     }
 
     /// A server that speaks only to clients with a certificate of this CA.
@@ -77,7 +68,24 @@ impl Identity {
     }
 }
 
-fn provider() -> Arc<CryptoProvider> {
+/// The contents of a file that must be there.
+pub(crate) fn file(path: &Path) -> Result<Vec<u8>, Error> {
+    let bytes = osier_store::read(path).map_err(|e| Error::new("read the TLS files")(Box::new(e)))?;
+    bytes.ok_or_else(|| Error::new("read the TLS files")(format!("there is no '{}'", path.display())))
+}
+
+/// All certificates of a PEM file; `what` they are is for messages.
+pub(crate) fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let list = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    list.map_err(|e| Error::new(format!("read {what}"))(format!("{e:?}")))
+}
+
+/// The private key of a PEM file.
+pub(crate) fn key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|e| Error::new("read the key")(format!("{e:?}")))
+}
+
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 

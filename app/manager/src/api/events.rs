@@ -34,6 +34,7 @@ impl Api {
             None => Vec::new(),
         };
         let (sender, body) = channel(16);
+        let hub = self.cluster.hub.clone();
         tokio::spawn(async move {
             let end = until.map(|until| Duration::from_nanos(u64::try_from((until - now).max(0)).unwrap_or(u64::MAX)));
             let deadline = async {
@@ -45,6 +46,7 @@ impl Api {
             tokio::select! {
                 () = tell(past, live, &filter, &sender) => {}
                 () = sender.closed() => {}
+                () = hub.closed() => {}
                 () = deadline => {}
             }
         });

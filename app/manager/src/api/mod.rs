@@ -37,6 +37,7 @@ pub struct Api {
     cluster: Arc<Cluster>,
     tokens: Arc<Tokens>,
     meetings: Meetings,
+    experimental: bool,
 }
 
 /// One request with what its path and query say.
@@ -62,7 +63,8 @@ impl Handler for Api {
             headers.insert("api-version", version);
         }
         headers.insert("ostype", HeaderValue::from_static("linux"));
-        headers.insert("docker-experimental", HeaderValue::from_static("false"));
+        headers
+            .insert("docker-experimental", HeaderValue::from_static(if self.experimental { "true" } else { "false" }));
         headers
             .insert(header::SERVER, HeaderValue::from_static(concat!("Osier/", env!("CARGO_PKG_VERSION"), " (linux)")));
         if head {
@@ -75,7 +77,13 @@ impl Handler for Api {
 impl Api {
     /// The API of this cluster, with its token service.
     pub fn new(cluster: Arc<Cluster>, tokens: Arc<Tokens>) -> Self {
-        Self { cluster, tokens, meetings: Meetings::default() }
+        Self { cluster, tokens, meetings: Meetings::default(), experimental: false }
+    }
+
+    /// The same API, which tells clients that experimental features are on or off.
+    #[must_use]
+    pub fn experimental(self, experimental: bool) -> Self {
+        Self { experimental, ..self }
     }
 
     async fn answer(&self, request: Request<Body>, hijacker: Hijacker) -> Answer {
@@ -83,7 +91,8 @@ impl Api {
         let raw_query = request.uri().query().unwrap_or_default().to_owned();
         let query = Query::parse(Some(&raw_query))?;
         let segments: Vec<&str> = path.segments.iter().map(String::as_str).collect();
-        if let ["v1", "clusters", rest @ ..] = segments.as_slice() {
+        // The classic's client leaves the version out where its URL has no path.
+        if let ["v1", "clusters", rest @ ..] | ["clusters", rest @ ..] = segments.as_slice() {
             return self.tokens.answer(rest, &query, request).await;
         }
         let route = route(request.method(), &path.segments, |name| self.cluster.is_node(name));

@@ -18,6 +18,8 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// The version that clients are told.
 const VERSION: &str = concat!("osier/", env!("CARGO_PKG_VERSION"));
+/// What is shown of an engine that answers although discovery forgot it.
+const LEAVING: &str = "discovery no longer lists this engine; it is let go unless it is listed again soon";
 
 impl Api {
     /// The newest version that every engine knows: whatever a client asks in it, any engine can be asked.
@@ -57,11 +59,12 @@ impl Api {
                 "Os": "linux",
                 "Arch": architecture(),
                 "KernelVersion": kernel,
+                "Experimental": self.experimental,
                 "Components": [{
                     "Name": "Engine",
                     "Version": VERSION,
                     "Details": {"ApiVersion": advertised, "MinAPIVersion": MIN.to_string(), "Os": "linux",
-                                "Arch": architecture(), "KernelVersion": kernel, "Experimental": "false"},
+                                "Arch": architecture(), "KernelVersion": kernel, "Experimental": self.experimental.to_string()},
                 }],
             }),
         )
@@ -82,7 +85,9 @@ impl Api {
             time: rfc3339(OffsetDateTime::now_utc()),
             listeners: self.cluster.hub.subscribers(),
         };
-        json_response(StatusCode::OK, &info(&manager, &nodes, template.as_ref().map(|f| &f.info)))
+        let mut info = info(&manager, &nodes, template.as_ref().map(|f| &f.info));
+        info["ExperimentalBuild"] = self.experimental.into();
+        json_response(StatusCode::OK, &info)
     }
 }
 
@@ -104,7 +109,7 @@ fn status(engine: &Engine, view: &View, said: &Document) -> NodeStatus {
         reserved_memory: load.memory,
         memory: Bytes(facts.map_or(0, |f| f.node.memory)),
         labels: facts.map(|f| f.node.labels.clone()).unwrap_or_default(),
-        error: error(view, OffsetDateTime::now_utc()),
+        error: error(view, OffsetDateTime::now_utc()).or_else(|| engine.is_leaving().then(|| LEAVING.to_owned())),
         warning: facts.and_then(|f| f.clock.warning()),
         updated_at: rfc3339(view.updated.replace_nanosecond(0).unwrap_or(view.updated)),
         server_version: facts.map(|f| f.server_version.clone()).unwrap_or_default(),

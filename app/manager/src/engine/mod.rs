@@ -19,7 +19,10 @@ use osier_nodes::{Health, Refresh};
 use serde::Deserialize;
 use serde_json::Value;
 use std::{
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use time::OffsetDateTime;
@@ -96,13 +99,15 @@ pub(crate) struct Engine {
     health: watch::Sender<Health>,
     /// Somebody has reason to believe that the engine's health changed.
     suspicion: Notify,
+    /// Discovery no longer lists it.
+    leaving: AtomicBool,
 }
 
 impl Engine {
     pub(crate) fn new(target: Target, refresh: Refresh) -> Arc<Self> {
         let health = watch::Sender::new(Health::Pending);
         let view = RwLock::new(View::new(refresh, OffsetDateTime::now_utc()));
-        Arc::new(Self { target, view, health, suspicion: Notify::new() })
+        Arc::new(Self { target, view, health, suspicion: Notify::new(), leaving: AtomicBool::new(false) })
     }
 
     pub(crate) fn view(&self) -> RwLockReadGuard<'_, View> {
@@ -117,6 +122,15 @@ impl Engine {
     pub(crate) fn name(&self) -> String {
         let known = self.view().facts.as_ref().map(|f| f.owner.node.clone());
         known.or_else(|| self.target.name.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn set_leaving(&self, leaving: bool) {
+        self.leaving.store(leaving, Ordering::Relaxed);
+    }
+
+    /// Whether discovery no longer lists it.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_healthy(&self) -> bool {

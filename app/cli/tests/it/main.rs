@@ -1,0 +1,14 @@
+//! The binary itself, as a user runs it: under its own name and as classic Swarm's.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod classic;
+mod etcd;
+#[path = "../../../manager/tests/it/fake.rs"]
+#[expect(dead_code, reason = "the manager's own tests make engines do more")]
+mod fake;
+mod grace;
+mod manage;
+mod program;
+#[path = "../../../../io/etcd/tests/it/server.rs"]
+mod server;
+mod token;
