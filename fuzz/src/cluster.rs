@@ -1,22 +1,32 @@
 //! What comes from files, from the command line and from other nodes.
 
 use crate::text;
+use osier_discovery::{DiscoveryUrl, Entry, GoDuration, parse_file};
 use osier_inventory::{Inventory, Source, SourceKind, split_words};
-use osier_manager::{Discovery, parse_entry};
 use osier_mesh::{Mesh, MeshConfig};
 use osier_model::{MacAddr, PeerId, Token, config::Member};
 use osier_ring::Ring;
 use rand::{SeedableRng, rngs::StdRng};
 use std::time::Duration;
 
-/// A discovery URL or an entry of one.
+/// A discovery URL, an entry of one, a file of entries, or a duration.
 pub(crate) fn discovery(data: &[u8]) {
     let Some(text) = text(data) else { return };
-    if let Ok(target) = parse_entry(text) {
-        assert_eq!(parse_entry(&target.address()).as_ref(), Ok(&target));
+    let sound = |entry: &Entry| entry.port() != 0 && !entry.host().is_empty();
+    if let Ok(entry) = text.parse::<Entry>() {
+        assert!(sound(&entry));
+        assert_eq!(entry.to_string().parse(), Ok(entry));
     }
-    if let Ok(Discovery::Nodes(targets)) = text.parse() {
-        assert!(targets.iter().all(|t| t.port != 0 && !t.host.is_empty()));
+    match text.parse() {
+        Ok(DiscoveryUrl::Nodes(entries)) => assert!(entries.iter().all(sound)),
+        Ok(DiscoveryUrl::Token(url)) => assert_eq!(url.to_string().parse(), Ok(DiscoveryUrl::Token(url))),
+        _ => {}
+    }
+    if let Ok(entries) = parse_file(text) {
+        assert!(entries.iter().all(sound));
+    }
+    if let Ok(duration) = text.parse::<GoDuration>() {
+        assert_eq!(duration.to_string().parse(), Ok(duration));
     }
 }
 
