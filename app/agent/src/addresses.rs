@@ -73,6 +73,8 @@ pub(crate) struct Addresses {
 
 struct Inner {
     ring: Ring,
+    /// The file says less than the ring: it was changed by [`Addresses::hand_over`].
+    unwritten: bool,
     /// Why allocation has stopped, once two nodes were seen to own the same chunk.
     conflict: Option<String>,
 }
@@ -94,7 +96,7 @@ impl Addresses {
             None if found => Ring::found(pool, me, reserved),
             None => Ring::join(pool, me, reserved),
         };
-        let inner = Mutex::new(Inner { ring, conflict: None });
+        let inner = Mutex::new(Inner { ring, unwritten: false, conflict: None });
         let others = members.iter().copied().filter(|m| *m != me).collect();
         let this = Self { pool, path, members, others, inner, gossip: OnceLock::new() };
         this.change(|_| ())?;
@@ -116,10 +118,10 @@ impl Addresses {
         let mut inner = self.lock();
         let mut next = inner.ring.clone();
         let result = edit(&mut next);
-        if next != inner.ring || !self.path.exists() {
+        if next != inner.ring || inner.unwritten || !self.path.exists() {
             let write = || osier_store::write_json(&self.path, &next, osier_store::PUBLIC);
             tokio::task::block_in_place(write).map_err(AddressError::Store)?;
-            inner.ring = next;
+            (inner.ring, inner.unwritten) = (next, false);
         }
         Ok(result)
     }
@@ -310,7 +312,8 @@ impl Addresses {
             Some(holder) if holder == *owner => Ok(()),
             // A create whose answer nobody saw, or a start that reached the engine past the proxy.
             Some(holder) if ["pending:", "engine:"].iter().any(|p| holder.as_str().starts_with(p)) => {
-                self.rename(&holder, owner.clone())
+                self.hand_over(&holder, owner.clone());
+                Ok(())
             }
             _ => self.claim(owner, address).map(|_| ()),
         }
@@ -330,9 +333,11 @@ impl Addresses {
         })
     }
 
-    /// Hands what one owner holds to another.
-    pub(crate) fn rename(&self, from: &Owner, to: Owner) -> Result<(), AddressError> {
-        self.change(|ring| ring.rename(from, &to)).map(|_| ())
+    /// Hands what one owner holds to another. It is written with the next change only: the address is held on disk either
+    /// way, and an agent that dies before finds its container by comparing with the engine's list ([`Self::adopt`]).
+    pub(crate) fn hand_over(&self, from: &Owner, to: Owner) {
+        let mut inner = self.lock();
+        inner.unwritten |= inner.ring.rename(from, &to);
     }
 
     /// Who holds what.
@@ -374,4 +379,30 @@ fn is_pinned(owner: &Owner) -> bool {
 /// The owner of the host's own address on the overlay.
 pub(crate) fn host() -> Owner {
     Owner::new("host")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_reservation_outlives_an_agent_that_dies_before_it_writes_whose_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let me = PeerId([2, 0, 0, 0, 0, 1]);
+        let pool = "10.1.1.0/28".parse().unwrap();
+        let open = || Addresses::open(folder.path().join("ring.json"), pool, me, vec![me], &[], true).unwrap();
+        let (reserved, id) = (pending(), container("f341"));
+        let before = open();
+        let address = before.allocate(&reserved).await.unwrap();
+        before.hand_over(&reserved, id.clone());
+        assert_eq!((before.holder(address), before.held_by(&id)), (Some(id.clone()), Some(address)));
+        drop(before);
+        let after = open();
+        assert!(after.is_reserved(address) && after.holder(address) == Some(reserved));
+        assert_ne!(after.allocate(&pending()).await.unwrap(), address, "no address is given twice");
+        after.adopt(&id, address).unwrap();
+        assert_eq!(after.holder(address), Some(id.clone()));
+        after.release(&container("another")).unwrap();
+        assert_eq!(open().holder(address), Some(id), "the next change writes it");
+    }
 }

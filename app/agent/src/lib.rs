@@ -129,7 +129,7 @@ pub async fn run(args: AgentArgs) -> Result<()> {
 
     for endpoint in endpoints.read().endpoints.values() {
         if let Some(sandbox) = endpoint.sandbox.clone() {
-            plugin::name_interface(kernel.clone(), sandbox, endpoint.mac);
+            plugin::name_interface(sandbox, endpoint.mac);
         }
     }
     let changed = Arc::new(Notify::new());

@@ -11,7 +11,7 @@ use crate::{
 use http::{Request, Response, StatusCode};
 use ipnet::Ipv4Net;
 use osier_engine::{Body, Hijacker, body::collect, json_response, server::Handler};
-use osier_kernel::Kernel;
+use osier_kernel::{Kernel, Sandbox};
 use osier_model::{DNS_ADDRESS, INTERFACE_PREFIX, MacAddr};
 use serde_json::{Value, json};
 use std::{
@@ -35,6 +35,7 @@ const ENGINE_ROOT: &str = "/var/lib/docker";
 const BRIDGE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the interface is looked for in its sandbox, to give it its other name.
 const NAMING_DEADLINE: Duration = Duration::from_secs(10);
+const NAMING_PAUSE: Duration = Duration::from_millis(5);
 
 /// The plugin.
 pub(crate) struct Plugin {
@@ -223,7 +224,7 @@ impl Plugin {
         self.set_joined(id, Some(sandbox.clone().unwrap_or_default()))?;
         self.changed.notify_one();
         if let Some(sandbox) = sandbox {
-            name_interface(self.kernel.clone(), sandbox, endpoint.mac);
+            name_interface(sandbox, endpoint.mac);
         }
         Ok(json!({
             "InterfaceName": { "SrcName": container_end, "DstPrefix": INTERFACE_PREFIX },
@@ -274,22 +275,33 @@ impl Plugin {
 
 /// Gives the interface its second name once it stands in the container. Two names on the host would clash when two
 /// containers start at once, so it cannot be done before.
-pub(crate) fn name_interface(kernel: Kernel, sandbox: PathBuf, mac: MacAddr) {
+pub(crate) fn name_interface(sandbox: PathBuf, mac: MacAddr) {
     tokio::spawn(async move {
-        let naming = async {
-            loop {
-                match kernel.name_interface(&sandbox, INTERFACE_PREFIX, mac, SECOND_NAME).await {
-                    Ok(true) => return,
-                    Ok(false) => {}
-                    Err(error) => debug!(%error, "cannot look into a sandbox yet"),
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        if tokio::time::timeout(NAMING_DEADLINE, naming).await.is_err() {
+        if tokio::time::timeout(NAMING_DEADLINE, await_and_name(&sandbox, mac)).await.is_err() {
             warn!(sandbox = %sandbox.display(), "an interface did not appear in its container");
         }
     });
+}
+
+/// Ends when the interface has its name, or when the sandbox is gone again.
+async fn await_and_name(path: &Path, mac: MacAddr) {
+    let mut open: Option<Sandbox> = None;
+    loop {
+        let named = match &open {
+            Some(_) if !path.exists() => return,
+            Some(sandbox) => sandbox.name_interface(INTERFACE_PREFIX, mac, SECOND_NAME).await,
+            None => Sandbox::open(path).map(|sandbox| {
+                open = sandbox;
+                false
+            }),
+        };
+        match named {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) => debug!(%error, "cannot look into a sandbox yet"),
+        }
+        tokio::time::sleep(NAMING_PAUSE).await;
+    }
 }
 
 fn text<'a>(body: &'a Value, name: &'static str) -> Result<&'a str, PluginError> {

@@ -113,7 +113,7 @@ impl Proxy {
         let answer = collect(body, ANSWER_LIMIT).await.map_err(ProxyError::Body)?;
         let made: Option<Value> = serde_json::from_slice(&answer).ok();
         if let Some(id) = made.as_ref().and_then(|v| v["Id"].as_str()).filter(|_| parts.status.is_success()) {
-            self.addresses.rename(&pending, addresses::container(id)).map_err(ProxyError::Address)?;
+            self.addresses.hand_over(&pending, addresses::container(id));
         } else if parts.status.is_client_error() {
             self.addresses.release(&pending).map_err(ProxyError::Address)?;
         }

@@ -25,6 +25,9 @@ use tracing::{info, warn};
 
 /// How often the kernel is compared although nothing was heard.
 const RESYNC: Duration = Duration::from_secs(30);
+/// How long changes are gathered before the kernel is compared again: one container's start brings a dozen of them, and
+/// its own port has been made already.
+const GATHER: Duration = Duration::from_millis(20);
 /// How long to wait after a failure.
 const RETRY: Duration = Duration::from_secs(1);
 /// The host's own interface on the overlay.
@@ -84,6 +87,7 @@ impl Segment {
                     Err(_) => std::future::pending().await,
                 }
             };
+            tokio::time::sleep(GATHER).await;
             tokio::select! {
                 () = self.changed.notified() => {}
                 _ = changes.changed() => {}

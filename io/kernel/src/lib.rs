@@ -24,6 +24,7 @@ pub use apply::Changes;
 pub use device::{BridgePort, Device, Kind};
 pub use error::Error;
 pub use observe::Observed;
+pub use port::Sandbox;
 
 use futures::Stream;
 use namespace::Namespace;
@@ -105,19 +106,6 @@ impl Kernel {
         port::delete(&self.0.fabric_link, host_end).await?;
         unplanned.remove(host_end);
         Ok(())
-    }
-
-    /// Makes the link with this MAC, whose name begins with the prefix and which is up, answer to `name` in a container's
-    /// sandbox, and to the name it had as well. False where sandbox or link is not there yet; a name that another link has
-    /// counts as done.
-    pub async fn name_interface(
-        &self,
-        netns_path: &Path,
-        interface_prefix: &str,
-        mac: MacAddr,
-        name: &str,
-    ) -> Result<bool, Error> {
-        port::name_interface(netns_path, interface_prefix, mac, name).await
     }
 
     /// Runs `f` on a thread of its own inside the fabric's namespace and waits for it, as for binding sockets there: a

@@ -13,7 +13,10 @@ use nix::errno::Errno;
 use osier_fabric::{FdbEntry, FdbTarget};
 use osier_model::MacAddr;
 use rtnetlink::packet_route::{RouteNetlinkMessage, link::LinkMessage};
-use std::{io::ErrorKind, path::Path};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 /// A port to be made.
 pub(crate) struct NewPort<'a> {
@@ -54,25 +57,34 @@ pub(crate) async fn delete(netlink: &Netlink, name: &str) -> Result<(), Error> {
     }
 }
 
-pub(crate) async fn name_interface(
-    sandbox: &Path,
-    interface_prefix: &str,
-    mac: MacAddr,
-    name: &str,
-) -> Result<bool, Error> {
-    match sandbox.try_exists() {
-        Ok(true) => {}
-        Err(e) if e.kind() != ErrorKind::NotFound => {
-            return Err(Error::new(format!("look for the sandbox '{}'", sandbox.display()), e));
+/// A container's network namespace, open for as long as its interface is awaited.
+pub struct Sandbox {
+    netlink: Netlink,
+    path: PathBuf,
+}
+
+impl Sandbox {
+    /// Opens the namespace bound to this path; `None` where there is none yet.
+    pub fn open(path: &Path) -> Result<Option<Self>, Error> {
+        match path.try_exists() {
+            Ok(true) => {}
+            Err(e) if e.kind() != ErrorKind::NotFound => {
+                return Err(Error::new(format!("look for the sandbox '{}'", path.display()), e));
+            }
+            _ => return Ok(None),
         }
-        _ => return Ok(false),
+        Ok(Some(Self { netlink: Netlink::open(&Namespace::open(path)?)?, path: path.to_owned() }))
     }
-    let netlink = Netlink::open(&Namespace::open(sandbox)?)?;
-    let query = RouteNetlinkMessage::GetLink(LinkMessage::default());
-    let links = netlink.dump(query).await.doing(|| format!("list the links of '{}'", sandbox.display()))?;
-    let devices = Device::parse_all(&links);
-    // One that is not up yet is still being set up by whoever moved it here, under the name it knows.
-    let ready = |d: &&Device| d.mac == mac && d.name.starts_with(interface_prefix) && d.up;
-    let Some(device) = devices.iter().find(ready) else { return Ok(false) };
-    link::name(&netlink, device, name).await.map(|()| true)
+
+    /// Makes the link with this MAC, whose name begins with the prefix and which is up, answer to `name` as well as to the
+    /// name it had. False where it is not there yet; a name that another link has counts as done.
+    pub async fn name_interface(&self, interface_prefix: &str, mac: MacAddr, name: &str) -> Result<bool, Error> {
+        let query = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let links = self.netlink.dump(query).await.doing(|| format!("list the links of '{}'", self.path.display()))?;
+        let devices = Device::parse_all(&links);
+        // One that is not up yet is still being set up by whoever moved it here, under the name it knows.
+        let ready = |d: &&Device| d.mac == mac && d.name.starts_with(interface_prefix) && d.up;
+        let Some(device) = devices.iter().find(ready) else { return Ok(false) };
+        link::name(&self.netlink, device, name).await.map(|()| true)
+    }
 }

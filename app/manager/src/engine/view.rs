@@ -125,10 +125,14 @@ impl View {
         self.containers.get(id).map(|(_, container)| container)
     }
 
+    /// When the question was asked whose answer is known of a container, or of its end.
+    pub(crate) fn asked(&self, id: &str) -> Option<Instant> {
+        self.containers.get(id).map(|(at, _)| *at).max(self.gone.get(id).copied())
+    }
+
     /// Takes what a question asked at `asked` found out about one container.
     pub(crate) fn observe(&mut self, id: &str, asked: Instant, found: Option<Arc<Container>>) {
-        let known = self.containers.get(id).map(|(at, _)| *at).max(self.gone.get(id).copied());
-        if known.is_some_and(|at| at > asked) {
+        if self.asked(id).is_some_and(|at| at > asked) {
             return;
         }
         self.listed = OnceLock::new();

@@ -6,7 +6,7 @@ use crate::lab::{
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use nix::mount::{MntFlags, umount2};
 use osier_fabric::{FdbTarget, Network, plan};
-use osier_kernel::{Kernel, Kind};
+use osier_kernel::{Kernel, Kind, Sandbox};
 use osier_model::MacAddr;
 use rtnetlink::{
     LinkBridge, LinkUnspec, LinkVeth, LinkVxlan,
@@ -232,13 +232,14 @@ async fn a_container_gets_its_second_name() {
     let [a, _b] = two_hosts_with_containers().await;
     let container = &a.containers[0];
     let (path, mac) = (container.namespace.path(), container.port.mac);
-    let set = async |prefix: &str, mac| a.kernel.name_interface(&path, prefix, mac, "ethwe").await.unwrap();
+    let sandbox = Sandbox::open(&path).unwrap().unwrap();
+    let set = async |prefix: &str, mac| sandbox.name_interface(prefix, mac, "ethwe").await.unwrap();
     assert!(!set("ethwe", MacAddr([2, 0, 0, 0, 0, 9])).await, "no such link");
     assert!(!set("eth0", mac).await, "another prefix");
     assert!(set("ethwe", mac).await && set("ethwe", mac).await);
     assert_eq!(container.namespace.index("ethwe").await, container.namespace.index("ethwe0").await);
     let absent = "/run/netns/osier-there-is-no-such-namespace".as_ref();
-    assert!(!a.kernel.name_interface(absent, "ethwe", mac, "ethwe").await.unwrap());
+    assert!(Sandbox::open(absent).unwrap().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
