@@ -1,7 +1,12 @@
-//! What the scheduler is told: the nodes with what runs on them, and what is to run.
+//! What the scheduler is told: the nodes with what is on them, and what is to run.
 
+use crate::{expression::Expression, port::Binding};
 use osier_model::{Bytes, Cpus};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 /// What one container takes of its node. Stopped containers keep their reservation, because they may be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,19 +43,112 @@ impl std::iter::Sum for Load {
     }
 }
 
+/// A container that is on a node, running or not, or on its way there.
+pub trait Resident: Send + Sync {
+    /// Its full id; empty while it has none.
+    fn id(&self) -> &str;
+    /// Its name; empty where it will get one from its engine.
+    fn name(&self) -> &str;
+    /// The value of one of its labels.
+    fn label(&self, key: &str) -> Option<&str>;
+    /// The node's ports that it takes.
+    fn bindings(&self) -> &[Binding];
+    /// What it takes of the node.
+    fn load(&self) -> Load;
+}
+
+/// The containers of one node, with what every decision asks of them added up once.
+#[derive(Clone, Default)]
+pub struct Census {
+    members: Vec<Arc<dyn Resident>>,
+    load: Load,
+    ports: Vec<(Binding, Arc<dyn Resident>)>,
+}
+
+impl Census {
+    /// Counts one container more.
+    pub fn add(&mut self, member: Arc<dyn Resident>) {
+        self.load = self.load + member.load();
+        self.ports.extend(member.bindings().iter().map(|b| (b.clone(), member.clone())));
+        self.members.push(member);
+    }
+
+    /// What they take together.
+    pub fn load(&self) -> Load {
+        self.load
+    }
+
+    /// The containers.
+    pub fn members(&self) -> impl Iterator<Item = &dyn Resident> {
+        self.members.iter().map(AsRef::as_ref)
+    }
+
+    /// The container that takes a port which this binding needs.
+    pub(crate) fn holder(&self, wanted: &Binding) -> Option<&dyn Resident> {
+        self.ports.iter().find(|(taken, _)| taken.clashes(wanted)).map(|(_, holder)| holder.as_ref())
+    }
+}
+
+impl FromIterator<Arc<dyn Resident>> for Census {
+    fn from_iter<I: IntoIterator<Item = Arc<dyn Resident>>>(members: I) -> Self {
+        let mut census = Self::default();
+        members.into_iter().for_each(|member| census.add(member));
+        census
+    }
+}
+
+impl fmt::Debug for Census {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Census").field("load", &self.load).finish_non_exhaustive()
+    }
+}
+
 /// One node at the moment of the decision.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node {
+#[derive(Debug, Clone)]
+pub struct Node<'a> {
     /// Its name, unique in the cluster.
-    pub name: Arc<str>,
+    pub name: &'a str,
+    /// Its engine's id.
+    pub id: &'a str,
+    /// Its engine's labels.
+    pub labels: &'a BTreeMap<String, String>,
     /// 0 (unusable) to 100 (no recent failure).
     pub health: u8,
-    /// Its cores.
+    /// Why it takes no new containers, if it does not.
+    pub closed: Option<&'a str>,
+    /// Cores that may be reserved.
     pub cpus: Cpus,
-    /// Its memory.
+    /// Memory that may be reserved.
     pub memory: Bytes,
-    /// What its containers take, those included whose creation is still under way.
-    pub load: Load,
+    /// Its containers.
+    pub census: &'a Census,
+    /// Containers whose creation is under way.
+    pub pending: &'a Census,
+    /// Its images, by every word that names one: ids, references, repositories, digests.
+    pub images: &'a [String],
+}
+
+impl Node<'_> {
+    /// What its containers take, those included whose creation is under way.
+    pub fn load(&self) -> Load {
+        self.census.load() + self.pending.load()
+    }
+
+    /// All of its containers.
+    pub fn residents(&self) -> impl Iterator<Item = &dyn Resident> {
+        self.census.members().chain(self.pending.members())
+    }
+}
+
+/// What the user wishes about the place.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Wishes {
+    /// About containers and images that are, or are not, on the node.
+    pub affinities: Vec<Expression>,
+    /// About the node itself.
+    pub constraints: Vec<Expression>,
+    /// The names of the only nodes that come into question, with `|` between them.
+    pub whitelists: Vec<Expression>,
 }
 
 /// What is to run.
@@ -60,7 +158,15 @@ pub struct Request {
     pub cpus: Cpus,
     /// Memory to reserve; 0 for none.
     pub memory: Bytes,
-    /// The conditions that tie it to some nodes, all of which must hold.
+    /// The node's ports that it takes.
+    pub bindings: Vec<Binding>,
+    /// Whether it takes them because it lives in the node's own network.
+    pub host_network: bool,
+    /// The containers whose namespaces or volumes it shares.
+    pub dependencies: Vec<Tie>,
+    /// What the user wishes.
+    pub wishes: Wishes,
+    /// Everything else that ties it to some nodes; no configuration of filters lets go of it.
     pub ties: Vec<Tie>,
 }
 
