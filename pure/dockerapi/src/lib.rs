@@ -24,3 +24,4 @@ pub mod state;
 pub mod totals;
 pub mod version;
 pub mod volume;
+pub mod wishes;

@@ -2,6 +2,7 @@
 
 use crate::version::{ApiVersion, SEVERAL_ENDPOINTS};
 use osier_model::{Bytes, Cpus};
+pub use osier_scheduler::Binding;
 use serde_json::{Map, Value, json};
 use std::net::IpAddr;
 
@@ -12,28 +13,41 @@ pub struct Needs {
     pub image: String,
     /// The cores to reserve (`HostConfig.NanoCpus`).
     pub cpus: Cpus,
+    /// The relative weight among containers (`HostConfig.CpuShares`), which classic Swarm took for whole cores.
+    pub cpu_shares: u64,
     /// The memory to reserve (`HostConfig.Memory`).
     pub memory: Bytes,
     /// The networks that must exist on the node; the engine's own words (`default`, `none`, …) are left out.
     pub networks: Vec<String>,
+    /// The named volumes that it mounts, whose driver keeps their data on one node.
+    pub volumes: Vec<String>,
+    /// Whether it lives in the node's own network.
+    pub host_network: bool,
 }
 
-/// A port of the node that a container takes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Binding {
-    /// The one address of the node that it is bound to; all addresses where this is `None`.
-    pub ip: Option<IpAddr>,
-    /// The port.
-    pub port: u16,
-    /// `tcp`, `udp` or `sctp`.
-    pub protocol: String,
+/// The weight of one core on an engine whose cores are all given away.
+const SHARES: u64 = 1024;
+
+impl Needs {
+    /// The cores that a create request reserves; shares count as whole cores where `shares_as_cpus` says so.
+    pub fn requested_cpus(&self, shares_as_cpus: bool) -> Cpus {
+        let classic = shares_as_cpus && self.cpus == Cpus(0);
+        if classic { Cpus::whole(self.cpu_shares) } else { self.cpus }
+    }
+
+    /// The cores that a container has reserved which is on a node with so many: the reverse of [`scale_cpu_shares`].
+    pub fn held_cpus(&self, shares_as_cpus: bool, node: u64) -> Cpus {
+        let classic = shares_as_cpus && self.cpus == Cpus(0);
+        if classic { Cpus::whole(self.cpu_shares.saturating_mul(node) / SHARES) } else { self.cpus }
+    }
 }
 
-impl Binding {
-    /// Whether one node cannot give both.
-    pub fn clashes(&self, other: &Self) -> bool {
-        let same_address = self.ip.is_none() || other.ip.is_none() || self.ip == other.ip;
-        same_address && self.port == other.port && self.protocol == other.protocol
+/// Makes shares that mean cores into the weight that they are on a node with so many.
+pub fn scale_cpu_shares(body: &mut Value, node: u64) {
+    if let Some(shares) = body.pointer_mut("/HostConfig/CpuShares")
+        && let Some(cores) = shares.as_u64().filter(|cores| *cores > 0)
+    {
+        *shares = cores.saturating_mul(SHARES).div_ceil(node.max(1)).into();
     }
 }
 
@@ -77,8 +91,71 @@ pub fn needs(body: &Value) -> Needs {
     Needs {
         image: image.to_owned(),
         cpus: Cpus(host["NanoCpus"].as_u64().unwrap_or_default()),
+        cpu_shares: host["CpuShares"].as_u64().unwrap_or_default(),
         memory: Bytes(host["Memory"].as_u64().unwrap_or_default()),
         networks,
+        volumes: local_volumes(host),
+        host_network: mode == "host",
+    }
+}
+
+/// The driver that keeps a volume's data in the node's own file system.
+const LOCAL: &str = "local";
+
+/// Whether a driver's name is that of the engine's own, which is meant where none is given.
+pub fn is_local_driver(driver: &str) -> bool {
+    driver.is_empty() || driver == LOCAL
+}
+
+fn local_volumes(host: &Value) -> Vec<String> {
+    let binds_are_local = is_local_driver(host["VolumeDriver"].as_str().unwrap_or_default());
+    let binds = list(host, "Binds").filter(|_| binds_are_local).filter_map(|b| bind_volume(b.as_str()?));
+    let mounts = list(host, "Mounts").filter_map(|mount| {
+        let driver = mount.pointer("/VolumeOptions/DriverConfig/Name").and_then(Value::as_str).unwrap_or_default();
+        mount_volume(mount).filter(|_| is_local_driver(driver))
+    });
+    let mut names: Vec<String> = Vec::new();
+    for name in binds.chain(mounts) {
+        if !names.iter().any(|n| n == name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
+fn list<'a>(object: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+    object[key].as_array().into_iter().flatten()
+}
+
+/// The volume of a bind such as `data:/var/lib/data:ro`; a path is none.
+fn bind_volume(bind: &str) -> Option<&str> {
+    let (source, _) = bind.split_once(':')?;
+    let path = source.is_empty() || source.starts_with(['/', '.', '~', '\\']);
+    (!path).then_some(source)
+}
+
+/// The volume of a mount; an anonymous one has no name yet.
+fn mount_volume(mount: &Value) -> Option<&str> {
+    let source = mount["Source"].as_str().filter(|source| !source.is_empty())?;
+    (mount["Type"] == "volume").then_some(source)
+}
+
+/// Rewrites every named volume that the request mounts, with `rename` giving the new name where there is one.
+pub fn rename_volumes(body: &mut Value, mut rename: impl FnMut(&str) -> Option<String>) {
+    let Some(host) = body.get_mut("HostConfig") else { return };
+    for bind in host.get_mut("Binds").and_then(Value::as_array_mut).into_iter().flatten() {
+        let renamed = bind.as_str().and_then(|text| {
+            let name = bind_volume(text)?;
+            Some(format!("{}{}", rename(name)?, &text[name.len()..]))
+        });
+        if let Some(renamed) = renamed {
+            *bind = renamed.into();
+        }
+    }
+    for mount in host.get_mut("Mounts").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(renamed) = mount_volume(mount).and_then(&mut rename) {
+            mount["Source"] = renamed.into();
+        }
     }
 }
 
@@ -95,22 +172,28 @@ pub fn rename_networks(body: &mut Value, mut rename: impl FnMut(&str) -> Option<
     }
 }
 
-/// Visits every container that the request needs on the same node (shared namespaces and volumes), and puts what `find`
-/// makes of each word in its place.
-pub fn map_companions<E>(body: &mut Value, mut find: impl FnMut(&str) -> Result<String, E>) -> Result<(), E> {
+/// Visits every container that the request needs on the same node (shared namespaces and volumes, links), and puts what
+/// `find` makes of each word in its place. `find` is also told the condition in the user's terms.
+pub fn map_companions<E>(body: &mut Value, mut find: impl FnMut(&str, String) -> Result<String, E>) -> Result<(), E> {
     let Some(host) = body.get_mut("HostConfig").and_then(Value::as_object_mut) else { return Ok(()) };
-    for key in ["NetworkMode", "IpcMode", "PidMode"] {
+    for (key, option) in [("NetworkMode", "net"), ("IpcMode", "ipc"), ("PidMode", "pid")] {
         let word = host.get(key).and_then(Value::as_str).and_then(|mode| mode.strip_prefix("container:"));
         if let Some(word) = word {
-            let found = find(word)?;
+            let found = find(word, format!("--{option}=container:{word}"))?;
             host.insert(key.to_owned(), format!("container:{found}").into());
         }
     }
-    for source in host.get_mut("VolumesFrom").and_then(Value::as_array_mut).into_iter().flatten() {
-        if let Some(text) = source.as_str() {
-            let (word, mode) = text.split_once(':').map_or((text, ""), |(word, mode)| (word, mode));
-            let found = find(word)?;
-            *source = if mode.is_empty() { found.into() } else { format!("{found}:{mode}").into() };
+    for (key, option) in [("VolumesFrom", "volumes-from"), ("Links", "link")] {
+        for source in host.get_mut(key).and_then(Value::as_array_mut).into_iter().flatten() {
+            let Some(text) = source.as_str() else { continue };
+            let (word, rest) = text.split_once(':').map_or((text, None), |(word, rest)| (word, Some(rest)));
+            let found = find(word, format!("--{option}={word}"))?;
+            // Without an alias, the other container is known by its own name.
+            let own_name = word.rsplit('/').next().filter(|_| key == "Links");
+            *source = match rest.or(own_name) {
+                Some(rest) => format!("{found}:{rest}").into(),
+                None => found.into(),
+            };
         }
     }
     Ok(())
@@ -164,6 +247,37 @@ mod tests {
     }
 
     #[test]
+    fn shares_mean_cores_where_the_operator_wants_it() {
+        let shares = |n: u64| json!({"HostConfig": {"CpuShares": n}});
+        let two = needs(&shares(2));
+        assert_eq!((two.requested_cpus(true), two.requested_cpus(false)), (Cpus::whole(2), Cpus(0)));
+        for (cores, node, sent) in [(2, 4, 512), (1, 3, 342), (4, 4, 1024), (0, 4, 0)] {
+            let mut body = shares(cores);
+            scale_cpu_shares(&mut body, node);
+            assert_eq!(body, shares(sent));
+            assert_eq!(needs(&body).held_cpus(true, node), Cpus::whole(cores), "what is sent is read back");
+        }
+        let both = needs(&json!({"HostConfig": {"CpuShares": 512, "NanoCpus": 1}}));
+        assert_eq!((both.requested_cpus(true), both.held_cpus(true, 4)), (Cpus(1), Cpus(1)));
+        assert_eq!(both.held_cpus(false, 4), Cpus(1));
+    }
+
+    #[test]
+    fn named_volumes_are_found_and_renamed() {
+        let mut body = json!({"HostConfig": {
+            "Binds": ["data:/a", "/host:/b:ro", "./x:/c", "/anonymous", "n1/logs:/d:ro", "data:/e"],
+            "Mounts": [{"Type": "volume", "Source": "cache", "Target": "/f"}, {"Type": "bind", "Source": "x"},
+                       {"Type": "volume", "Target": "/g"},
+                       {"Type": "volume", "Source": "nas", "VolumeOptions": {"DriverConfig": {"Name": "nfs"}}}],
+        }});
+        rename_volumes(&mut body, |name| Some(name.strip_prefix("n1/")?.to_owned()));
+        assert_eq!(needs(&body).volumes, ["data", "logs", "cache"]);
+        assert_eq!(body["HostConfig"]["Binds"][4], "logs:/d:ro");
+        body["HostConfig"]["VolumeDriver"] = "nfs".into();
+        assert_eq!(needs(&body).volumes, ["cache"]);
+    }
+
+    #[test]
     fn ports_clash_where_a_node_could_not_give_both() {
         let body = |ip: &str, port: &str| json!({"HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": ip, "HostPort": port}]}}});
         let one = |body: Value| bindings(&body).pop();
@@ -197,12 +311,23 @@ mod tests {
         rename_networks(&mut request, |n| (n == "b").then(|| "c".into()));
         let keys: Vec<&String> = request["NetworkingConfig"]["EndpointsConfig"].as_object().unwrap().keys().collect();
         assert_eq!(keys, ["c", "a"]);
-        let mut request = json!({"HostConfig": {"NetworkMode": "container:web", "VolumesFrom": ["web:ro", "db"]}});
-        map_companions::<()>(&mut request, |word| Ok(format!("id-{word}"))).unwrap();
+        let mut request = json!({"HostConfig": {"NetworkMode": "container:web", "VolumesFrom": ["web:ro", "db"],
+                                                "Links": ["n1/app", "db:store"]}});
+        let mut conditions = Vec::new();
+        map_companions::<()>(&mut request, |word, condition| {
+            conditions.push(condition);
+            Ok(format!("id-{word}"))
+        })
+        .unwrap();
         assert_eq!(
             request["HostConfig"],
-            json!({"NetworkMode": "container:id-web", "VolumesFrom": ["id-web:ro", "id-db"]})
+            json!({"NetworkMode": "container:id-web", "VolumesFrom": ["id-web:ro", "id-db"],
+                   "Links": ["id-n1/app:app", "id-db:store"]})
         );
-        assert!(map_companions(&mut request, |word| Err(word.to_owned())).is_err());
+        assert_eq!(
+            conditions.join(" "),
+            "--net=container:web --volumes-from=web --volumes-from=db --link=n1/app --link=db"
+        );
+        assert!(map_companions(&mut request, |word, _| Err(word.to_owned())).is_err());
     }
 }

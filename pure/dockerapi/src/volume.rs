@@ -1,7 +1,9 @@
-//! Volumes of the whole cluster: those of one node carry its name, those of other drivers are shown once.
+//! Volumes of the whole cluster: those of one node carry its name, those of other drivers are shown once, and those that
+//! are declared but not on any node yet have no node's name.
 
 use crate::{
     filters::{Filters, FiltersError},
+    placement::is_local_driver,
     row::labels,
 };
 use serde_json::{Value, json};
@@ -9,8 +11,27 @@ use std::collections::BTreeMap;
 
 const KNOWN: [&str; 6] = ["dangling", "driver", "label", "label!", "name", "node"];
 
-/// The answer to `GET /volumes`, from each node's own answer. Which volumes dangle only engines know: they are asked with
-/// that filter, and it passes here.
+/// What describes a volume that exists nowhere yet, from the request that declared it; `created` is RFC 3339.
+pub fn declared(name: &str, request: &Value, created: &str) -> Value {
+    let object = |key: &str| request.get(key).filter(|v| v.is_object()).cloned().unwrap_or_else(|| json!({}));
+    json!({
+        "CreatedAt": created, "Driver": "local", "Labels": object("Labels"), "Mountpoint": "", "Name": name,
+        "Options": object("DriverOpts"), "Scope": "local",
+    })
+}
+
+/// Whether a request to make a volume is for one whose data is on one node.
+pub fn wants_local(request: &Value) -> bool {
+    is_local_driver(request["Driver"].as_str().unwrap_or_default())
+}
+
+/// Whether a volume's data is on its node alone.
+pub fn is_bound(volume: &Value) -> bool {
+    volume["Scope"] != "global"
+}
+
+/// The answer to `GET /volumes`, from each node's own answer; declared volumes come with an empty node's name. Which
+/// volumes dangle only engines know: they are asked with that filter, and it passes here.
 pub fn list<'a>(volumes: impl Iterator<Item = (&'a str, &'a Value)>, filters: Filters) -> Result<Value, FiltersError> {
     let filters = filters.only(&KNOWN)?;
     let mut shown: BTreeMap<String, Value> = BTreeMap::new();
@@ -25,7 +46,7 @@ pub fn list<'a>(volumes: impl Iterator<Item = (&'a str, &'a Value)>, filters: Fi
             continue;
         }
         let local = volume["Driver"].as_str().unwrap_or("local") == "local";
-        let name = if local { format!("{node}/{name}") } else { name.to_owned() };
+        let name = if local && !node.is_empty() { format!("{node}/{name}") } else { name.to_owned() };
         let mut volume = volume.clone();
         if let Some(object) = volume.as_object_mut() {
             object.insert("Name".into(), name.as_str().into());
@@ -43,7 +64,9 @@ mod tests {
     fn local_volumes_carry_their_node_and_shared_ones_are_one() {
         let local = json!({"Name": "data", "Driver": "local", "Labels": {"a": "1"}});
         let shared = json!({"Name": "nas", "Driver": "nfs", "Labels": null});
-        let volumes = [("node-1", &local), ("node-2", &local), ("node-1", &shared), ("node-2", &shared)];
+        let new = declared("new", &json!({"DriverOpts": {"type": "tmpfs"}, "Labels": null}), "2026-01-01T00:00:00Z");
+        assert_eq!((&new["Options"]["type"], is_bound(&new)), (&json!("tmpfs"), true));
+        let volumes = [("node-1", &local), ("node-2", &local), ("node-1", &shared), ("node-2", &shared), ("", &new)];
         let names = |filters: &str| {
             let list = list(volumes.into_iter(), Filters::parse(Some(filters)).unwrap()).unwrap();
             let names: Vec<String> =
@@ -51,9 +74,10 @@ mod tests {
             names.join(" ")
         };
         for (filters, expected) in [
-            ("", "nas node-1/data node-2/data"),
+            ("", "nas new node-1/data node-2/data"),
             (r#"{"node":["node-1"]}"#, "nas node-1/data"),
             (r#"{"driver":["nfs"]}"#, "nas"),
+            (r#"{"driver":["local"],"name":["ne"]}"#, "new"),
             (r#"{"name":["dat"],"label":["a"]}"#, "node-1/data node-2/data"),
             (r#"{"label":["b"]}"#, ""),
         ] {
