@@ -3,14 +3,12 @@
 use crate::{
     engine::{Container, Engine, Target, follow},
     hub::{Engines, Hub},
+    placing::Reservations,
     refusal::Refusal,
 };
 use http::StatusCode;
-use osier_dockerapi::{
-    names::{Candidate, Resolution, resolve},
-    placement::Binding,
-};
-use osier_scheduler::{Load, Node, Policy, Request, Tie, schedule};
+use osier_dockerapi::names::{Candidate, Resolution, resolve};
+use osier_scheduler::Policy;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError, RwLock, Weak},
@@ -25,7 +23,7 @@ pub struct Cluster {
     pub(crate) hub: Arc<Hub>,
     pub(crate) policy: Policy,
     members: RwLock<BTreeMap<Target, Member>>,
-    reservations: Arc<Mutex<Reservations>>,
+    pub(crate) reservations: Reservations,
     execs: Mutex<Execs>,
 }
 
@@ -35,46 +33,9 @@ struct Member {
 }
 
 #[derive(Default)]
-struct Reservations {
-    next: u64,
-    pending: BTreeMap<u64, Pending>,
-}
-
-/// A container whose creation is under way.
-struct Pending {
-    name: Option<String>,
-    node: String,
-    load: Load,
-    bindings: Vec<Binding>,
-}
-
-#[derive(Default)]
 struct Execs {
     engines: HashMap<String, Weak<Engine>>,
     order: VecDeque<String>,
-}
-
-/// A place on a node, held until this is dropped.
-pub(crate) struct Reservation {
-    pub(crate) engine: Arc<Engine>,
-    key: u64,
-    reservations: Arc<Mutex<Reservations>>,
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.reservations.lock().unwrap_or_else(PoisonError::into_inner).pending.remove(&self.key);
-    }
-}
-
-/// What is to be placed.
-pub(crate) struct Placing<'a> {
-    /// The container's name, if it is to have a certain one.
-    pub(crate) name: Option<&'a str>,
-    pub(crate) load: Load,
-    /// The node's ports that it takes.
-    pub(crate) bindings: &'a [Binding],
-    pub(crate) ties: &'a [Tie],
 }
 
 impl Cluster {
@@ -84,7 +45,7 @@ impl Cluster {
             hub: Arc::new(Hub::new(engines.into())),
             policy,
             members: RwLock::default(),
-            reservations: Arc::default(),
+            reservations: Reservations::default(),
             execs: Mutex::default(),
         })
     }
@@ -104,7 +65,7 @@ impl Cluster {
         });
         for target in targets {
             members.entry(target).or_insert_with_key(|target| {
-                let engine = Engine::new(target.clone(), self.hub.refresh);
+                let engine = Engine::new(target.clone(), self.hub.refresh, self.policy.cpu_shares_as_cpus);
                 let following = tokio::spawn(follow(engine.clone(), self.hub.clone())).abort_handle();
                 Member { engine, following }
             });
@@ -189,64 +150,16 @@ impl Cluster {
         Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message))
     }
 
-    fn containers_like(&self, word: &str) -> Vec<(String, Arc<Engine>, Arc<Container>)> {
+    /// The containers that a word may mean, with their nodes.
+    pub(crate) fn containers_like(&self, word: &str) -> Vec<(String, Arc<Engine>, Arc<Container>)> {
+        let word = word.strip_prefix('/').unwrap_or(word);
         let mut hits = Vec::new();
-        for engine in self.engines() {
+        for engine in self.engines().into_iter().filter(|_| !word.is_empty()) {
             let node = engine.name();
-            let view = engine.view();
-            let may_be =
-                |c: &Container| Candidate { key: (), node: &node, id: &c.row.id, names: &c.row.names }.may_be(word);
-            hits.extend(view.containers().filter(|c| may_be(c)).map(|c| (node.clone(), engine.clone(), c.clone())));
+            let found: Vec<Arc<Container>> = engine.view().like(word, &node).cloned().collect();
+            hits.extend(found.into_iter().map(|container| (node.clone(), engine.clone(), container)));
         }
         hits
-    }
-
-    /// Refuses a container name that is in use anywhere in the cluster.
-    pub(crate) fn check_name(&self, name: &str) -> Result<(), Refusal> {
-        let reservations = self.reservations.lock().unwrap_or_else(PoisonError::into_inner);
-        self.check_name_with(&reservations, name)
-    }
-
-    fn check_name_with(&self, reservations: &Reservations, name: &str) -> Result<(), Refusal> {
-        let taken = self.containers_like(name).into_iter().find(|(_, _, c)| c.row.names.iter().any(|n| n == name));
-        let holder = match taken {
-            Some((node, _, container)) => format!("container \"{}\" on node {node}", container.row.id),
-            None if reservations.pending.values().any(|p| p.name.as_deref() == Some(name)) => {
-                "a container that is being created".into()
-            }
-            None => return Ok(()),
-        };
-        Err(Refusal::new(
-            StatusCode::CONFLICT,
-            format!(
-                "Conflict. The container name \"/{name}\" is already in use by {holder}. \
-                 You have to remove (or rename) that container to be able to reuse that name."
-            ),
-        ))
-    }
-
-    /// Chooses a node and holds the place. Nothing is asked of any engine while the choice is made, so creates do not
-    /// wait for each other; and each sees the places that the others hold, so they spread.
-    pub(crate) fn place(&self, placing: &Placing<'_>) -> Result<Reservation, Refusal> {
-        let mut reservations = self.reservations.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(name) = placing.name {
-            self.check_name_with(&reservations, name)?;
-        }
-        let engines = self.engines();
-        let nodes: Vec<Node> = engines.iter().filter_map(|e| node(e, &reservations)).collect();
-        let Load { cpus, memory, .. } = placing.load;
-        let free = placing.bindings.iter().map(|binding| free_port(binding, &engines, &reservations));
-        let request = Request { cpus, memory, ties: free.chain(placing.ties.iter().cloned()).collect() };
-        let decision = schedule(self.policy.strategy, &nodes, &request)
-            .map_err(|e| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, e.to_string()))?;
-        let chosen = engines.into_iter().find(|e| e.name() == *decision.node);
-        let engine = chosen.ok_or_else(|| Refusal::internal("the chosen node left the cluster"))?;
-        let key = reservations.next;
-        reservations.next += 1;
-        let name = placing.name.map(str::to_owned);
-        let (load, bindings) = (placing.load, placing.bindings.to_vec());
-        reservations.pending.insert(key, Pending { name, node: decision.node.to_string(), load, bindings });
-        Ok(Reservation { engine, key, reservations: self.reservations.clone() })
     }
 
     /// Remembers which engine has an exec.
@@ -273,29 +186,4 @@ impl Drop for Cluster {
         let members = self.members.get_mut().unwrap_or_else(PoisonError::into_inner);
         members.values().for_each(|m| m.following.abort());
     }
-}
-
-/// The engine as the scheduler sees it; `None` while nothing is known of it.
-fn node(engine: &Engine, reservations: &Reservations) -> Option<Node> {
-    let view = engine.view();
-    let facts = view.facts.as_ref()?;
-    let pending = reservations.pending.values().filter(|p| p.node == facts.owner.node).map(|p| p.load);
-    Some(Node {
-        name: facts.owner.node.as_str().into(),
-        health: view.standing.indicator(),
-        cpus: osier_model::Cpus::whole(facts.node.cpus),
-        memory: osier_model::Bytes(facts.node.memory),
-        load: view.load() + pending.sum(),
-    })
-}
-
-/// The nodes that can give this port.
-fn free_port(binding: &Binding, engines: &[Arc<Engine>], reservations: &Reservations) -> Tie {
-    let clash = |taken: &[Binding]| taken.iter().any(|b| b.clashes(binding));
-    let free = engines.iter().filter(|engine| {
-        let name = engine.name();
-        !engine.view().containers().any(|c| clash(&c.bindings))
-            && !reservations.pending.values().any(|p| p.node == name && clash(&p.bindings))
-    });
-    Tie { condition: format!("port {}", binding.port), nodes: free.map(|e| e.name().as_str().into()).collect() }
 }

@@ -16,6 +16,7 @@ mod list;
 mod listen;
 mod manage;
 mod meetings;
+mod placing;
 mod refusal;
 mod settings;
 mod state;

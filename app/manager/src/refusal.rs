@@ -1,8 +1,10 @@
 //! A request that cannot be done, with the status and message its client gets, in the engine's own shape.
 
-use crate::engine::CallError;
+use crate::{engine::CallError, state::StateError};
 use http::{Response, StatusCode};
-use osier_dockerapi::{filters::FiltersError, image, listing::ListError, path::PathError, query::QueryError};
+use osier_dockerapi::{
+    filters::FiltersError, image, listing::ListError, path::PathError, query::QueryError, wishes::WishError,
+};
 use osier_engine::{Body, Error as ClientError, error_response};
 
 /// See the module.
@@ -41,6 +43,18 @@ impl From<CallError> for Refusal {
             CallError::Client(ClientError::Engine { status, message }) => Self { status, message },
             other => Self::new(StatusCode::BAD_GATEWAY, other.chain()),
         }
+    }
+}
+
+impl From<StateError> for Refusal {
+    fn from(error: StateError) -> Self {
+        Self::internal(format!("keep it in the manager's state: {:#}", anyhow::Error::new(error)))
+    }
+}
+
+impl From<WishError> for Refusal {
+    fn from(error: WishError) -> Self {
+        Self::bad_request(error.to_string())
     }
 }
 

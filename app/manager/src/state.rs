@@ -20,9 +20,24 @@ pub(crate) struct Document {
     /// What the operator said about nodes, by their names. Nodes that nothing was said about are not in here.
     #[serde(default)]
     pub(crate) nodes: BTreeMap<String, NodeState>,
-    /// Declared volumes, by their names.
+    /// Volumes that were declared, or made for a container, by their names.
     #[serde(default)]
-    pub(crate) volumes: BTreeMap<String, Value>,
+    pub(crate) volumes: BTreeMap<String, VolumeState>,
+}
+
+/// What is known of one volume whose data is, or will be, on one node.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VolumeState {
+    /// The request that declared it, until it is made.
+    #[serde(default)]
+    pub(crate) request: Option<Value>,
+    /// When it was declared, RFC 3339.
+    #[serde(default)]
+    pub(crate) declared: String,
+    /// The nodes that it was made on: where its data is while they are away.
+    #[serde(default)]
+    pub(crate) nodes: BTreeSet<String>,
 }
 
 /// What the operator said about one node.
@@ -95,6 +110,7 @@ impl State {
         let mut document = (*before).clone();
         let result = edit(&mut document);
         document.nodes.retain(|_, node| *node != NodeState::default());
+        document.volumes.retain(|_, volume| *volume != VolumeState::default());
         if document == *before {
             return Ok(result);
         }
@@ -125,7 +141,8 @@ mod tests {
         let state = State::open(&file).unwrap();
         assert!(!file.exists(), "nothing was said yet");
         state.change(cordon).await.unwrap();
-        state.change(|d| d.volumes.insert("data".into(), json!({"node": "n2"}))).await.unwrap();
+        let data = VolumeState { request: Some(json!({"Name": "data"})), ..VolumeState::default() };
+        state.change(|d| d.volumes.insert("data".into(), data)).await.unwrap();
         let again = State::open(&file).unwrap().read();
         assert_eq!(again, state.read());
         assert_eq!((again.node("n1").availability, again.volumes.len()), (Availability::Cordoned, 1));
@@ -162,7 +179,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("manager.json");
         let state = State::open(&file).unwrap();
-        let changes = (0..20).map(|i| state.change(move |d| d.volumes.insert(i.to_string(), Value::Null)));
+        let changes = (0..20).map(|i| {
+            let volume = VolumeState { declared: i.to_string(), ..VolumeState::default() };
+            state.change(move |d| d.volumes.insert(i.to_string(), volume))
+        });
         futures::future::join_all(changes).await.into_iter().for_each(|r| drop(r.unwrap()));
         assert_eq!(State::open(&file).unwrap().read().volumes.len(), 20);
     }

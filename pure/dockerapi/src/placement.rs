@@ -1,6 +1,9 @@
 //! What a create request says about where its container can run, and the edits that make it fit the engine it goes to.
 
-use crate::version::{ApiVersion, SEVERAL_ENDPOINTS};
+use crate::{
+    image::Reference,
+    version::{ApiVersion, SEVERAL_ENDPOINTS},
+};
 use osier_model::{Bytes, Cpus};
 pub use osier_scheduler::Binding;
 use serde_json::{Map, Value, json};
@@ -159,6 +162,23 @@ pub fn rename_volumes(body: &mut Value, mut rename: impl FnMut(&str) -> Option<S
     }
 }
 
+/// Every word that an expression about images may mean one of these list rows by: ids, references and repositories.
+pub fn image_words<'a>(rows: impl Iterator<Item = &'a Value>) -> Vec<String> {
+    let mut words = Vec::new();
+    for row in rows {
+        words.extend(row["Id"].as_str().map(str::to_owned));
+        let references = list(row, "RepoTags").chain(list(row, "RepoDigests")).filter_map(Value::as_str);
+        for reference in references.filter(|r| !r.starts_with("<none>")) {
+            words.push(reference.to_owned());
+            let repository = Reference::parse(reference).repository();
+            if !words.iter().any(|w| w == repository) {
+                words.push(repository.to_owned());
+            }
+        }
+    }
+    words
+}
+
 /// Rewrites every network that the request names, with `rename` giving the new name where there is one.
 pub fn rename_networks(body: &mut Value, mut rename: impl FnMut(&str) -> Option<String>) {
     if let Some(mode) = body.pointer_mut("/HostConfig/NetworkMode")
@@ -275,6 +295,18 @@ mod tests {
         assert_eq!(body["HostConfig"]["Binds"][4], "logs:/d:ro");
         body["HostConfig"]["VolumeDriver"] = "nfs".into();
         assert_eq!(needs(&body).volumes, ["cache"]);
+    }
+
+    #[test]
+    fn images_are_known_by_many_words() {
+        let rows = [
+            json!({"Id": "sha256:1", "RepoTags": ["reg:5000/app:2", "reg:5000/app:3"], "RepoDigests": ["reg:5000/app@sha256:9"]}),
+            json!({"Id": "sha256:2", "RepoTags": ["<none>:<none>"], "RepoDigests": null}),
+        ];
+        assert_eq!(
+            image_words(rows.iter()).join(" "),
+            "sha256:1 reg:5000/app:2 reg:5000/app reg:5000/app:3 reg:5000/app@sha256:9 sha256:2"
+        );
     }
 
     #[test]

@@ -25,6 +25,32 @@ pub fn wants_local(request: &Value) -> bool {
     is_local_driver(request["Driver"].as_str().unwrap_or_default())
 }
 
+/// The name is not one that an engine's own driver takes. (The text is the engine's.)
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadName {
+    /// It has less than two characters.
+    #[error("create {0}: volume name is too short, names should be at least two alphanumeric characters")]
+    Short(String),
+    /// It has other characters, or begins with one that stands only inside.
+    #[error(
+        "create {0}: \"{0}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are \
+         allowed. If you intended to pass a host directory, use absolute path"
+    )]
+    Characters(String),
+}
+
+/// Refuses a name that the engine's own driver would refuse.
+pub fn check_name(name: &str) -> Result<(), BadName> {
+    let inside = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    if name.len() < 2 {
+        return Err(BadName::Short(name.to_owned()));
+    }
+    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(inside) {
+        return Err(BadName::Characters(name.to_owned()));
+    }
+    Ok(())
+}
+
 /// Whether a volume's data is on its node alone.
 pub fn is_bound(volume: &Value) -> bool {
     volume["Scope"] != "global"
@@ -59,6 +85,15 @@ pub fn list<'a>(volumes: impl Iterator<Item = (&'a str, &'a Value)>, filters: Fi
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_those_that_engines_take() {
+        for (name, good) in
+            [("data", true), ("a.b-c_1", true), ("a", false), ("-a", false), ("a b", false), ("é1", false)]
+        {
+            assert_eq!(check_name(name).is_ok(), good, "{name}");
+        }
+    }
 
     #[test]
     fn local_volumes_carry_their_node_and_shared_ones_are_one() {

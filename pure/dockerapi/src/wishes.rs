@@ -2,7 +2,7 @@
 //! labels that classic Swarm's tools read (a JSON array of expressions each), where they are kept with the container.
 
 use osier_scheduler::{Expression, ExpressionError, Wishes};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// The label with a container's id in the cluster, which it keeps when it is made anew elsewhere.
 pub const ID_LABEL: &str = "com.docker.swarm.id";
@@ -126,15 +126,10 @@ pub fn of_labels(labels: &Value) -> Result<Wishes, WishError> {
     take(&mut json!({ "Labels": labels }))
 }
 
-/// Takes the wishes out of a build's arguments; the others stay.
-pub fn take_from_build_args(arguments: &mut Map<String, Value>) -> Result<Wishes, WishError> {
+/// Reads wishes that are written as in an environment, such as those of a build's arguments.
+pub fn of_entries<'a>(entries: impl Iterator<Item = &'a str>) -> Result<Wishes, WishError> {
     let mut texts = Texts::default();
-    // The client splits its argument at the first equals sign, in the middle of an operator.
-    arguments.retain(|name, value| {
-        let entry = value.as_str().map_or_else(|| name.clone(), |value| format!("{name}={value}"));
-        let found = Kind::split(&entry).map(|(kind, text)| texts.of(kind).push(text.to_owned()));
-        found.is_none()
-    });
+    entries.filter_map(Kind::split).for_each(|(kind, text)| texts.of(kind).push(text.to_owned()));
     texts.read()
 }
 
@@ -208,18 +203,11 @@ mod tests {
         let two = take(&mut json!({"Env": ["reschedule:off", "reschedule:policy=on-node-failure"]}));
         assert_eq!(two.unwrap_err().to_string(), "too many reschedule policies");
         assert!(take(&mut json!({"Env": ["reschedule:policy=on-node-failure"]})).is_ok());
-    }
-
-    #[test]
-    fn build_arguments_wish_as_the_client_splits_them() {
-        let mut arguments =
-            json!({"constraint:node": "=n1", "affinity:image!": "x", "VERSION": "1", "http_proxy": null});
-        let wishes = take_from_build_args(arguments.as_object_mut().unwrap()).unwrap();
+        let wishes = of_entries(["constraint:node==n1", "A=b", "affinity:image!=x"].into_iter()).unwrap();
         assert_eq!(
             (wishes.constraints[0].to_string(), wishes.affinities[0].to_string()),
             ("node==n1".into(), "image!=x".into())
         );
-        assert_eq!(arguments, json!({"VERSION": "1", "http_proxy": null}));
     }
 
     #[test]

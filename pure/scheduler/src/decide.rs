@@ -180,7 +180,7 @@ fn unplaced(policy: &Policy, request: &Request, explanation: Explanation) -> Unp
         Some(last) => {
             let passed = policy.filters.iter().take(stage(&last) + 1);
             let mut conditions: Vec<Vec<String>> = passed.map(|f| conditions(*f, request)).collect();
-            if matches!(last, Reason::Closed | Reason::Tie) {
+            if explanation.nodes.iter().any(|(_, v)| matches!(v, Verdict::Excluded { by: Reason::Closed, .. })) {
                 conditions.push(vec!["node that takes new containers".to_owned()]);
             }
             if last == Reason::Tie {

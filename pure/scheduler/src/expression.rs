@@ -90,6 +90,11 @@ impl Expression {
         properties.any(|text| self.matches(text)) != self.negated
     }
 
+    /// Whether a whitelist has this node: one of the names between `|`, or with `!=` none of them.
+    pub fn lists(&self, node: &str) -> bool {
+        self.value.split('|').any(|name| name == node) != self.negated
+    }
+
     /// The wish without its softness, as error messages show it.
     pub fn hard_text(&self) -> String {
         format!("{}{}{}", self.key, OPERATORS[usize::from(self.negated)], self.value)

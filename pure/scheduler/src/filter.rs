@@ -36,7 +36,7 @@ pub(crate) fn objection(filter: Filter, node: &Node<'_>, request: &Request, soft
             Some(format!("constraint {broken}"))
         }
         Filter::Whitelist => {
-            let broken = wishes.whitelists.iter().filter(counts).find(|e| !is_listed(e, node))?;
+            let broken = wishes.whitelists.iter().filter(counts).find(|e| !e.lists(node.name))?;
             Some(format!("whitelist {broken}"))
         }
     }
@@ -88,8 +88,4 @@ fn is_so(wish: &Expression, node: &Node<'_>) -> bool {
         "node" => wish.holds([node.name, node.id].into_iter()),
         key => wish.holds(std::iter::once(node.labels.get(key).map_or("", String::as_str))),
     }
-}
-
-fn is_listed(wish: &Expression, node: &Node<'_>) -> bool {
-    wish.value().split('|').any(|name| name == node.name) != wish.is_negated()
 }

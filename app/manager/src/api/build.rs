@@ -8,14 +8,14 @@
 
 use super::{Answer, Api, Call};
 use crate::{
-    cluster::{Placing, Reservation},
     engine::Engine,
     meetings::Meeting,
+    placing::{Placing, Reservation},
     refusal::Refusal,
     stream::with_end,
 };
-use osier_dockerapi::build::BuildRequest;
-use osier_scheduler::{Load, Tie};
+use osier_dockerapi::{build::BuildRequest, wishes};
+use osier_scheduler::{Request, Tie};
 use std::{sync::Arc, time::Duration};
 
 /// How long requests wait for the one they belong to.
@@ -71,16 +71,18 @@ impl Api {
         if let Some(engine) = session.and_then(|session| self.meetings.place(&session)) {
             return Ok((engine, None));
         }
-        let place = |ties: &[Tie]| {
-            let load = Load::one(request.cpus, request.memory);
-            self.cluster.place(&Placing { name: None, load, bindings: &[], ties })
+        let wishes = wishes::of_entries(request.expressions.iter().map(String::as_str))?;
+        let place = |ties: Vec<Tie>| {
+            let (cpus, memory, wishes) = (request.cpus, request.memory, wishes.clone());
+            let request = Request { cpus, memory, wishes, ties, ..Request::default() };
+            self.cluster.place(&Placing { request, ..Placing::default() })
         };
         let before = request.tags.iter().find_map(|tag| self.meetings.place(&Meeting::Image(tag.clone())));
         let again = before.and_then(|engine| {
             let name = engine.name();
-            place(&[Tie { condition: format!("node=={name}"), nodes: [name.as_str().into()].into() }]).ok()
+            place(vec![Tie { condition: format!("node=={name}"), nodes: [name.as_str().into()].into() }]).ok()
         });
-        let reservation = again.map_or_else(|| place(&[]), Ok)?;
+        let reservation = again.map_or_else(|| place(Vec::new()), Ok)?;
         Ok((reservation.engine.clone(), Some(reservation)))
     }
 

@@ -8,6 +8,7 @@ mod create;
 mod events;
 mod fanout;
 mod images;
+mod launch;
 mod load;
 mod networks;
 mod proxy;
@@ -158,6 +159,11 @@ impl Api {
             Route::Unknown => Err(Refusal::not_found("page not found")),
         }
     }
+}
+
+/// An id as engines make them: 64 hex digits.
+fn random_id() -> String {
+    rand::random::<[u8; 32]>().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// What an engine's error answer says.

@@ -4,7 +4,7 @@ use super::{
     Answer, Api, Call,
     fanout::{successes, unanimous},
 };
-use crate::{cluster::Placing, engine::Engine, refusal::Refusal};
+use crate::{engine::Engine, placing::Placing, refusal::Refusal};
 use http::{Method, StatusCode, header};
 use osier_dockerapi::{
     filters::Filters,
@@ -13,7 +13,7 @@ use osier_dockerapi::{
 };
 use osier_engine::{full, json_response};
 use osier_model::NETWORK;
-use osier_scheduler::{Load, Tie};
+use osier_scheduler::{Request, Tie};
 use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -134,7 +134,8 @@ impl Api {
         } else if !self.nodes_with_network(&name).is_empty() {
             return Err(Refusal::new(StatusCode::CONFLICT, format!("network with name {name} already exists")));
         }
-        let place = self.cluster.place(&Placing { name: None, load: Load::default(), bindings: &[], ties: &ties })?;
+        let request = Request { ties, ..Request::default() };
+        let place = self.cluster.place(&Placing { request, ..Placing::default() })?;
         set_body(&mut call, &body);
         let response = self.forward(&place.engine, call, &["networks", "create"]).await?;
         // The event tells it again; a failure here is no failure of the call.

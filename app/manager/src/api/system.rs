@@ -12,7 +12,7 @@ use osier_dockerapi::{
 };
 use osier_engine::{Body, full, json_response};
 use osier_model::{Bytes, Cpus};
-use osier_scheduler::Filter;
+use osier_scheduler::{Filter, Overcommit};
 use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -72,7 +72,8 @@ impl Api {
 
     pub(super) fn info(&self) -> Response<Body> {
         let (engines, said) = (self.cluster.engines(), self.cluster.hub.state.read());
-        let nodes: Vec<NodeStatus> = engines.iter().map(|e| status(e, &e.view(), &said)).collect();
+        let overcommit = self.cluster.policy.overcommit;
+        let nodes: Vec<NodeStatus> = engines.iter().map(|e| status(e, &e.view(), &said, overcommit)).collect();
         let template = self.cluster.healthy().first().and_then(|e| e.facts());
         let policy = &self.cluster.policy;
         let strategy = policy.strategy.to_string();
@@ -91,9 +92,9 @@ impl Api {
     }
 }
 
-fn status(engine: &Engine, view: &View, said: &Document) -> NodeStatus {
+fn status(engine: &Engine, view: &View, said: &Document, overcommit: Overcommit) -> NodeStatus {
     let facts = view.facts.as_deref();
-    let load = view.load();
+    let load = view.census().load();
     let name = facts.map(|f| f.owner.node.clone()).or_else(|| engine.target.name.clone());
     let name = name.unwrap_or_default();
     NodeStatus {
@@ -105,9 +106,9 @@ fn status(engine: &Engine, view: &View, said: &Document) -> NodeStatus {
         counts: view.counts(),
         images: view.images.len(),
         reserved_cpus: load.cpus,
-        cpus: Cpus::whole(facts.map_or(0, |f| f.node.cpus)),
+        cpus: Cpus::whole(facts.map_or(0, |f| overcommit.of(f.node.cpus))),
         reserved_memory: load.memory,
-        memory: Bytes(facts.map_or(0, |f| f.node.memory)),
+        memory: Bytes(facts.map_or(0, |f| overcommit.of(f.node.memory))),
         labels: facts.map(|f| f.node.labels.clone()).unwrap_or_default(),
         error: error(view, OffsetDateTime::now_utc()).or_else(|| engine.is_leaving().then(|| LEAVING.to_owned())),
         warning: facts.and_then(|f| f.clock.warning()),

@@ -1,16 +1,24 @@
-//! Volumes. They live on their nodes; a name without a node means every node that has, or is to have, that volume.
+//! Volumes. They live on their nodes. One that is created without saying where is declared: it is made, with its options,
+//! on the node where the first container that uses it lands; from then on its data ties containers to that node.
 
 use super::{
     Answer, Api, Call,
     fanout::{successes, unanimous},
     networks::set_body,
 };
-use crate::{engine::Engine, refusal::Refusal};
+use crate::{
+    engine::Engine,
+    refusal::Refusal,
+    state::{Document, VolumeState},
+};
+use futures::future::join_all;
 use http::{Method, StatusCode};
-use osier_dockerapi::{filters::Filters, query::Query, volume};
+use osier_dockerapi::{filters::Filters, query::Query, volume, wishes};
 use osier_engine::json_response;
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tracing::warn;
 
 /// How long an engine may take to list or describe volumes.
 const READ: Duration = Duration::from_secs(5);
@@ -21,8 +29,9 @@ impl Api {
     /// `GET /volumes`
     pub(super) async fn volume_list(&self, call: Call) -> Answer {
         let filters = Filters::parse(call.query.get("filters"))?;
+        let dangling = filters.boolean("dangling")?;
         let mut query = Query::default();
-        if let Some(dangling) = filters.boolean("dangling")? {
+        if let Some(dangling) = dangling {
             query.set("filters", &json!({"dangling": [dangling.to_string()]}).to_string());
         }
         let answers = self.ask(self.cluster.healthy(), Method::GET, &["volumes"], &query.to_string(), None, READ).await;
@@ -30,7 +39,15 @@ impl Api {
         let volumes = lists.iter().flat_map(|(node, list)| {
             list["Volumes"].as_array().into_iter().flatten().map(|volume| (node.as_str(), volume))
         });
-        Ok(json_response(StatusCode::OK, &volume::list(volumes, filters)?))
+        // No container uses a volume that is only declared.
+        let declared: Vec<Value> = if dangling == Some(false) { Vec::new() } else { self.declared_volumes() };
+        let declared = declared.iter().map(|volume| ("", volume));
+        Ok(json_response(StatusCode::OK, &volume::list(volumes.chain(declared), filters)?))
+    }
+
+    fn declared_volumes(&self) -> Vec<Value> {
+        let document = self.cluster.hub.state.read();
+        document.volumes.iter().filter_map(|(name, state)| describe(name, state)).collect()
     }
 
     /// The engines that a volume's name may mean, and the name they know it by.
@@ -38,63 +55,166 @@ impl Api {
         match name.split_once('/') {
             Some((node, volume)) => match self.cluster.node(node) {
                 Some(engine) => Ok((vec![engine], volume)),
-                None => Err(Refusal::not_found(format!("No such volume: {name}"))),
+                None => Err(no_such_volume(name)),
             },
             None => Ok((self.cluster.healthy(), name)),
         }
     }
 
-    /// The engines that have this volume, with what they say of it.
+    /// The engines that have this volume, with what they say of it; none where none has it.
     async fn volume_holders(&self, name: &str) -> Result<(Vec<(Arc<Engine>, Value)>, String), Refusal> {
         let (engines, volume) = self.volume_place(name)?;
         let answers = self.ask(engines, Method::GET, &["volumes", volume], "", None, READ).await;
-        let missing = |e: &Refusal| e.status == StatusCode::NOT_FOUND;
         match successes(answers) {
             Ok(holders) => Ok((holders, volume.to_owned())),
-            Err(refusal) if missing(&refusal) => Err(Refusal::not_found(format!("No such volume: {name}"))),
+            Err(refusal) if refusal.status == StatusCode::NOT_FOUND => Ok((Vec::new(), volume.to_owned())),
             Err(refusal) => Err(refusal),
         }
     }
 
     /// `GET /volumes/{name}`
     pub(super) async fn volume_inspect(&self, _: Call, name: &str) -> Answer {
-        let (mut holders, _) = self.volume_holders(name).await?;
-        // A volume that is not local is the same everywhere; of several local ones the first node's is shown.
-        holders.sort_by_key(|(_, volume)| volume["Driver"] == "local");
-        let found = holders.into_iter().next().map(|(_, volume)| volume);
-        let found = found.ok_or_else(|| Refusal::not_found(format!("No such volume: {name}")))?;
+        let (holders, _) = self.volume_holders(name).await?;
+        // A volume that is not local is the same everywhere.
+        let shared = holders.iter().position(|(_, volume)| volume["Driver"] != "local");
+        let found = match (holders.as_slice(), shared) {
+            (holders, Some(shared)) => holders[shared].1.clone(),
+            ([], None) => {
+                let document = self.cluster.hub.state.read();
+                let declared = document.volumes.get(name).and_then(|state| describe(name, state));
+                declared.ok_or_else(|| no_such_volume(name))?
+            }
+            ([(_, only)], None) => only.clone(),
+            (several, None) => {
+                let all: Vec<String> = several.iter().map(|(engine, _)| format!("{}/{name}", engine.name())).collect();
+                let message = format!("volume {name} is ambiguous, it may be {}", all.join(" or "));
+                return Err(Refusal::bad_request(message));
+            }
+        };
         Ok(json_response(StatusCode::OK, &found))
     }
 
-    /// `POST /volumes/create`: on the node that the name tells, else on all, so that a container finds it wherever it
-    /// goes.
+    /// `POST /volumes/create`: at once on the nodes that the name or the labels tell; on all nodes where the driver keeps
+    /// the data elsewhere; else once a container uses it.
     pub(super) async fn volume_create(&self, mut call: Call) -> Answer {
         let mut body = call.json().await?;
+        if !body.is_object() {
+            return Err(Refusal::bad_request("the body of a volume's create request must be a JSON object"));
+        }
         let wanted = body["Name"].as_str().unwrap_or_default().to_owned();
         let (engines, name) = self.volume_place(&wanted)?;
-        let name = if name.is_empty() { random_name() } else { name.to_owned() };
-        body["Name"] = name.into();
-        if let [engine] = engines.as_slice() {
+        let name = if name.is_empty() { super::random_id() } else { name.to_owned() };
+        body["Name"] = name.as_str().into();
+        if let ([engine], true) = (engines.as_slice(), wanted.contains('/')) {
             set_body(&mut call, &body);
-            return self.forward(engine, call, &["volumes", "create"]).await;
+            let response = self.forward(engine, call, &["volumes", "create"]).await?;
+            self.volumes_changed(&engines).await;
+            if response.status().is_success() {
+                self.note_volumes(&[name], engine).await;
+            }
+            return Ok(response);
         }
-        let answers = self.ask(engines, Method::POST, &["volumes", "create"], "", Some(&body), CHANGE).await;
+        let whitelists = wishes::of_labels(&body["Labels"])?.whitelists;
+        if volume::wants_local(&body) && whitelists.is_empty() {
+            return self.volume_declare(&name, body).await;
+        }
+        let listed = |engine: &&Arc<Engine>| whitelists.iter().all(|w| w.lists(&engine.name()));
+        let engines: Vec<Arc<Engine>> = engines.iter().filter(listed).cloned().collect();
+        let answers = self.ask(engines.clone(), Method::POST, &["volumes", "create"], "", Some(&body), CHANGE).await;
+        self.volumes_changed(&engines).await;
         let (_, volume) =
             unanimous(answers)?.into_iter().next().ok_or_else(|| Refusal::internal("no engine answered"))?;
         Ok(json_response(StatusCode::CREATED, &volume))
     }
 
-    /// `DELETE /volumes/{name}`: wherever it is.
+    /// Keeps in mind that there is to be such a volume, unless there is one.
+    async fn volume_declare(&self, name: &str, body: Value) -> Answer {
+        volume::check_name(name).map_err(|e| Refusal::bad_request(e.to_string()))?;
+        let has = |e: &Arc<Engine>| e.view().volumes.as_ref().is_some_and(|volumes| volumes.contains(name));
+        if let Some(holder) = self.cluster.healthy().into_iter().find(has) {
+            // The engine answers what it answers when it has the volume already.
+            let made = holder.json(Method::POST, &["volumes", "create"], "", Some(&body), CHANGE).await?;
+            return Ok(json_response(StatusCode::CREATED, &made));
+        }
+        let now = OffsetDateTime::now_utc();
+        let now = now.replace_nanosecond(0).unwrap_or(now).format(&Rfc3339).unwrap_or_default();
+        let declare = |document: &mut Document| {
+            let state = document.volumes.entry(name.to_owned()).or_default();
+            if state.request.is_none() {
+                (state.request, state.declared) = (Some(body), now);
+            }
+            describe(name, state)
+        };
+        let declared = self.cluster.hub.state.change(declare).await?;
+        Ok(json_response(StatusCode::CREATED, &declared))
+    }
+
+    /// `DELETE /volumes/{name}`: wherever it is. One that is on a node that does not answer stays, unless it is only to
+    /// be forgotten (`force`).
     pub(super) async fn volume_remove(&self, call: Call, name: &str) -> Answer {
         let (holders, volume) = self.volume_holders(name).await?;
-        let engines = holders.into_iter().map(|(engine, _)| engine).collect();
-        let answers = self.ask(engines, Method::DELETE, &["volumes", &volume], &call.raw_query, None, CHANGE).await;
-        unanimous(answers)?;
+        let state = self.cluster.hub.state.read().volumes.get(name).cloned();
+        let engines: Vec<Arc<Engine>> = holders.into_iter().map(|(engine, _)| engine).collect();
+        let answers =
+            self.ask(engines.clone(), Method::DELETE, &["volumes", &volume], &call.raw_query, None, CHANGE).await;
+        self.volumes_changed(&engines).await;
+        if !engines.is_empty() {
+            unanimous(answers)?;
+        }
+        let healthy: BTreeSet<String> = self.cluster.healthy().iter().map(|e| e.name()).collect();
+        let away: Vec<&str> =
+            state.iter().flat_map(|s| &s.nodes).filter(|n| !healthy.contains(*n)).map(String::as_str).collect();
+        let force = call.query.flag("force");
+        if !away.is_empty() && !force {
+            let message =
+                format!("the data of volume '{name}' is on node {}, which does not answer", away.join(" and "));
+            return Err(Refusal::new(StatusCode::CONFLICT, message));
+        }
+        if engines.is_empty() && state.is_none() && !force {
+            return Err(no_such_volume(name));
+        }
+        if state.is_some() {
+            self.cluster.hub.state.change(|document| document.volumes.remove(name)).await?;
+        }
         Ok(osier_engine::empty_response(StatusCode::NO_CONTENT))
+    }
+
+    /// Has the cache know which volumes these engines have now. A failure is no failure of the call: events tell it again.
+    async fn volumes_changed(&self, engines: &[Arc<Engine>]) {
+        join_all(engines.iter().map(|e| e.sync_volumes())).await;
+    }
+
+    /// Remembers that these volumes are on this node, those of them that are: their data ties containers to it also while
+    /// it is away.
+    pub(super) async fn note_volumes(&self, volumes: &[String], engine: &Engine) {
+        let node = engine.name();
+        let document = self.cluster.hub.state.read();
+        let known =
+            |v: &String| document.volumes.get(v).is_some_and(|s| s.nodes.contains(&node) && s.request.is_none());
+        if volumes.iter().all(known) {
+            return;
+        }
+        if let Err(error) = engine.sync_volumes().await {
+            warn!(node, error = error.chain(), "cannot list the volumes of a node that has new ones");
+        }
+        let on_node = engine.view().volumes.clone().unwrap_or_default();
+        let note = |document: &mut Document| {
+            for volume in volumes.iter().filter(|v| on_node.contains(*v)) {
+                let state = document.volumes.entry(volume.clone()).or_default();
+                *state = VolumeState { nodes: std::mem::take(&mut state.nodes), ..VolumeState::default() };
+                state.nodes.insert(node.clone());
+            }
+        };
+        if let Err(error) = self.cluster.hub.state.change(note).await {
+            warn!(node, error = %anyhow::Error::new(error), "cannot remember where volumes are");
+        }
     }
 }
 
-/// A name as engines make them: 64 hex digits.
-fn random_name() -> String {
-    rand::random::<[u8; 32]>().iter().map(|b| format!("{b:02x}")).collect()
+fn no_such_volume(name: &str) -> Refusal {
+    Refusal::not_found(format!("No such volume: {name}"))
+}
+
+fn describe(name: &str, state: &VolumeState) -> Option<Value> {
+    state.request.as_ref().map(|request| volume::declared(name, request, &state.declared))
 }

@@ -141,7 +141,7 @@ mod tests {
 
     fn read(info: Value, version: &Value) -> Result<Facts, Lost> {
         let target = Target { name: None, host: "h".into(), port: 1, server_name: "h".into() };
-        let engine = Engine::new(target, Refresh::default());
+        let engine = Engine::new(target, Refresh::default(), false);
         engine.read_facts(([127, 0, 0, 1], 1).into(), Clock::default(), info, version)
     }
 

@@ -117,6 +117,10 @@ impl Follower {
         engine.sync_networks().await.map_err(Lost::call("list the engine's networks"))?;
         engine.sync_images().await.map_err(Lost::call("list the engine's images"))?;
         engine.sync_containers(true).await.map_err(Lost::call("list the engine's containers"))?;
+        // An engine whose volume drivers hang is good for everything else.
+        if let Err(error) = engine.sync_volumes().await {
+            debug!(node = engine.name(), error = error.chain(), "cannot list the engine's volumes");
+        }
         self.succeeded();
 
         let reader = Reader::new(engine.clone());
@@ -148,7 +152,14 @@ impl Follower {
                     describe_at = Instant::now() + DESCRIBE_EVERY;
                     self.accept(address).await?;
                     let engine = engine.clone();
-                    reads.spawn(async move { tokio::try_join!(engine.sync_networks(), engine.sync_images()).map(drop) });
+                    reads.spawn(async move {
+                        // Of volumes, a failure says that a driver hangs, not that the engine does.
+                        let (rest, _) = tokio::join!(
+                            async { tokio::try_join!(engine.sync_networks(), engine.sync_images()) },
+                            engine.sync_volumes()
+                        );
+                        rest.map(drop)
+                    });
                 }
                 Some(read) = reads.join_next() => match read {
                     Ok(Ok(())) => {}

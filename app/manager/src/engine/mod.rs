@@ -95,6 +95,8 @@ impl CallError {
 /// One engine.
 pub(crate) struct Engine {
     pub(crate) target: Target,
+    /// Whether its containers' CPU shares are cores that they reserve.
+    cpu_shares_as_cpus: bool,
     view: RwLock<View>,
     health: watch::Sender<Health>,
     /// Somebody has reason to believe that the engine's health changed.
@@ -104,10 +106,11 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub(crate) fn new(target: Target, refresh: Refresh) -> Arc<Self> {
+    pub(crate) fn new(target: Target, refresh: Refresh, cpu_shares_as_cpus: bool) -> Arc<Self> {
         let health = watch::Sender::new(Health::Pending);
         let view = RwLock::new(View::new(refresh, OffsetDateTime::now_utc()));
-        Arc::new(Self { target, view, health, suspicion: Notify::new(), leaving: AtomicBool::new(false) })
+        let leaving = AtomicBool::new(false);
+        Arc::new(Self { target, cpu_shares_as_cpus, view, health, suspicion: Notify::new(), leaving })
     }
 
     pub(crate) fn view(&self) -> RwLockReadGuard<'_, View> {

@@ -25,6 +25,7 @@ enum Stale {
     Container(String),
     Images,
     Networks,
+    Volumes,
 }
 
 impl Stale {
@@ -35,6 +36,7 @@ impl Stale {
             Self::Container(id) => engine.sync_container(id).await,
             Self::Images => engine.sync_images().await,
             Self::Networks => engine.sync_networks().await,
+            Self::Volumes => engine.sync_volumes().await,
         };
         if let Err(error) = read {
             debug!(node = engine.name(), error = error.chain(), "cannot follow an event");
@@ -86,6 +88,7 @@ impl Reader {
                 | "exec_create" | "exec_start" | "exec_detach" | "exec_die",
             ) => {}
             ("container", "commit") | ("image" | "builder", _) => self.spawn(reads, Stale::Images),
+            ("volume", "create" | "destroy" | "prune") => self.spawn(reads, Stale::Volumes),
             ("container", _) => self.spawn(reads, Stale::Container(id.to_owned())),
             ("network", "connect" | "disconnect") => {
                 if let Some(container) = event["Actor"]["Attributes"]["container"].as_str() {

@@ -10,6 +10,7 @@ use osier_dockerapi::{
     row::Row,
     state::RunState,
     version::MAX,
+    volume,
 };
 use osier_scheduler::Load;
 use serde_json::{Value, json, value::RawValue};
@@ -25,6 +26,8 @@ use tracing::debug;
 const ONE: Duration = Duration::from_secs(10);
 /// How long a list may take.
 const LIST: Duration = Duration::from_secs(30);
+/// How long the list of volumes may take, for which engines ask their volume drivers.
+const VOLUMES: Duration = Duration::from_secs(5);
 /// Inspect calls to one engine at a time; each is a connection, whose buffers add up over a thousand engines.
 const PARALLEL: usize = 3;
 
@@ -72,7 +75,7 @@ impl Engine {
             let (node, error) = (&facts.owner.node, error.chain());
             debug!(node, container = row.id, error, "cannot inspect a container");
         }
-        Some(Arc::new(container(row, inspect.ok().as_ref(), facts, fingerprint)))
+        Some(Arc::new(self.container(row, inspect.ok().as_ref(), facts, fingerprint)))
     }
 
     /// Reads one container, which may be gone.
@@ -90,7 +93,7 @@ impl Engine {
         let mut rows = rows.into_iter().filter_map(|raw| Some((raw, read_row(raw, &facts)?)));
         let found = rows.find(|(_, row)| row.id == id);
         let inspect = inspect.ok();
-        let found = found.map(|(raw, row)| container(row, inspect.as_ref(), &facts, fingerprint(raw, &facts)));
+        let found = found.map(|(raw, row)| self.container(row, inspect.as_ref(), &facts, fingerprint(raw, &facts)));
         self.view_mut().observe(id, asked, found.map(Arc::new));
         Ok(())
     }
@@ -117,6 +120,29 @@ impl Engine {
             Arc::make_mut(facts).owner.cluster_networks = translations;
         }
         Ok(())
+    }
+
+    /// Reads which volumes have their data on this node alone.
+    pub(crate) async fn sync_volumes(&self) -> Result<(), CallError> {
+        let volumes = self.get(&["volumes"], "", VOLUMES).await?;
+        let bound = volumes["Volumes"].as_array().into_iter().flatten().filter(|v| volume::is_bound(v));
+        let names = bound.filter_map(|v| Some(v["Name"].as_str()?.to_owned())).collect();
+        self.view_mut().volumes = Some(Arc::new(names));
+        Ok(())
+    }
+
+    /// A container as its row and, where there is one, its inspect answer tell it.
+    fn container(&self, row: Row, inspect: Option<&Value>, facts: &Facts, fingerprint: u64) -> Container {
+        let needs = inspect.map(placement::needs).unwrap_or_default();
+        let state = inspect.map(|inspect| RunState::read(inspect, facts.clock.skew));
+        let mut bindings = inspect.map(placement::bindings).unwrap_or_default();
+        // Ports that the engine chose.
+        let chosen = row.ports.iter().filter(|p| p.public != 0 && !bindings.iter().any(|b| b.port == p.public));
+        let chosen = chosen.map(|p| Binding { ip: None, port: p.public, protocol: p.protocol.clone() });
+        let chosen: Vec<Binding> = chosen.collect();
+        bindings.extend(chosen);
+        let cpus = needs.held_cpus(self.cpu_shares_as_cpus, facts.node.cpus);
+        Container { row, state, load: Load::one(cpus, needs.memory), bindings, fingerprint }
     }
 }
 
@@ -150,17 +176,4 @@ fn unchanged(old: &Row, new: &Row) -> bool {
         row.status.split_once('(')?.1.split_once(')').map(|(inside, _)| inside)
     }
     old.state == new.state && bracket(old) == bracket(new) && new.state != "restarting"
-}
-
-/// A container as its row and, where there is one, its inspect answer tell it.
-fn container(row: Row, inspect: Option<&Value>, facts: &Facts, fingerprint: u64) -> Container {
-    let needs = inspect.map(placement::needs).unwrap_or_default();
-    let state = inspect.map(|inspect| RunState::read(inspect, facts.clock.skew));
-    let mut bindings = inspect.map(placement::bindings).unwrap_or_default();
-    // Ports that the engine chose.
-    let chosen = row.ports.iter().filter(|p| p.public != 0 && !bindings.iter().any(|b| b.port == p.public));
-    let chosen = chosen.map(|p| Binding { ip: None, port: p.public, protocol: p.protocol.clone() });
-    let chosen: Vec<Binding> = chosen.collect();
-    bindings.extend(chosen);
-    Container { row, state, load: Load::one(needs.cpus, needs.memory), bindings, fingerprint }
 }

@@ -12,10 +12,11 @@ use osier_dockerapi::{
 };
 use osier_engine::Client;
 use osier_nodes::{Clock, Refresh, Standing};
-use osier_scheduler::Load;
+use osier_scheduler::{Census, Load, Resident};
 use serde_json::Value;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Bound,
     sync::{Arc, OnceLock},
     time::Instant,
 };
@@ -32,6 +33,28 @@ pub(crate) struct Container {
     pub(crate) bindings: Vec<Binding>,
     /// Tells whether a later row of it says the same.
     pub(crate) fingerprint: u64,
+}
+
+impl Resident for Container {
+    fn id(&self) -> &str {
+        &self.row.id
+    }
+
+    fn name(&self) -> &str {
+        self.row.name()
+    }
+
+    fn label(&self, key: &str) -> Option<&str> {
+        self.row.labels.get(key).map(String::as_str)
+    }
+
+    fn bindings(&self) -> &[Binding] {
+        &self.bindings
+    }
+
+    fn load(&self) -> Load {
+        self.load
+    }
 }
 
 /// What an engine says about itself.
@@ -70,10 +93,16 @@ pub(crate) struct View {
     containers: BTreeMap<String, (Instant, Arc<Container>)>,
     /// The same in the order of a list, once somebody asked for it.
     listed: OnceLock<Arc<[Arc<Container>]>>,
+    /// The same for the scheduler, once it asked for it.
+    census: OnceLock<Arc<Census>>,
+    /// Containers by their names.
+    named: HashMap<String, Vec<Arc<Container>>>,
     /// Containers that were seen to be gone, kept until no older answer can still arrive.
     gone: HashMap<String, Instant>,
     pub(crate) images: Arc<Vec<Arc<Value>>>,
     pub(crate) networks: Arc<Vec<Arc<Value>>>,
+    /// The names of the volumes whose data is on this node alone; absent while nobody knows them.
+    pub(crate) volumes: Option<Arc<BTreeSet<String>>>,
 }
 
 impl View {
@@ -86,9 +115,12 @@ impl View {
             facts: None,
             containers: BTreeMap::new(),
             listed: OnceLock::new(),
+            census: OnceLock::new(),
+            named: HashMap::new(),
             gone: HashMap::new(),
             images: Arc::default(),
             networks: Arc::default(),
+            volumes: None,
         }
     }
 
@@ -97,14 +129,15 @@ impl View {
         self.standing.trouble().map(|t| t.text.clone()).unwrap_or_default()
     }
 
-    /// Forgets what its containers, images and networks are: they were another engine's.
+    /// Forgets what its containers, images, networks and volumes are: they were another engine's.
     pub(crate) fn empty(&mut self) {
         self.standing.replace();
         self.facts = None;
         self.containers.clear();
-        self.listed = OnceLock::new();
+        self.named.clear();
+        (self.listed, self.census) = (OnceLock::new(), OnceLock::new());
         self.gone.clear();
-        (self.images, self.networks) = Default::default();
+        (self.images, self.networks, self.volumes) = Default::default();
     }
 
     pub(crate) fn containers(&self) -> impl Iterator<Item = &Arc<Container>> {
@@ -130,20 +163,47 @@ impl View {
         self.containers.get(id).map(|(at, _)| *at).max(self.gone.get(id).copied())
     }
 
+    /// The containers that a word may mean: by their id or its beginning, or by their name, alone or behind their node's.
+    pub(crate) fn like<'a>(&'a self, word: &'a str, node: &str) -> impl Iterator<Item = &'a Arc<Container>> {
+        let from = self
+            .containers
+            .range::<str, _>((Bound::Included(word), Bound::Unbounded))
+            .take_while(move |(id, _)| id.starts_with(word));
+        let by_id = from.map(|(_, (_, container))| container);
+        let on_node = word.strip_prefix(node).and_then(|rest| rest.strip_prefix('/'));
+        let by_name = std::iter::once(word).chain(on_node).filter_map(|name| self.named.get(name)).flatten();
+        by_id.chain(by_name.filter(move |c| !c.row.id.starts_with(word)))
+    }
+
     /// Takes what a question asked at `asked` found out about one container.
     pub(crate) fn observe(&mut self, id: &str, asked: Instant, found: Option<Arc<Container>>) {
         if self.asked(id).is_some_and(|at| at > asked) {
             return;
         }
-        self.listed = OnceLock::new();
+        (self.listed, self.census) = (OnceLock::new(), OnceLock::new());
+        self.forget_names(id);
         match found {
             Some(container) => {
                 self.gone.remove(id);
+                for name in &container.row.names {
+                    self.named.entry(name.clone()).or_default().push(container.clone());
+                }
                 self.containers.insert(id.to_owned(), (asked, container));
             }
             None => {
                 self.containers.remove(id);
                 self.gone.insert(id.to_owned(), asked);
+            }
+        }
+    }
+
+    fn forget_names(&mut self, id: &str) {
+        let Some((_, container)) = self.containers.get(id) else { return };
+        for name in &container.row.names {
+            let holders = self.named.get_mut(name).into_iter();
+            holders.for_each(|holders| holders.retain(|c| c.row.id != id));
+            if self.named.get(name).is_some_and(Vec::is_empty) {
+                self.named.remove(name);
             }
         }
     }
@@ -168,8 +228,10 @@ impl View {
         counts
     }
 
-    pub(crate) fn load(&self) -> Load {
-        self.containers().map(|c| c.load).sum()
+    /// The containers as the scheduler sees them.
+    pub(crate) fn census(&self) -> Arc<Census> {
+        let count = || Arc::new(self.containers().map(|c| c.clone() as Arc<dyn Resident>).collect());
+        self.census.get_or_init(count).clone()
     }
 }
 
@@ -200,5 +262,27 @@ mod tests {
         let left: Vec<&str> = view.containers().map(|c| c.row.id.as_str()).collect();
         assert_eq!(left, ["b", "c"], "a list from before the creation must not remove it");
         assert_eq!((view.counts().running, view.counts().stopped), (1, 1));
+    }
+
+    #[test]
+    fn words_find_what_they_may_mean() {
+        let named = |id: &str, name: &str| {
+            let owner = Owner { node: "n".into(), ip: [127, 0, 0, 1].into(), cluster_networks: BTreeMap::new() };
+            let row = Row::read(json!({"Id": id, "Names": [format!("/{name}")]}), &owner).unwrap();
+            Arc::new(Container { row, state: None, load: Load::default(), bindings: Vec::new(), fingerprint: 0 })
+        };
+        let (mut view, now) = (View::new(Refresh::default(), OffsetDateTime::UNIX_EPOCH), Instant::now());
+        let like =
+            |view: &View, word: &str| view.like(word, "n").map(|c| c.row.id.clone()).collect::<Vec<_>>().join(" ");
+        for (id, name) in [("aa1", "web"), ("aa2", "db"), ("b", "aa")] {
+            view.observe(id, now, Some(named(id, name)));
+        }
+        assert_eq!(like(&view, "aa"), "aa1 aa2 b");
+        assert_eq!((like(&view, "web"), like(&view, "n/db")), ("aa1".into(), "aa2".into()));
+        assert_eq!(view.census().load().containers, 0);
+        view.observe("aa1", now, Some(named("aa1", "renamed")));
+        view.observe("aa2", now, None);
+        assert_eq!((like(&view, "web"), like(&view, "renamed")), (String::new(), "aa1".into()));
+        assert_eq!((like(&view, "db"), view.named.len(), view.census().members().count()), (String::new(), 2, 2));
     }
 }

@@ -36,6 +36,9 @@ pub(crate) struct State {
     pub(crate) containers: BTreeMap<String, Value>,
     pub(crate) images: Vec<Value>,
     pub(crate) networks: Vec<Value>,
+    pub(crate) volumes: BTreeMap<String, Value>,
+    /// The labels it was started with.
+    pub(crate) labels: Vec<&'static str>,
     /// Answers that come before all others.
     pub(crate) prepared: BTreeMap<(Method, String), Prepared>,
     pub(crate) asked: Vec<Asked>,
@@ -76,6 +79,8 @@ impl Fake {
             networks: vec![
                 json!({"Id": format!("{name}-bridge"), "Name": "bridge", "Driver": "bridge", "Scope": "local"}),
             ],
+            volumes: BTreeMap::new(),
+            labels: Vec::new(),
             prepared: BTreeMap::new(),
             asked: Vec::new(),
             following: 0,
@@ -161,7 +166,7 @@ impl State {
         let container = json!({
             "Id": id, "Name": format!("/{name}"), "Created": "2026-01-01T00:00:00Z", "Image": "sha256:b0b0",
             "State": {"Status": "running", "StartedAt": "2026-01-01T00:00:00Z", "FinishedAt": "0001-01-01T00:00:00Z"},
-            "Config": {"Image": body["Image"]}, "HostConfig": body["HostConfig"], "NetworkSettings": {"Ports": {}},
+            "Config": {"Image": body["Image"], "Labels": body["Labels"], "Env": body["Env"]}, "HostConfig": body["HostConfig"], "NetworkSettings": {"Ports": {}},
         });
         self.containers.insert(id.clone(), container);
         self.event("container", "create", &id, json!({"name": name}));
@@ -183,7 +188,7 @@ impl State {
         let wanted = |id: &str| !filters.contains("%22id%22") || filters.contains(id);
         let row = |(id, c): (&String, &Value)| {
             json!({"Id": id, "Names": [c["Name"]], "Image": c["Config"]["Image"], "ImageID": "sha256:b0b0",
-                   "Created": 1, "State": c["State"]["Status"], "Status": "Up 1 second", "Labels": {}, "Ports": []})
+                   "Created": 1, "State": c["State"]["Status"], "Status": "Up 1 second", "Labels": c["Config"]["Labels"], "Ports": []})
         };
         self.containers.iter().filter(|(id, _)| wanted(id)).map(row).collect()
     }
@@ -227,7 +232,7 @@ impl Answers {
         match (method.as_str(), segments.as_slice()) {
             ("GET", ["_ping"]) => Response::new(full("OK")),
             ("GET", ["info"]) => json(json!({"ID": format!("{}-id", self.name), "Name": self.name, "NCPU": 4,
-                "MemTotal": 8_000_000_000_u64, "Driver": "overlay2", "Architecture": "x86_64", "Labels": []})),
+                "MemTotal": 8_000_000_000_u64, "Driver": "overlay2", "Architecture": "x86_64", "Labels": state.labels})),
             ("GET", ["version"]) => {
                 json(json!({"Version": "20.10.24", "ApiVersion": state.api, "MinAPIVersion": "1.12"}))
             }
@@ -242,6 +247,22 @@ impl Answers {
             }
             ("GET", ["volumes"]) => json(json!({"Volumes": [], "Warnings": null})),
             ("GET", ["networks"]) => json(state.networks.clone().into()),
+            ("GET", ["volumes"]) => {
+                json(json!({"Volumes": state.volumes.values().collect::<Vec<_>>(), "Warnings": null}))
+            }
+            ("GET", ["volumes", name]) => state.volumes.get(*name).map_or_else(missing, |v| json(v.clone())),
+            ("POST", ["volumes", "create"]) => {
+                let asked: Value = serde_json::from_slice(body).unwrap();
+                let name = asked["Name"].as_str().unwrap().to_owned();
+                let volume = json!({"Name": name, "Driver": asked["Driver"].as_str().unwrap_or("local"), "Scope": "local",
+                    "Labels": asked["Labels"], "Options": asked["DriverOpts"], "Mountpoint": "/somewhere"});
+                let volume = state.volumes.entry(name).or_insert(volume).clone();
+                json_response(StatusCode::CREATED, &volume)
+            }
+            ("DELETE", ["volumes", name]) => {
+                state.volumes.remove(*name);
+                empty()
+            }
             ("GET", ["images", "json"]) => json(state.images.clone().into()),
             ("GET", ["containers", "json"]) => json(state.rows(query)),
             ("POST", ["containers", "create"]) => {

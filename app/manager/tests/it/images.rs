@@ -87,7 +87,10 @@ async fn a_missing_image_is_pulled_or_the_container_goes_where_it_is() {
     // Without another node, what was said first is said.
     let (status, body) = world.create("n1/x", json!({"Image": "app:1"})).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
-    assert!(body["message"].as_str().unwrap().starts_with("No such image: app:1 (on n1; elsewhere: "), "{body}");
+    assert!(
+        body["message"].as_str().unwrap().starts_with("No such image: app:1; get it on n1: no registry (elsewhere: "),
+        "{body}"
+    );
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod fake;
 mod faults;
 mod hostile;
 mod images;
+mod placing;
 mod real;
 mod security;
 mod world;

@@ -1,0 +1,198 @@
+//! What users wish about the place of a container is done, and kept with the container.
+
+use crate::{
+    fake::Fake,
+    world::{World, until},
+};
+use futures::future::join_all;
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+fn env(entries: &[&str]) -> Value {
+    json!({"Image": "busybox", "Env": entries})
+}
+
+async fn zones() -> ([Fake; 2], World) {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await];
+    fakes[0].state.lock().unwrap().labels = vec!["zone=eu", "disk=ssd"];
+    fakes[1].state.lock().unwrap().labels = vec!["zone=us", "containerslots=2"];
+    let world = World::of(&fakes.each_ref()).await;
+    (fakes, world)
+}
+
+/// What the engine was asked to create last.
+fn created(fake: &Fake) -> Value {
+    let asked = fake.asked(Method::POST, "/containers/create");
+    serde_json::from_slice(&asked.last().unwrap().body).unwrap()
+}
+
+#[tokio::test]
+async fn wishes_decide_and_stay_in_the_labels() {
+    let (fakes, world) = zones().await;
+    for wish in ["constraint:zone==us", "constraint:node==n2-id", "affinity:container==first", "whitelist:node==n2|n9"]
+    {
+        let first = if wish.starts_with("constraint:zone") { "first" } else { "" };
+        let (status, answer) = world.create(first, env(&["A=b", wish])).await;
+        // The last of them finds no slot left.
+        let full = wish.starts_with("affinity") || wish.starts_with("whitelist");
+        assert_eq!(status == StatusCode::SERVICE_UNAVAILABLE, full, "{wish}: {answer}");
+    }
+    assert_eq!((fakes[0].count(), fakes[1].count()), (0, 2));
+    let sent = created(&fakes[1]);
+    assert_eq!(sent["Env"], json!(["A=b"]));
+    assert_eq!(sent["Labels"]["com.docker.swarm.constraints"], "[\"node==n2-id\"]");
+    assert_eq!(sent["Labels"]["com.docker.swarm.id"].as_str().unwrap().len(), 64);
+    for soft in ["constraint:zone==~mars", "affinity:image==~none*", "whitelist:node==~n9"] {
+        assert_eq!(world.create("", env(&[soft])).await.0, StatusCode::CREATED, "{soft}");
+    }
+    assert_eq!(fakes[0].count(), 3, "the other node has no slots");
+    let near =
+        json!({"Image": "busybox", "Labels": {"com.docker.swarm.affinities": "[\"container==first\"]", "role": "db"}});
+    let (_, refused) = world.create("", near).await;
+    assert_eq!(
+        refused["message"],
+        "Unable to find a node that satisfies the following conditions \n[available container slots]\n\
+         [container==first (soft=false)]\n(n1: affinity container==first; n2: 2 of its 2 container slots are used)"
+    );
+}
+
+#[tokio::test]
+async fn a_wish_that_is_none_is_refused_and_nothing_is_blocked() {
+    let (fakes, world) = zones().await;
+    for (wish, message) in [
+        ("constraint:r==us", "error from constraint filter: Key 'r' is invalid"),
+        ("constraint:zone==/(/", "error from constraint filter: Value '/(/' is invalid: unclosed group"),
+        ("affinity:container", "error from affinity filter: One of operator ==, != is expected"),
+        ("reschedule:always", "invalid reschedule policy: always"),
+    ] {
+        let (status, answer) = world.create("", env(&[wish])).await;
+        assert_eq!((status, &answer["message"]), (StatusCode::BAD_REQUEST, &json!(message)), "{wish}");
+    }
+    let (status, _) = world.create("", env(&["constraint:zone==/"])).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(world.create("", env(&[])).await.0, StatusCode::CREATED);
+    assert_eq!(fakes[0].count() + fakes[1].count(), 1);
+}
+
+#[tokio::test]
+async fn dependencies_are_placed_together() {
+    let (fakes, world) = zones().await;
+    fakes[1].has("db");
+    until("it is known", async || world.names("").await.len() == 1).await;
+    let linked = json!({"Image": "busybox", "HostConfig": {"Links": ["db:store"]}});
+    assert_eq!(world.create("", linked).await.0, StatusCode::CREATED);
+    let link = created(&fakes[1])["HostConfig"]["Links"][0].as_str().unwrap().to_owned();
+    assert!(link.len() == 64 + ":store".len() && link.ends_with(":store"), "{link}");
+    let (status, refused) = world.create("", json!({"Image": "busybox", "HostConfig": {"VolumesFrom": ["db"]}})).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let message = refused["message"].as_str().unwrap();
+    assert!(message.contains("\n[available container slots]\n[--volumes-from=db]\n"), "{message}");
+    let (status, _) = world.create("", json!({"Image": "busybox", "HostConfig": {"VolumesFrom": ["nobody"]}})).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn an_engine_s_own_error_decides_what_is_tried_next() {
+    let (fakes, world) = zones().await;
+    let windows = json!({"message": "image operating system \"linux\" cannot be used on this platform"});
+    fakes[0].prepare(Method::POST, "/containers/create", StatusCode::INTERNAL_SERVER_ERROR, windows.clone());
+    let (status, answer) = world.create("", env(&["constraint:node==n1"])).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    let message = answer["message"].as_str().unwrap();
+    assert!(
+        message.starts_with(windows["message"].as_str().unwrap()) && message.contains("ostype==linux"),
+        "{message}"
+    );
+    fakes[0].prepare(Method::POST, "/containers/create", StatusCode::BAD_REQUEST, json!({"message": "bad parameter"}));
+    let (status, answer) = world.create("", env(&["constraint:node==n1"])).await;
+    assert_eq!((status, &answer["message"]), (StatusCode::BAD_REQUEST, &json!("bad parameter")));
+    assert_eq!(fakes[0].asked(Method::POST, "/containers/create").len(), 2, "nothing is tried twice without reason");
+}
+
+fn uses(volume: &str) -> Value {
+    json!({"Image": "busybox", "HostConfig": {"Binds": [format!("{volume}:/data")]}})
+}
+
+#[tokio::test]
+async fn a_declared_volume_is_made_where_its_first_container_lands_and_ties_the_others() {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await];
+    fakes[0].has("load");
+    let world = World::of(&fakes.each_ref()).await;
+    until("the load is known", async || world.names("").await.len() == 1).await;
+    let wanted = json!({"Name": "data", "DriverOpts": {"type": "tmpfs"}, "Labels": {"a": "1"}});
+    let (status, declared) = world.ask(Method::POST, "/volumes/create", Some(wanted.clone())).await;
+    assert_eq!(
+        (status, &declared["Name"], &declared["Options"]["type"]),
+        (StatusCode::CREATED, &json!("data"), &json!("tmpfs"))
+    );
+    assert_eq!(world.ask(Method::POST, "/volumes/create", Some(wanted)).await.1, declared, "twice is once");
+    assert_eq!(world.get("/volumes/data").await, declared);
+    let names = async || {
+        let list = world.get("/volumes").await;
+        list["Volumes"].as_array().unwrap().iter().map(|v| v["Name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names().await, ["data"]);
+    assert!(fakes.iter().all(|f| f.state.lock().unwrap().volumes.is_empty()));
+    // A create that fails leaves the volume declared.
+    fakes[1].prepare(Method::POST, "/containers/create", StatusCode::BAD_REQUEST, json!({"message": "no"}));
+    assert_eq!(world.create("", uses("data")).await.0, StatusCode::BAD_REQUEST);
+    assert_eq!((names().await, fakes[1].state.lock().unwrap().volumes.len()), (vec!["data".to_owned()], 0));
+    fakes[1].state.lock().unwrap().prepared.clear();
+    // All of these at once meet on one node.
+    let answers = join_all((0..5).map(|_| world.create("", uses("data")))).await;
+    assert!(answers.iter().all(|(status, _)| *status == StatusCode::CREATED), "{answers:?}");
+    assert_eq!((fakes[0].count(), fakes[1].count()), (1, 5));
+    assert_eq!(fakes[1].state.lock().unwrap().volumes["data"]["Options"]["type"], "tmpfs");
+    assert_eq!(names().await, ["n2/data"]);
+    // Its node away, nothing else will do.
+    fakes[1].stop();
+    until("the loss is seen", async || world.status("Status", "Unhealthy").await == 1).await;
+    let (status, refused) = world.create("", uses("data")).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused["message"], "the data of volume 'data' is on node n2, which does not answer");
+    assert_eq!(world.ask(Method::DELETE, "/volumes/data", None).await.0, StatusCode::CONFLICT);
+    assert_eq!(world.create("", uses("other")).await.0, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn volumes_are_where_they_are_said_to_be() {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await];
+    let world = World::of(&fakes.each_ref()).await;
+    let create = async |body: Value| world.ask(Method::POST, "/volumes/create", Some(body)).await;
+    let count = || fakes.each_ref().map(|f| f.state.lock().unwrap().volumes.len());
+    assert_eq!(create(json!({"Name": "n2/data"})).await.0, StatusCode::CREATED);
+    assert_eq!(count(), [0, 1]);
+    assert_eq!(create(json!({"Name": "nas", "Driver": "nfs"})).await.0, StatusCode::CREATED);
+    assert_eq!(count(), [1, 2]);
+    let listed = json!({"Name": "own", "Labels": {"com.docker.swarm.whitelists": "[\"node==n1\"]"}});
+    assert_eq!(create(listed).await.0, StatusCode::CREATED);
+    assert_eq!(count(), [2, 2]);
+    for _ in 0..3 {
+        assert_eq!(world.create("", uses("data")).await.0, StatusCode::CREATED);
+    }
+    assert_eq!(world.create("", uses("n1/own")).await.0, StatusCode::CREATED);
+    assert_eq!((fakes[0].count(), fakes[1].count()), (1, 3));
+    assert_eq!(created(&fakes[0])["HostConfig"]["Binds"][0], "own:/data");
+    let (status, refused) = world.create("", uses("n1/data")).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{refused}");
+    for (body, status) in [
+        (json!({"Name": "a b"}), StatusCode::BAD_REQUEST),
+        (json!([]), StatusCode::BAD_REQUEST),
+        (json!({"Name": "n9/x"}), StatusCode::NOT_FOUND),
+        (json!({"Name": "data"}), StatusCode::CREATED),
+    ] {
+        assert_eq!(create(body.clone()).await.0, status, "{body}");
+    }
+    assert_eq!(count(), [2, 2], "what exists is not declared again");
+    assert_eq!(create(json!({"Name": "n1/data"})).await.0, StatusCode::CREATED);
+    let (status, ambiguous) = world.ask(Method::GET, "/volumes/data", None).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(ambiguous["message"], "volume data is ambiguous, it may be n1/data or n2/data");
+    assert_eq!(world.get("/volumes/n1%2Fdata").await["Name"], "data");
+    assert_eq!(world.ask(Method::DELETE, "/volumes/data", None).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(count(), [2, 1]);
+    assert_eq!(create(json!({"Name": "soon"})).await.0, StatusCode::CREATED);
+    assert_eq!(world.ask(Method::DELETE, "/volumes/soon", None).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(world.ask(Method::DELETE, "/volumes/soon", None).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(world.ask(Method::GET, "/volumes/soon", None).await.0, StatusCode::NOT_FOUND);
+}
