@@ -15,7 +15,7 @@ use osier_dockerapi::{
     row::{Owner, Row},
     state::RunState,
     version::{self, ApiVersion, MAX, MIN},
-    volume,
+    volume, wishes,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -112,14 +112,27 @@ fn list_options(filters: Filters) -> image::ListOptions {
     image::ListOptions { all: true, version: MAX, legacy_filter: None, filters, now: 1 << 60 }
 }
 
+/// A wish about the place: what is understood can be printed and matched.
+pub(crate) fn expression(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    let entry = format!("constraint:{text}");
+    if let Ok(wishes) = wishes::of_entries(std::iter::once(entry.as_str())) {
+        let wish = &wishes.constraints[0];
+        assert_eq!(wish.to_string(), text);
+        assert_ne!(wish.holds([NODE].into_iter()), wish.matches(NODE) == wish.is_negated());
+    }
+}
+
 /// A create request: both proxies' edits leave JSON that still says the same.
 pub(crate) fn create(data: &[u8]) {
     let Ok(body) = serde_json::from_slice::<Value>(data) else { return };
     let before = placement::needs(&body);
     let _ = placement::bindings(&body);
     let mut edited = body;
+    let _ = wishes::take(&mut edited);
+    placement::rename_volumes(&mut edited, |word| word.strip_prefix("node-1/").map(str::to_owned));
     placement::rename_networks(&mut edited, |word| word.strip_prefix("node-1/").map(str::to_owned));
-    placement::map_companions(&mut edited, |word| Ok::<_, ()>(word.to_owned())).unwrap();
+    placement::map_companions(&mut edited, |word, _| Ok::<_, ()>(word.to_owned())).unwrap();
     assert_eq!(before.image, placement::needs(&edited).image);
     for version in ["1.24", "1.41", "1.44"].map(|v| v.parse::<ApiVersion>().unwrap()) {
         let mut body = edited.clone();

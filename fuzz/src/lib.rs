@@ -22,6 +22,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "query", run: docker::query },
     Target { name: "filters", run: docker::filters },
     Target { name: "create", run: docker::create },
+    Target { name: "expression", run: docker::expression },
     Target { name: "answers", run: docker::answers },
     Target { name: "image", run: docker::image },
     Target { name: "json_stream", run: stream::json_stream },

@@ -245,7 +245,6 @@ impl Answers {
                 state.listeners.push(sender);
                 Response::new(body)
             }
-            ("GET", ["volumes"]) => json(json!({"Volumes": [], "Warnings": null})),
             ("GET", ["networks"]) => json(state.networks.clone().into()),
             ("GET", ["volumes"]) => {
                 json(json!({"Volumes": state.volumes.values().collect::<Vec<_>>(), "Warnings": null}))
