@@ -2,16 +2,19 @@
 
 use crate::text;
 use osier_discovery::{DiscoveryUrl, Entry, GoDuration, parse_file};
+use osier_dns::{Action, Transport, handle};
 use osier_inventory::{Inventory, Source, SourceKind, split_words};
 use osier_mesh::{Mesh, MeshConfig};
 use osier_model::{MacAddr, PeerId, Token, config::Member};
+use osier_names::{Record, Records, Zone};
 use osier_ring::Ring;
 use rand::{SeedableRng, rngs::StdRng};
 use std::time::Duration;
 
 /// A discovery URL, an entry of one, a file of entries, or a duration.
 pub(crate) fn discovery(data: &[u8]) {
-    let Some(text) = text(data) else { return };
+    // Every range may stand for ten thousand engines, as the user wishes.
+    let Some(text) = text(data).filter(|t| t.matches('[').count() < 4) else { return };
     let sound = |entry: &Entry| entry.port() != 0 && !entry.host().is_empty();
     if let Ok(entry) = text.parse::<Entry>() {
         assert!(sound(&entry));
@@ -73,6 +76,23 @@ pub(crate) fn gossip(data: &[u8]) {
     mesh.handle_timeout(Duration::from_secs(2));
     while mesh.poll_transmit(Duration::from_secs(2)).is_some() {}
     while mesh.poll_event().is_some() {}
+}
+
+/// A query, as datagram and as message: what is replied is a reply to it and fits.
+pub(crate) fn dns(data: &[u8]) {
+    let zone = Zone { domain: "weave.local".parse().unwrap(), pool: "10.1.1.0/24".parse().unwrap() };
+    let record = |n: u8, name: &str| Record {
+        address: [10, 1, 1, n].into(),
+        node: PeerId([2, 0, 0, 0, 0, n]),
+        container: format!("c{n}"),
+        names: vec![name.parse().unwrap(), "all.weave.local".parse().unwrap()],
+    };
+    let records = Records::new(vec![record(1, "a.weave.local"), record(2, "b.weave.local")]);
+    for (transport, limit) in [(Transport::Udp, 1232), (Transport::Tcp, 65_535)] {
+        if let Action::Reply(reply) = handle(data, transport, &zone, &records, &mut StdRng::seed_from_u64(1)) {
+            assert!(reply.len() <= limit && reply[..2] == data[..2] && reply[2] & 0x80 != 0);
+        }
+    }
 }
 
 /// The small words of flags and files.

@@ -32,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "inventory", run: cluster::inventory },
     Target { name: "ring", run: cluster::ring },
     Target { name: "gossip", run: cluster::gossip },
+    Target { name: "dns", run: cluster::dns },
     Target { name: "words", run: cluster::words },
 ];
 

@@ -1,6 +1,7 @@
 //! Tests, lints, benchmarks and the shipped binary.
 
 use crate::{
+    fuzz::{FuzzArgs, fuzz},
     shell::{build, cargo, command, output, run, works},
     tidy,
 };
@@ -74,6 +75,9 @@ pub(crate) fn check(args: &CiArgs) -> Result<()> {
         run(&mut cargo(&["install", "cargo-deny", "--locked", "--quiet"]))?;
     }
     run(&mut cargo(&["deny", "check", "bans", "licenses", "sources"]))?;
+    if args.full {
+        fuzz(&FuzzArgs { targets: Vec::new(), seconds: 60 })?;
+    }
     test(&TestArgs { fast: false, full: args.full })
 }
 
@@ -105,7 +109,7 @@ fn is_static(program: &Path) -> Result<()> {
 }
 
 /// Installs the Debian packages that are missing.
-fn install(packages: &[&str]) -> Result<()> {
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
     let query = |package: &&&str| {
         let state = output(Command::new("dpkg-query").args(["-W", "-f", "${Status}", package]));
         !state.is_ok_and(|s| s == "install ok installed")

@@ -1,8 +1,9 @@
-//! The project's only build vocabulary: `cargo xtask demo|test|ci|bench|tidy|dist`.
+//! The project's only build vocabulary: `cargo xtask demo|test|ci|bench|fuzz|tidy|dist`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a build tool talks to whoever runs it")]
 
 mod ci;
 mod demo;
+mod fuzz;
 mod shell;
 mod tidy;
 
@@ -21,6 +22,8 @@ enum Task {
     Ci(ci::CiArgs),
     /// Measures against baselines in the same run and prints ratios.
     Bench(ci::BenchArgs),
+    /// Feeds what takes input from outside with made-up input.
+    Fuzz(fuzz::FuzzArgs),
     /// Checks the house rules that no compiler knows.
     Tidy,
     /// Builds the binary that is shipped.
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
         Task::Test(args) => ci::test(&args),
         Task::Ci(args) => ci::check(&args),
         Task::Bench(args) => ci::bench(&args),
+        Task::Fuzz(args) => fuzz::fuzz(&args),
         Task::Tidy => tidy::run(),
         Task::Dist => ci::dist(),
     };

@@ -58,8 +58,14 @@ fn display(command: &Command) -> String {
 
 /// Builds the workspace's program `name` with the given profile and gives its path, as cargo reports it.
 pub(crate) fn build(package: &str, name: &str, profile: &str) -> Result<PathBuf> {
+    build_with(package, name, profile, |_| {})
+}
+
+/// As [`build`], with more arguments to cargo.
+pub(crate) fn build_with(package: &str, name: &str, profile: &str, more: impl FnOnce(&mut Command)) -> Result<PathBuf> {
     eprintln!("building {name} ({profile}) …");
     let mut cargo = cargo(&["build", "--package", package, "--bin", name, "--profile", profile]);
+    more(&mut cargo);
     cargo.args(["--message-format", "json-render-diagnostics"]).stderr(std::process::Stdio::inherit());
     // Outside a repository the program says that it does not know.
     if let Ok(commit) = output(command("git").args(["rev-parse", "--short", "HEAD"])) {

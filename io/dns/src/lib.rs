@@ -10,5 +10,6 @@ mod resolv_conf;
 mod server;
 mod slots;
 
+pub use message::{Action, Transport, handle};
 pub use resolv_conf::{ResolvConf, parse_resolv_conf};
 pub use server::{Server, Sockets, StartError};

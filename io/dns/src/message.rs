@@ -25,7 +25,7 @@ pub(crate) const HEADER: usize = 12;
 
 /// What to do about one query.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Action {
+pub enum Action {
     /// Nothing.
     Drop,
     /// Send these bytes back.
@@ -36,13 +36,15 @@ pub(crate) enum Action {
 
 /// How the query came, and so how long the reply may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Transport {
+pub enum Transport {
+    /// One datagram.
     Udp,
+    /// A message of at most 65,535 bytes.
     Tcp,
 }
 
 /// Decides about one query.
-pub(crate) fn handle(bytes: &[u8], transport: Transport, zone: &Zone, records: &Records, rng: &mut impl Rng) -> Action {
+pub fn handle(bytes: &[u8], transport: Transport, zone: &Zone, records: &Records, rng: &mut impl Rng) -> Action {
     let Some(&[high, low]) = bytes.first_chunk() else { return Action::Drop };
     let id = u16::from_be_bytes([high, low]);
     let flags = bytes.get(2).copied().unwrap_or_default();
