@@ -1,12 +1,8 @@
 //! Engine events as the cluster tells them, and which of them one subscriber wants.
 
-use crate::{
-    filters::{Filters, FiltersError},
-    image::Reference,
-    inspect::NodeFacts,
-    row::Owner,
-};
+use crate::{filters::Filters, image::Reference, inspect::NodeFacts, row::Owner};
 use serde_json::{Map, Value, json};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Adds the node to an engine's event, where classic Swarm had it: in `from`, in the actor's attributes, and as a `node`
 /// member of its own. Networks of the cluster get their cluster-wide id. Everything else stays as it came.
@@ -40,33 +36,24 @@ pub fn time_nanos(event: &Value) -> i128 {
     event["timeNano"].as_i64().map(i128::from).or_else(seconds).unwrap_or_default()
 }
 
+/// Tells one event from all others of the cluster, however often it is told.
+pub fn identity(event: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let node = text(&event["node"]["Name"]);
+    (node, time_nanos(event), text(&event["Type"]), text(&event["Action"]), text(&event["Actor"]["ID"]))
+        .hash(&mut hasher);
+    hasher.finish()
+}
+
 /// Which events a subscriber wants.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EventFilter(Filters);
 
-const KNOWN: [&str; 16] = [
-    "config",
-    "container",
-    "daemon",
-    "event",
-    "image",
-    "label",
-    "network",
-    "node",
-    "plugin",
-    "scope",
-    "secret",
-    "service",
-    "type",
-    "volume",
-    "builder",
-    "label!",
-];
-
 impl EventFilter {
-    /// Reads the call's filters.
-    pub fn new(filters: Filters) -> Result<Self, FiltersError> {
-        Ok(Self(filters.only(&KNOWN)?))
+    /// Takes the call's filters. As with an engine, one that nobody knows of is not applied.
+    pub fn new(filters: Filters) -> Self {
+        Self(filters)
     }
 
     /// Whether the subscriber wants this event (a decorated one).
@@ -79,10 +66,11 @@ impl EventFilter {
         let id = event["Actor"]["ID"].as_str().or(event["id"].as_str()).unwrap_or_default();
         // `exec_start: sh` is asked for as `exec_start`, `health_status: healthy` either way.
         let is_action = |wanted: &str| action == wanted || action.split(':').next() == Some(wanted);
+        // The beginning of a name or id is enough, as with an engine; a node says which of several.
         let is_actor = |wanted: &str| {
             let name = attribute("name").unwrap_or_default();
             let qualified = || format!("{}/{name}", attribute("node.name").unwrap_or_default());
-            !wanted.is_empty() && (name == wanted || id.starts_with(wanted) || qualified() == wanted)
+            name.starts_with(wanted) || id.starts_with(wanted) || qualified() == wanted
         };
         let of_kind = |key: &str| self.0.any(key, |wanted| kind == key && is_actor(wanted));
         let is_image = |wanted: &str| {
@@ -142,6 +130,19 @@ mod tests {
     }
 
     #[test]
+    fn an_event_told_twice_is_known_again_and_others_are_not() {
+        let once = identity(&decorated(event()));
+        assert_eq!(identity(&decorated(event())), once);
+        for (member, value) in
+            [("timeNano", json!(7_000_000_002_i64)), ("Action", json!("die")), ("Type", json!("image"))]
+        {
+            let mut other = decorated(event());
+            other[member] = value;
+            assert_ne!(identity(&other), once, "{member}");
+        }
+    }
+
+    #[test]
     fn subscribers_get_what_they_asked_for() {
         let event = decorated(event());
         for (filters, passes) in [
@@ -162,8 +163,12 @@ mod tests {
             (r#"{"node":["node-1"]}"#, true),
             (r#"{"node":["node-2"]}"#, false),
             (r#"{"scope":["local"]}"#, true),
+            (r#"{"scope":["swarm"]}"#, false),
+            (r#"{"container":["we"]}"#, true),
+            (r#"{"container":["node-2/web"]}"#, false),
+            (r#"{"nobody-knows":["x"]}"#, true),
         ] {
-            let filter = EventFilter::new(Filters::parse(Some(filters)).unwrap()).unwrap();
+            let filter = EventFilter::new(Filters::parse(Some(filters)).unwrap());
             assert_eq!(filter.passes(&event), passes, "{filters}");
         }
     }

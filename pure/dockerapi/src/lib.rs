@@ -4,7 +4,9 @@
 //! Must not know sockets, clocks or which engines exist. JSON passes through as it came: only named members are edited,
 //! so fields that this program has never heard of survive.
 
+mod ancestry;
 pub mod build;
+pub mod convert;
 pub mod create;
 pub mod event;
 pub mod filters;
@@ -21,6 +23,7 @@ pub mod query;
 pub mod route;
 pub mod row;
 pub mod state;
+pub mod swarm;
 pub mod totals;
 pub mod version;
 pub mod volume;

@@ -1,6 +1,7 @@
 //! `GET /containers/json`: which containers a call asks for, in which order.
 
 use crate::{
+    ancestry::descendants,
     filters::{Filters, FiltersError, Pattern},
     image::Reference,
     names::{Candidate, Resolution, resolve},
@@ -8,9 +9,10 @@ use crate::{
     row::{Port, Row},
     state::RunState,
 };
+use serde_json::Value;
 use std::{
     cmp::{Ordering, Reverse},
-    collections::BinaryHeap,
+    collections::{BTreeSet, BinaryHeap},
 };
 
 /// A container as it stands in the cache.
@@ -24,6 +26,8 @@ pub struct Listed<'a> {
     pub node: &'a str,
     /// Whether its engine answers.
     pub healthy: bool,
+    /// The images on its node that the filter `ancestor` means (see [`ListQuery::family`]).
+    pub family: &'a BTreeSet<String>,
 }
 
 /// What one list call asks for.
@@ -33,9 +37,13 @@ pub struct ListQuery {
     limit: usize,
     filters: Filters,
     names: Vec<Pattern>,
+    /// Those of `names` that say a node too.
+    qualified: Vec<Pattern>,
     ids: Vec<Pattern>,
     before: Option<i64>,
     since: Option<i64>,
+    /// Words for the containers of `before` and `since`.
+    bounds: [Option<String>; 2],
     /// Whether the rows are to carry the sizes of the containers' files.
     pub size: bool,
 }
@@ -49,9 +57,21 @@ pub enum ListError {
     /// `before` or `since` names a container that is not there.
     #[error("No such container: {0}")]
     NoSuchContainer(String),
+    /// `before` or `since` may mean several containers.
+    #[error("'{word}' is ambiguous, it may be {}", candidates.join(" or "))]
+    Ambiguous {
+        /// The word.
+        word: String,
+        /// What it may mean.
+        candidates: Vec<String>,
+    },
+    /// The limit is not a number.
+    #[error("invalid limit '{0}'")]
+    Limit(String),
 }
 
-const KNOWN: [&str; 18] = [
+/// The engine's filters, and two of ours: `node`, and `label!` for labels that must not be there.
+const KNOWN: [&str; 17] = [
     "ancestor",
     "before",
     "exited",
@@ -69,8 +89,8 @@ const KNOWN: [&str; 18] = [
     "since",
     "status",
     "volume",
-    "annotation",
 ];
+const HEALTHS: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
 const STATES: [&str; 7] = ["created", "dead", "exited", "paused", "removing", "restarting", "running"];
 
 impl ListQuery {
@@ -81,6 +101,9 @@ impl ListQuery {
         if let Some(state) = filters.get("status").find(|s| !STATES.contains(s)) {
             return Err(wrong("status", state).into());
         }
+        if let Some(health) = filters.get("health").find(|h| !HEALTHS.contains(h)) {
+            return Err(wrong("health", health).into());
+        }
         if let Some(code) = filters.get("exited").find(|c| c.parse::<i64>().is_err()) {
             return Err(wrong("exited", code).into());
         }
@@ -90,11 +113,22 @@ impl ListQuery {
             }
         }
         filters.boolean("is-task")?;
+        let limit = query.get("limit").filter(|l| !l.is_empty()).unwrap_or("0");
+        let limit: i64 = limit.parse().map_err(|_| ListError::Limit(limit.to_owned()))?;
+        // Old clients name the bounds beside the filters.
+        let bound = |key: &str| {
+            let old = query.get(key).filter(|word| !word.is_empty());
+            filters.get(key).next().or(old).map(str::to_owned)
+        };
+        let bounds = [bound("before"), bound("since")];
+        let node_too = |name: &&str| name.trim_start_matches(['^', '/']).contains('/');
         Ok(Self {
-            // A filter on the state wants to see that state, as the engine has it.
-            all: query.flag("all") || filters.has("status"),
-            limit: query.get("limit").and_then(|l| l.parse().ok()).unwrap_or(0),
+            // A filter on the state wants to see that state, as the engine has it; so did classic Swarm's `before`.
+            all: query.flag("all") || filters.has("status") || query.get("before").is_some_and(|word| !word.is_empty()),
+            limit: usize::try_from(limit).unwrap_or(0),
             names: filters.get("name").map(Pattern::new).collect(),
+            qualified: filters.get("name").filter(node_too).map(Pattern::new).collect(),
+            bounds,
             ids: filters.get("id").map(Pattern::new).collect(),
             before: None,
             since: None,
@@ -105,17 +139,24 @@ impl ListQuery {
 
     /// Looks up the containers that the call names as bounds, among all there are.
     pub fn bounded<'a>(mut self, all: impl Iterator<Item = Listed<'a>> + Clone) -> Result<Self, ListError> {
-        let created = |key: &str| {
-            let Some(word) = self.filters.get(key).next() else { return Ok(None) };
+        let created = |word: Option<&String>| {
+            let Some(word) = word else { return Ok(None) };
             let candidates =
                 all.clone().map(|c| Candidate { key: c.row.created, node: c.node, id: &c.row.id, names: &c.row.names });
             match resolve(word, candidates) {
                 Resolution::Found(created) => Ok(Some(created)),
-                _ => Err(ListError::NoSuchContainer(word.to_owned())),
+                Resolution::Missing => Err(ListError::NoSuchContainer(word.clone())),
+                Resolution::Ambiguous(candidates) => Err(ListError::Ambiguous { word: word.clone(), candidates }),
             }
         };
-        (self.before, self.since) = (created("before")?, created("since")?);
+        let [before, since] = &self.bounds;
+        (self.before, self.since) = (created(before.as_ref())?, created(since.as_ref())?);
         Ok(self)
+    }
+
+    /// The images among one node's list rows that the filter `ancestor` means, with those made from them.
+    pub fn family<R: AsRef<Value>>(&self, images: &[R]) -> BTreeSet<String> {
+        self.filters.get("ancestor").flat_map(|word| descendants(word, images)).collect()
     }
 
     /// The containers that the call asks for, newest first, found as they are taken. Each of `lists` is in the order of
@@ -134,15 +175,20 @@ impl ListQuery {
 
     fn passes(&self, c: &Listed<'_>) -> bool {
         let (row, f) = (c.row, &self.filters);
-        let exit = || c.state.filter(|s| !matches!(s.status.as_str(), "running" | "created")).map(|s| s.exit_code);
+        let ended = |s: &&RunState| matches!(s.status.as_str(), "exited" | "dead" | "removing") && s.finished.is_some();
+        let exit = || c.state.filter(ended).map(|s| s.exit_code);
         let health = || c.state.and_then(|s| s.health.as_deref()).unwrap_or("none");
-        let network = |word: &str| row.networks.iter().any(|(name, id)| name == word || id.starts_with(word));
+        let network = |word: &str| {
+            let here = word.split_once('/').filter(|(node, _)| *node == c.node).map(|(_, name)| name);
+            row.networks.iter().any(|(name, id)| name == word || here == Some(name) || id.starts_with(word))
+        };
         let task = || row.labels.contains_key("com.docker.swarm.task");
         let names = || row.names.iter().map(String::as_str);
         let bounds = self.before.is_none_or(|t| row.created < t) && self.since.is_none_or(|t| row.created > t);
         bounds
             && (self.names.is_empty()
-                || self.names.iter().any(|p| names().any(|n| p.matches(n) || p.matches(&format!("/{n}")))))
+                || self.names.iter().any(|p| names().any(|n| p.matches(n) || p.matches(&format!("/{n}"))))
+                || self.qualified.iter().any(|p| names().any(|n| p.matches(&format!("/{}/{n}", c.node)))))
             && (self.ids.is_empty() || self.ids.iter().any(|p| p.matches(&row.id)))
             && f.labels("label", |name| row.labels.get(name).map(String::as_str))
             && f.any("status", |s| s == row.state)
@@ -152,7 +198,9 @@ impl ListQuery {
             && f.any("volume", |v| row.mounts.iter().any(|m| m == v))
             && f.any("network", network)
             && f.any("is-task", |v| matches!(v, "1" | "true") == task())
-            && f.any("ancestor", |image| Reference::parse(image).is_ancestor(&row.image, &row.image_id))
+            && f.any("ancestor", |image| {
+                c.family.contains(&row.image_id) || Reference::parse(image).is_ancestor(&row.image, &row.image_id)
+            })
             && f.any("publish", |p| {
                 PortFilter::parse(p).is_some_and(|p| row.ports.iter().any(|r| p.holds(r, r.public)))
             })
@@ -208,7 +256,8 @@ impl<'a> PortFilter<'a> {
     fn parse(text: &'a str) -> Option<Self> {
         let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
         let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-        Some(Self { first: first.parse().ok()?, last: last.parse().ok()?, protocol })
+        let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+        (first <= last).then_some(Self { first, last, protocol })
     }
 
     fn holds(&self, port: &Port, number: u16) -> bool {
@@ -221,7 +270,7 @@ mod tests {
     use super::*;
     use crate::row::Owner;
     use proptest::prelude::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
     use time::Duration;
 
     fn row(id: &str, node: &str, created: i64, more: Value) -> Row {
@@ -241,7 +290,7 @@ mod tests {
                 {"PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"}]}),
             ),
             row("db", "node-10", 20, json!({"State": "exited", "Image": "sha256:77", "ImageID": "sha256:77aa"})),
-            row("lost", "node-2", 30, json!({"Mounts": [{"Name": "data"}], "Networks": {}})),
+            row("lost", "node-2", 30, json!({"Mounts": [{"Name": "data"}], "ImageID": "sha256:child"})),
             row(
                 "new",
                 "node-1",
@@ -252,6 +301,7 @@ mod tests {
         ];
         let inspect = json!({"State": {"Status": "exited", "ExitCode": 3, "FinishedAt": "2026-01-01T00:00:00Z"}});
         let exited = RunState::read(&inspect, Duration::ZERO);
+        let family = BTreeSet::from(["sha256:child".to_owned()]);
         let listed = |of: &'static str| {
             let rows = rows.iter().zip(["node-1", "node-10", "node-2", "node-1"]).filter(move |(_, node)| *node == of);
             let mut rows: Vec<_> = rows.collect();
@@ -261,6 +311,7 @@ mod tests {
                 state: (row.id == "db").then_some(&exited),
                 node,
                 healthy: node != "node-2",
+                family: &family,
             })
         };
         let lists: Vec<_> = ["node-1", "node-10", "node-2"].map(listed).into();
@@ -298,8 +349,15 @@ mod tests {
             (r#"{"volume":["data"]}"#, "lost"),
             (r#"{"network":["osier"]}"#, "new"),
             (r#"{"network":["012"]}"#, "new"),
-            (r#"{"ancestor":["nginx:1"]}"#, "web"),
-            (r#"{"ancestor":["77aa"]}"#, "db"),
+            (r#"{"ancestor":["nginx:1"]}"#, "lost web"),
+            (r#"{"ancestor":["77aa"]}"#, "lost db"),
+            (r#"{"network":["node-1/osier"]}"#, "new"),
+            (r#"{"network":["node-2/osier"]}"#, ""),
+            (r#"{"name":["node-1/web"]}"#, "web"),
+            (r#"{"name":["^/node-10/"]}"#, "db"),
+            (r#"{"name":["node"]}"#, ""),
+            (r#"{"isolation":["default"],"name":["web"]}"#, "web"),
+            (r#"{"label!":["tier=web"],"node":["node-1"]}"#, "new"),
             (r#"{"publish":["8000-8080/tcp"]}"#, "web"),
             (r#"{"publish":["80"]}"#, ""),
             (r#"{"expose":["80"]}"#, "web"),
@@ -320,11 +378,24 @@ mod tests {
             r#"{"publish":["x"]}"#,
             r#"{"is-task":["x"]}"#,
             r#"{"before":["nobody"]}"#,
+            r#"{"health":["x"]}"#,
+            r#"{"publish":["80-70"]}"#,
+            r#"{"annotation":["x"]}"#,
             "{",
         ] {
             assert!(filtered(filters).is_err(), "{filters}");
         }
+        assert_eq!(list("limit=x"), Err(ListError::Limit("x".into())));
     }
+
+    #[test]
+    fn bounds_may_stand_beside_the_filters_as_old_clients_put_them() {
+        assert_eq!(list("before=lost").unwrap(), "db web");
+        assert_eq!(list("since=db&all=1").unwrap(), "new lost");
+        assert_eq!(list("before=nobody"), Err(ListError::NoSuchContainer("nobody".into())));
+        assert_eq!(list("before=&limit=-1").unwrap(), "web");
+    }
+
     proptest! {
         #[test]
         fn merging_ordered_lists_is_sorting_all(
@@ -342,8 +413,10 @@ mod tests {
                 made.sort_by(newest_first);
                 rows.push(made);
             }
+            let family = BTreeSet::new();
+            let family = &family;
             let lists: Vec<_> = rows.iter().zip(nodes).map(|(rows, node)| {
-                rows.iter().map(move |row| Listed { row, state: None, node, healthy: true })
+                rows.iter().map(move |row| Listed { row, state: None, node, healthy: true, family })
             }).collect();
             let query = ListQuery::parse(&Query::parse(Some(&format!("all=1&limit={limit}"))).unwrap()).unwrap();
             let got: Vec<&str> = query.select(lists).map(|c| c.row.id.as_str()).collect();

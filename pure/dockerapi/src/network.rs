@@ -55,9 +55,15 @@ impl<'a> Local<'a> {
         if self.is_local() { format!("{}/{}", self.node, self.name()) } else { self.name().to_owned() }
     }
 
-    fn is_builtin(&self) -> bool {
-        matches!(self.name(), "none" | "host" | "bridge")
+    /// Whether every engine has a network of this name from the start.
+    pub fn is_builtin(&self) -> bool {
+        is_builtin(self.name())
     }
+}
+
+/// Whether every engine has a network of this name from the start, each its own.
+pub fn is_builtin(name: &str) -> bool {
+    matches!(name, "none" | "host" | "bridge")
 }
 
 /// The engine's ids of cluster-wide networks with the ids that the cluster shows.

@@ -28,7 +28,8 @@ const SEGMENT: &AsciiSet = &CONTROLS
 pub struct ApiPath {
     /// The version the client speaks; the newest where the path names none.
     pub version: ApiVersion,
-    /// The segments behind the version. Empty ones are left out: old clients write `/containers//name/json`.
+    /// The segments behind the version. Empty ones are left out: old clients write `/containers//name/json`. Only an
+    /// empty last one stays, for a slash at the end, which engines take for another path.
     pub segments: Vec<String>,
 }
 
@@ -59,6 +60,9 @@ impl ApiPath {
                 return Err(bad());
             }
             segments.push(segment);
+        }
+        if path.ends_with('/') && !segments.is_empty() {
+            segments.push(String::new());
         }
         let version = segments.first().and_then(|s| s.strip_prefix('v')?.parse::<ApiVersion>().ok());
         if let Some(version) = version {
@@ -120,6 +124,8 @@ mod tests {
         let path = ApiPath::parse("/containers/node%2Fweb/json").unwrap();
         assert_eq!(path.segments, ["containers", "node/web", "json"]);
         assert_eq!(ApiPath::parse("/containers//web/json").unwrap().segments, ["containers", "web", "json"]);
+        assert_eq!(ApiPath::parse("/v1.41/info/").unwrap().segments, ["info", ""]);
+        assert!(ApiPath::parse("//").unwrap().segments.is_empty());
         for bad in ["/a%", "/a%2", "/a%zz", "/%ff", "/a/../b", "/a/%2e%2e/b"] {
             assert!(matches!(ApiPath::parse(bad), Err(PathError::Encoding(_))), "{bad}");
         }
@@ -128,7 +134,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_what_is_read(segments in prop::collection::vec("[^\u{0}]{1,12}", 0..5)) {
-            prop_assume!(segments.iter().all(|s| s != "." && s != ".."));
+            prop_assume!(segments.iter().all(|s| !matches!(s.as_str(), "." | ".." | "")));
             let refs: Vec<&str> = segments.iter().map(String::as_str).collect();
             let parsed = ApiPath::parse(&upstream(MAX, &refs, "")).unwrap();
             prop_assert_eq!(parsed.segments, segments);

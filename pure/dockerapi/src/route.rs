@@ -3,6 +3,7 @@
 //! Names may carry their node, `node/name`, as two segments or as one with an escaped slash. Where a path could be read
 //! both ways, the shorter name wins if what follows is a known call.
 
+use crate::swarm::{self, SwarmCall};
 use http::Method;
 
 /// What a request asks for.
@@ -93,8 +94,21 @@ pub enum Route {
     },
     /// `POST /…/prune`: on every healthy engine, results added up.
     Prune(Prunable),
+    /// `GET /plugins`: those of all engines.
+    PluginList,
+    /// Anything that names one managed plugin: every engine that has it.
+    Plugin {
+        /// The name as the user wrote it.
+        name: String,
+        /// What is done with it; `None` removes it.
+        verb: Option<PluginVerb>,
+    },
+    /// Plugins are brought onto each engine by itself.
+    PluginInstall,
     /// Swarm mode's routes, answered as an engine outside a swarm answers them.
-    SwarmMode,
+    SwarmMode(SwarmCall),
+    /// `OPTIONS` of anything.
+    Options,
     /// Nothing that is served.
     Unknown,
 }
@@ -146,6 +160,31 @@ pub enum NetworkCall {
     Disconnect,
 }
 
+/// What is done with one managed plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PluginVerb {
+    /// `GET …/json`
+    Inspect,
+    /// `POST …/enable`
+    Enable,
+    /// `POST …/disable`
+    Disable,
+    /// `POST …/set`
+    Set,
+}
+
+impl PluginVerb {
+    /// The last segment of the route.
+    pub fn segment(self) -> &'static str {
+        match self {
+            Self::Inspect => "json",
+            Self::Enable => "enable",
+            Self::Disable => "disable",
+            Self::Set => "set",
+        }
+    }
+}
+
 /// What can be pruned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Prunable {
@@ -179,6 +218,10 @@ impl Prunable {
 pub fn route(method: &Method, segments: &[String], is_node: impl Fn(&str) -> bool) -> Route {
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     match (method.as_str(), segments.as_slice()) {
+        ("OPTIONS", _) => Route::Options,
+        // The one path that engines know with a slash at its end.
+        ("GET", ["networks", ""]) => Route::NetworkList,
+        (_, [.., ""]) => Route::Unknown,
         ("GET" | "HEAD", ["_ping"]) => Route::Ping,
         ("GET", ["version"]) => Route::Version,
         ("GET", ["info"]) => Route::Info,
@@ -201,8 +244,8 @@ pub fn route(method: &Method, segments: &[String], is_node: impl Fn(&str) -> boo
         ("POST", ["volumes", "create"]) => Route::VolumeCreate,
         ("GET", ["volumes", name @ ..]) => Route::VolumeInspect { name: name.join("/") },
         ("DELETE", ["volumes", name @ ..]) if !name.is_empty() => Route::VolumeRemove { name: name.join("/") },
-        (_, ["swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs", ..]) => Route::SwarmMode,
-        _ => Route::Unknown,
+        (_, ["plugins", rest @ ..]) => plugin(method, rest),
+        (_, all) => swarm::call(method, all).map_or(Route::Unknown, Route::SwarmMode),
     }
 }
 
@@ -278,6 +321,20 @@ fn network(method: &Method, segments: &[&str]) -> Route {
     }
 }
 
+fn plugin(method: &Method, segments: &[&str]) -> Route {
+    let one = |name: &[&str], verb| Route::Plugin { name: name.join("/"), verb };
+    match (method.as_str(), segments) {
+        ("GET", []) => Route::PluginList,
+        ("GET", ["privileges"]) | ("POST", ["pull" | "create"] | [_, .., "upgrade" | "push"]) => Route::PluginInstall,
+        ("GET", [name @ .., "json"]) if !name.is_empty() => one(name, Some(PluginVerb::Inspect)),
+        ("POST", [name @ .., "enable"]) if !name.is_empty() => one(name, Some(PluginVerb::Enable)),
+        ("POST", [name @ .., "disable"]) if !name.is_empty() => one(name, Some(PluginVerb::Disable)),
+        ("POST", [name @ .., "set"]) if !name.is_empty() => one(name, Some(PluginVerb::Set)),
+        ("DELETE", name) if !name.is_empty() => one(name, None),
+        _ => Route::Unknown,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -334,6 +391,7 @@ mod tests {
     #[test]
     fn networks_volumes_and_the_rest_are_found() {
         let network = |name: &str, call| Route::Network { name: name.into(), call };
+        let plugin = |name: &str, verb| Route::Plugin { name: name.into(), verb };
         for (method, path, expected) in [
             ("GET", "/networks", Route::NetworkList),
             ("GET", "/networks/node-1/web", network("node-1/web", NetworkCall::Inspect)),
@@ -341,11 +399,22 @@ mod tests {
             ("POST", "/networks/prune", Route::Prune(Prunable::Networks)),
             ("GET", "/volumes", Route::VolumeList),
             ("GET", "/volumes/node-1/data", Route::VolumeInspect { name: "node-1/data".into() }),
-            ("PUT", "/volumes/data", Route::Unknown),
+            ("PUT", "/volumes/data", Route::SwarmMode(SwarmCall::UpdateVolume)),
+            ("GET", "/networks/", Route::NetworkList),
+            ("GET", "/containers/json/", Route::Unknown),
+            ("GET", "/containers/web/json/", Route::Unknown),
+            ("HEAD", "/info", Route::Unknown),
+            ("POST", "/containers/json", Route::Unknown),
+            ("OPTIONS", "/nonsense", Route::Options),
+            ("GET", "/plugins", Route::PluginList),
+            ("POST", "/plugins/a/b:1/enable", plugin("a/b:1", Some(PluginVerb::Enable))),
+            ("DELETE", "/plugins/a", plugin("a", None)),
+            ("POST", "/plugins/pull", Route::PluginInstall),
+            ("POST", "/plugins/a/bogus", Route::Unknown),
             ("POST", "/exec/abc/start", Route::Exec { id: "abc".into(), rest: owned(&["start"]) }),
             ("HEAD", "/_ping", Route::Ping),
             ("POST", "/_ping", Route::Unknown),
-            ("GET", "/services/x", Route::SwarmMode),
+            ("GET", "/services/x", Route::SwarmMode(SwarmCall::Any)),
             ("GET", "/", Route::Unknown),
             ("GET", "/containers/web", Route::Unknown),
         ] {

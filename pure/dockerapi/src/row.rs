@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value};
 use std::{collections::BTreeMap, net::IpAddr};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Who the engine is, as its answers are to show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub struct Row {
     pub image: String,
     /// The image's id.
     pub image_id: String,
-    /// When it was made, in seconds since 1970.
+    /// When it was made, in nanoseconds since 1970; a list row alone tells whole seconds only.
     pub created: i64,
     /// The engine's word for its state.
     pub state: String,
@@ -80,7 +81,7 @@ impl Row {
             names,
             image: text(object, "Image"),
             image_id: text(object, "ImageID"),
-            created: object.get("Created").and_then(Value::as_i64).unwrap_or_default(),
+            created: object.get("Created").and_then(Value::as_i64).unwrap_or_default().saturating_mul(1_000_000_000),
             state: text(object, "State"),
             status: text(object, "Status"),
             labels: labels(object.get("Labels")),
@@ -96,6 +97,15 @@ impl Row {
     pub fn name(&self) -> &str {
         let own = self.names.iter().find(|n| !n.contains('/')).or(self.names.first());
         own.map_or(&self.id, |n| n)
+    }
+
+    /// Takes the moment of creation from an inspect answer, which tells it more exactly: of two containers made in one
+    /// second, lists have to show the later one first.
+    pub fn refine(&mut self, inspect: &Value) {
+        let created = inspect["Created"].as_str().and_then(|t| OffsetDateTime::parse(t, &Rfc3339).ok());
+        if let Some(nanos) = created.and_then(|t| i64::try_from(t.unix_timestamp_nanos()).ok()) {
+            self.created = nanos;
+        }
     }
 
     /// Appends the row as JSON, with this sentence as its `Status`.
@@ -253,6 +263,16 @@ mod tests {
         assert_eq!((read.name(), read.mounts.join(" ").as_str()), ("web", "data /data"));
         assert_eq!(read.networks, [("osier".to_owned(), "cluster-id".to_owned())]);
         assert_eq!(read.ports.len(), 3);
+    }
+
+    #[test]
+    fn an_inspect_answer_tells_the_creation_more_exactly() {
+        let mut read = Row::read(row(), &owner()).unwrap();
+        assert_eq!(read.created, 7_000_000_000);
+        read.refine(&json!({"Created": "1970-01-01T00:00:07.5Z"}));
+        assert_eq!(read.created, 7_500_000_000);
+        read.refine(&json!({"Created": "soon"}));
+        assert_eq!(read.created, 7_500_000_000);
     }
 
     #[test]

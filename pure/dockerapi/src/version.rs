@@ -24,6 +24,13 @@ pub const EMPTY_NAMES: ApiVersion = ApiVersion { major: 1, minor: 43 };
 /// The first version whose images have no `VirtualSize`.
 pub const NO_VIRTUAL_SIZE: ApiVersion = ApiVersion { major: 1, minor: 44 };
 
+impl ApiVersion {
+    /// Version 1.`minor`.
+    pub(crate) const fn v1(minor: u16) -> Self {
+        Self { major: 1, minor }
+    }
+}
+
 /// The text is not a version of the form `1.41`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is not an API version")]
