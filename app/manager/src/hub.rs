@@ -6,12 +6,18 @@ use osier_dockerapi::event;
 use osier_nodes::{Claims, Conflict, Identity, Refresh};
 use rustls::ClientConfig;
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
 use time::OffsetDateTime;
 use tokio::sync::{broadcast, watch};
 
 /// Events that a subscriber may be behind before it is cut off.
 const EVENTS: usize = 10_000;
+/// The last events, which are kept for whoever asks for the past: engines remember theirs, but by their own clocks, which
+/// leave in doubt what happened just now.
+const RECENT: usize = 1_000;
 
 /// One event, as the cluster tells it.
 #[derive(Debug)]
@@ -51,6 +57,7 @@ pub(crate) struct Hub {
     pub(crate) refresh: Refresh,
     pub(crate) state: State,
     events: broadcast::Sender<Arc<Event>>,
+    recent: Mutex<VecDeque<Arc<Event>>>,
     claims: Mutex<Claims>,
     freed: watch::Sender<u64>,
     closing: watch::Sender<bool>,
@@ -64,14 +71,17 @@ impl Hub {
             refresh,
             state,
             events: broadcast::Sender::new(EVENTS),
+            recent: Mutex::default(),
             claims: Mutex::default(),
             freed: watch::Sender::new(0),
             closing: watch::Sender::new(false),
         }
     }
 
-    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Arc<Event>> {
-        self.events.subscribe()
+    /// The last events, and all that come after them.
+    pub(crate) fn subscribe(&self) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        (recent.iter().cloned().collect(), self.events.subscribe())
     }
 
     /// Ends every stream of events, now and from now on.
@@ -91,14 +101,18 @@ impl Hub {
 
     /// Hands an engine's event to everybody who listens.
     pub(crate) fn publish(&self, engine: &Engine, mut event: Value) {
-        if self.subscribers() == 0 {
-            return;
-        }
         if let Some(facts) = engine.facts() {
             event::decorate(&mut event, &facts.owner, &facts.node);
         }
-        // Nobody listening any more is no error.
-        let _ = self.events.send(Arc::new(Event::new(event)));
+        let event = Arc::new(Event::new(event));
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.len() == RECENT {
+            recent.pop_front();
+        }
+        recent.push_back(event.clone());
+        // Under the same lock, so that a new subscriber gets each event either way and none both ways. Nobody listening
+        // is no error.
+        let _ = self.events.send(event);
     }
 
     /// Tells of a change of the cluster itself.

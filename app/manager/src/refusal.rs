@@ -1,9 +1,13 @@
 //! A request that cannot be done, with the status and message its client gets, in the engine's own shape.
 
-use crate::{engine::CallError, state::StateError};
+use crate::{
+    engine::{CallError, Engine},
+    state::StateError,
+};
 use http::{Response, StatusCode};
 use osier_dockerapi::{
-    filters::FiltersError, image, listing::ListError, path::PathError, query::QueryError, wishes::WishError,
+    convert::Need, filters::FiltersError, image, listing::ListError, path::PathError, query::QueryError,
+    wishes::WishError,
 };
 use osier_engine::{Body, Error as ClientError, error_response};
 
@@ -29,6 +33,12 @@ impl Refusal {
 
     pub(crate) fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, message)
+    }
+
+    /// Refuses what this engine is too old for, rather than have it leave out what the user meant.
+    pub(crate) fn too_old(engine: &Engine, need: &Need) -> Self {
+        let (node, newest) = (engine.name(), engine.api().max);
+        Self::bad_request(format!("{need}, but the engine of node {node} speaks {newest} at most"))
     }
 
     pub(crate) fn response(&self) -> Response<Body> {
@@ -81,6 +91,7 @@ impl From<ListError> for Refusal {
         match error {
             ListError::Filters(e) => e.into(),
             ListError::NoSuchContainer(_) => Self::not_found(error.to_string()),
+            ListError::Ambiguous { .. } | ListError::Limit(_) => Self::bad_request(error.to_string()),
         }
     }
 }

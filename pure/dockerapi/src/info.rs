@@ -1,10 +1,14 @@
 //! `GET /info` of a cluster: totals, and the `SystemStatus` rows in classic Swarm's layout, which Docker's command line
 //! prints line by line and scripts read.
 
+use crate::features::features;
 use osier_model::{Bytes, Cpus};
 use osier_nodes::{Availability, Health};
 use serde_json::{Value, json};
-use std::{cmp::Ordering, collections::BTreeMap};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+};
 
 /// How many containers there are, by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -87,10 +91,12 @@ pub struct Manager<'a> {
     pub listeners: usize,
 }
 
-/// The answer to `GET /info`. `template` is a healthy engine's own answer: what this function does not set (the engine's
-/// plugins, drivers and features, which are the same on every node of a provisioned cluster) is taken from there.
-pub fn info(manager: &Manager<'_>, nodes: &[NodeStatus], template: Option<&Value>) -> Value {
+/// The answer to `GET /info`. `engines` are the names of the nodes that answer, with their engines' own answers.
+pub fn info(manager: &Manager<'_>, nodes: &[NodeStatus], engines: &[(&str, &Value)]) -> Value {
     let sum = |number: fn(&NodeStatus) -> u64| nodes.iter().map(number).sum::<u64>();
+    let systems = engines.iter().map(|(_, info)| info["OperatingSystem"].as_str().unwrap_or_default());
+    let systems: BTreeSet<&str> = systems.collect();
+    let system = systems.first().copied().filter(|first| systems.len() == 1 && !first.is_empty());
     let mut info = json!({
         "ID": "",
         "Containers": sum(|n| n.counts.total() as u64),
@@ -98,37 +104,31 @@ pub fn info(manager: &Manager<'_>, nodes: &[NodeStatus], template: Option<&Value
         "ContainersPaused": sum(|n| n.counts.paused as u64),
         "ContainersStopped": sum(|n| n.counts.stopped as u64),
         "Images": sum(|n| n.images as u64),
+        "DriverStatus": null,
         "SystemStatus": system_status(manager, nodes),
+        "Debug": false,
+        "NFd": 0,
+        "NGoroutines": 0,
         "SystemTime": manager.time,
         "NEventsListener": manager.listeners,
+        "OperatingSystem": system.unwrap_or("linux"),
+        "OSType": "linux",
         "NCPU": sum(|n| n.cpus.0 / 1_000_000_000),
         "MemTotal": sum(|n| n.memory.0),
+        "GenericResources": null,
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
         "Name": manager.name,
+        "Labels": [],
+        "ExperimentalBuild": false,
         "ServerVersion": manager.version,
-        "OperatingSystem": "linux",
-        "OSType": "linux",
         "Swarm": {"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false, "Error": "",
                   "RemoteManagers": null},
+        "Isolation": "",
     });
-    for key in ["Driver", "CgroupDriver", "KernelVersion", "DockerRootDir", "HttpProxy", "HttpsProxy", "NoProxy"] {
-        info[key] = "".into();
-    }
-    // What would differ from node to node is claimed, so that clients do not warn about it.
-    for key in ["MemoryLimit", "SwapLimit", "CpuCfsPeriod", "CpuCfsQuota", "CPUShares", "CPUSet", "PidsLimit"] {
-        info[key] = true.into();
-    }
-    for key in ["IPv4Forwarding", "BridgeNfIptables", "BridgeNfIp6tables", "OomKillDisable"] {
-        info[key] = true.into();
-    }
-    for key in ["Debug", "ExperimentalBuild", "LiveRestoreEnabled"] {
-        info[key] = false.into();
-    }
-    const FROM_ENGINE: [&str; 6] =
-        ["Plugins", "LoggingDriver", "Architecture", "IndexServerAddress", "RegistryConfig", "DefaultRuntime"];
-    for key in FROM_ENGINE {
-        if let Some(value) = template.and_then(|t| t.get(key)) {
-            info[key] = value.clone();
-        }
+    if let Some(all) = info.as_object_mut() {
+        all.append(&mut features(engines));
     }
     info
 }
@@ -253,7 +253,8 @@ mod tests {
                 ..node("node-2", Health::Unhealthy, Some("down"))
             },
         ];
-        let info = info(&manager, &nodes, Some(&json!({"Architecture": "x86_64", "Driver": "overlay2"})));
+        let info =
+            info(&manager, &nodes, &[("node-10", &json!({"Architecture": "x86_64", "OperatingSystem": "Debian"}))]);
         let rows: Vec<[String; 2]> = serde_json::from_value(info["SystemStatus"].clone()).unwrap();
         let text: Vec<String> = rows.iter().map(|[k, v]| format!("{k}: {v}")).collect();
         assert_eq!(
@@ -285,8 +286,8 @@ mod tests {
             assert!(text.iter().any(|t| t == row), "{row}");
         }
         assert_eq!(
-            (&info["NCPU"], &info["Containers"], &info["Architecture"]),
-            (&json!(12), &json!(12), &json!("x86_64"))
+            (&info["NCPU"], &info["Containers"], &info["Architecture"], &info["OperatingSystem"]),
+            (&json!(12), &json!(12), &json!("x86_64"), &json!("Debian"))
         );
     }
 

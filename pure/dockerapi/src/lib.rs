@@ -9,6 +9,7 @@ pub mod build;
 pub mod convert;
 pub mod create;
 pub mod event;
+mod features;
 pub mod filters;
 pub mod image;
 pub mod info;

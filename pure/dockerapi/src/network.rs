@@ -8,7 +8,7 @@ use crate::{
 use osier_model::NETWORK;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The id that a network of the cluster has everywhere: 64 hex digits that follow from its name, so that every manager
 /// tells the same one whichever engines it can reach.
@@ -92,8 +92,12 @@ pub fn merge(parts: &[Local<'_>], qualify: bool) -> Option<Value> {
 
 const KNOWN: [&str; 9] = ["dangling", "driver", "id", "label", "label!", "name", "node", "scope", "type"];
 
-/// Lists the networks of all nodes, cluster-wide ones once.
-pub fn list<'a>(networks: impl Iterator<Item = Local<'a>>, filters: Filters) -> Result<Vec<Value>, FiltersError> {
+/// Lists the networks of all nodes, cluster-wide ones once. `used` are the shown ids of those that containers are on.
+pub fn list<'a>(
+    networks: impl Iterator<Item = Local<'a>>,
+    used: &BTreeSet<String>,
+    filters: Filters,
+) -> Result<Vec<Value>, FiltersError> {
     let filters = filters.only(&KNOWN)?;
     let dangling = filters.boolean("dangling")?;
     if let Some(kind) = filters.get("type").find(|t| !matches!(*t, "custom" | "builtin")) {
@@ -108,7 +112,6 @@ pub fn list<'a>(networks: impl Iterator<Item = Local<'a>>, filters: Filters) -> 
     let keep = |((shown, id), parts): &(&(String, String), &Vec<Local<'a>>)| {
         let Some(first) = parts.first() else { return false };
         let labels = labels(first.network.get("Labels"));
-        let used = || parts.iter().any(|p| p.network["Containers"].as_object().is_some_and(|c| !c.is_empty()));
         (names.is_empty() || names.iter().any(|p| p.matches(first.name()) || p.matches(shown)))
             && (ids.is_empty() || ids.iter().any(|p| p.matches(id)))
             && filters.labels("label", |name| labels.get(name).map(String::as_str))
@@ -116,7 +119,7 @@ pub fn list<'a>(networks: impl Iterator<Item = Local<'a>>, filters: Filters) -> 
             && filters.any("scope", |s| first.network["Scope"] == s)
             && filters.any("node", |n| parts.iter().any(|p| p.node == n))
             && filters.any("type", |t| (t == "builtin") == first.is_builtin())
-            && dangling.is_none_or(|d| !first.is_builtin() && d != used())
+            && dangling.is_none_or(|d| d != (first.is_builtin() || used.contains(id)))
     };
     Ok(groups.iter().filter(keep).filter_map(|(_, parts)| merge(parts, true)).collect())
 }
@@ -143,7 +146,8 @@ mod tests {
     fn listed(filters: &str) -> Result<String, FiltersError> {
         let networks = networks();
         let locals = networks.iter().map(|(node, network)| Local { node, network });
-        let list = list(locals, Filters::parse(Some(filters)).unwrap())?;
+        let used = [cluster_id("osier")].into();
+        let list = list(locals, &used, Filters::parse(Some(filters)).unwrap())?;
         Ok(list.iter().map(|n| n["Name"].as_str().unwrap()).collect::<Vec<_>>().join(" "))
     }
 
@@ -170,7 +174,8 @@ mod tests {
             (r#"{"id":["eee"]}"#, "node-2/web"),
             (r#"{"label":["a=2"]}"#, ""),
             (r#"{"scope":["swarm"]}"#, ""),
-            (r#"{"dangling":["true"]}"#, ""),
+            (r#"{"dangling":["true"]}"#, "node-2/web"),
+            (r#"{"dangling":["false"]}"#, "node-1/bridge node-2/bridge osier"),
         ] {
             assert_eq!(listed(filters).unwrap(), expected, "{filters}");
         }

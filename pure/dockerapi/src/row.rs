@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 use std::{collections::BTreeMap, net::IpAddr};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Who the engine is, as its answers are to show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,10 +100,10 @@ impl Row {
     }
 
     /// Takes the moment of creation from an inspect answer, which tells it more exactly: of two containers made in one
-    /// second, lists have to show the later one first.
-    pub fn refine(&mut self, inspect: &Value) {
+    /// second, lists have to show the later one first. `skew` is added to it: our clock less the engine's.
+    pub fn refine(&mut self, inspect: &Value, skew: Duration) {
         let created = inspect["Created"].as_str().and_then(|t| OffsetDateTime::parse(t, &Rfc3339).ok());
-        if let Some(nanos) = created.and_then(|t| i64::try_from(t.unix_timestamp_nanos()).ok()) {
+        if let Some(nanos) = created.and_then(|t| i64::try_from(t.checked_add(skew)?.unix_timestamp_nanos()).ok()) {
             self.created = nanos;
         }
     }
@@ -269,10 +269,10 @@ mod tests {
     fn an_inspect_answer_tells_the_creation_more_exactly() {
         let mut read = Row::read(row(), &owner()).unwrap();
         assert_eq!(read.created, 7_000_000_000);
-        read.refine(&json!({"Created": "1970-01-01T00:00:07.5Z"}));
-        assert_eq!(read.created, 7_500_000_000);
-        read.refine(&json!({"Created": "soon"}));
-        assert_eq!(read.created, 7_500_000_000);
+        read.refine(&json!({"Created": "1970-01-01T00:00:07.5Z"}), Duration::SECOND);
+        assert_eq!(read.created, 8_500_000_000);
+        read.refine(&json!({"Created": "soon"}), Duration::ZERO);
+        assert_eq!(read.created, 8_500_000_000);
     }
 
     #[test]

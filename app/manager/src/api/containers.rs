@@ -8,7 +8,7 @@ use crate::{
 use futures::future::join_all;
 use http::{Response, StatusCode};
 use osier_dockerapi::{
-    inspect,
+    convert, inspect,
     listing::{ListQuery, Listed},
     row::Row,
 };
@@ -18,7 +18,11 @@ use osier_engine::{
     json_response,
 };
 use serde_json::Value;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 use time::OffsetDateTime;
 
 /// How many bytes of a list are sent at a time.
@@ -35,13 +39,15 @@ struct NodeList {
     containers: Arc<[Arc<Container>]>,
     node: String,
     healthy: bool,
+    /// The node's images that the filter `ancestor` means.
+    family: BTreeSet<String>,
 }
 
 impl Api {
     /// `GET /containers/json`, from the cache.
     pub(super) async fn container_list(&self, call: Call) -> Answer {
         let query = ListQuery::parse(&call.query)?;
-        let lists = if query.size { self.lists_with_sizes().await } else { self.lists() };
+        let lists = if query.size { self.lists_with_sizes(&query).await } else { self.lists(&query) };
         let query = query.bounded(lists.iter().flat_map(NodeList::listed))?;
         let (sender, body) = channel(2);
         let now = OffsetDateTime::now_utc();
@@ -69,16 +75,18 @@ impl Api {
     }
 
     /// The containers of all nodes, in the order of the nodes' names.
-    fn lists(&self) -> Vec<NodeList> {
-        let list =
-            |e: &Arc<Engine>| NodeList { containers: e.view().listed(), node: e.name(), healthy: e.is_healthy() };
+    fn lists(&self, query: &ListQuery) -> Vec<NodeList> {
+        let list = |e: &Arc<Engine>| {
+            let (containers, images) = (e.view().listed(), e.view().images.clone());
+            NodeList { containers, node: e.name(), healthy: e.is_healthy(), family: query.family(&images) }
+        };
         let mut lists: Vec<NodeList> = self.cluster.engines().iter().map(list).collect();
         lists.sort_by(|a, b| a.node.cmp(&b.node));
         lists
     }
 
     /// Sizes are never cached: the engines that answer are asked, the rows of the others come without.
-    async fn lists_with_sizes(&self) -> Vec<NodeList> {
+    async fn lists_with_sizes(&self, query: &ListQuery) -> Vec<NodeList> {
         let engines = self.cluster.healthy();
         let segments = ["containers", "json"];
         let answers = join_all(engines.iter().map(|e| e.get(&segments, "all=1&size=1", SIZES))).await;
@@ -88,11 +96,12 @@ impl Api {
             let read = list.into_iter().filter_map(|row| Row::read(row, &facts.owner).ok());
             rows.extend(read.map(|row| (row.id.clone(), row)));
         }
-        let mut sized = |known: &Arc<Container>| match rows.remove(&known.row.id) {
-            Some(row) => Arc::new(Container { row, state: known.state.clone(), bindings: Vec::new(), ..**known }),
-            None => known.clone(),
+        let mut sized = |known: &Arc<Container>| {
+            let Some(mut row) = rows.remove(&known.row.id) else { return known.clone() };
+            row.created = known.row.created;
+            Arc::new(Container { row, state: known.state.clone(), bindings: Vec::new(), ..**known })
         };
-        let mut lists = self.lists();
+        let mut lists = self.lists(query);
         for list in &mut lists {
             list.containers = list.containers.iter().map(&mut sized).collect();
         }
@@ -101,12 +110,14 @@ impl Api {
 
     /// `GET /containers/{name}/json`, with the node added.
     pub(super) async fn container_inspect(&self, call: Call, name: &str) -> Answer {
+        let version = call.version;
         let found = self.forward_container(call, name, &["json"]).await?;
         let Some(facts) = found.engine.facts().filter(|_| found.response.status().is_success()) else {
             return Ok(found.response);
         };
         let mut answer = read_json(found.response).await?;
         inspect::edit(&mut answer, &facts.owner, &facts.node);
+        convert::container_inspect(&mut answer, version, facts.api.nearest(version));
         Ok(json_response(StatusCode::OK, &answer))
     }
 
@@ -120,12 +131,18 @@ impl Api {
         found.refreshed().await
     }
 
-    /// `POST /containers/{name}/rename`, unless the new name is in use anywhere.
+    /// `POST /containers/{name}/rename`, unless the new name is another container's anywhere.
     pub(super) async fn container_rename(&self, mut call: Call, name: &str) -> Answer {
-        let (engine, _) = self.cluster.reachable(name)?;
+        let (engine, container) = self.cluster.reachable(name)?;
         let wanted = call.query.get("name").unwrap_or_default().trim_start_matches('/').to_owned();
         let new = wanted.strip_prefix(&format!("{}/", engine.name())).unwrap_or(&wanted).to_owned();
-        self.cluster.check_name(&new)?;
+        // No name, its own or one that cannot be is the engine's to refuse, in its own words.
+        if !container.row.names.contains(&new) {
+            self.cluster.check_name(&new).map_err(|clash| Refusal {
+                message: format!("Error when allocating new name: {}", clash.message),
+                ..clash
+            })?;
+        }
         call.query.set("name", &new);
         call.raw_query = call.query.to_string();
         self.forward_container(call, name, &["rename"]).await?.refreshed().await
@@ -197,6 +214,7 @@ impl NodeList {
             state: c.state.as_ref(),
             node: &self.node,
             healthy: self.healthy,
+            family: &self.family,
         })
     }
 }

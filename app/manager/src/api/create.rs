@@ -9,6 +9,7 @@ use crate::{
 };
 use http::{HeaderMap, Response, StatusCode};
 use osier_dockerapi::{
+    convert::needs_version,
     placement::{bindings, map_companions, needs, rename_networks, rename_volumes},
     query::Query,
     row,
@@ -127,6 +128,10 @@ impl Api {
             if !nodes.is_empty() {
                 ties.push(tie(format!("network=={network}"), nodes.iter().map(String::as_str)));
             }
+        }
+        if let Some(need) = needs_version(&body, call.version) {
+            let nodes: Vec<String> = self.nodes_speaking(need.since);
+            ties.push(tie(need.to_string(), nodes.iter().map(String::as_str)));
         }
         let request = Request {
             cpus: needs.requested_cpus(self.cluster.policy.cpu_shares_as_cpus),

@@ -1,18 +1,19 @@
 //! `GET /events`: the events of all engines as one stream, past ones first where the client asks for them.
 
 use super::{Answer, Api, Call};
-use crate::{hub::Event, refusal::Refusal, stream::JsonStream};
+use crate::{engine::Engine, hub::Event, refusal::Refusal, stream::JsonStream};
 use futures::future::join_all;
 use http::{HeaderValue, Method, Response, header};
 use osier_dockerapi::{
-    event::{EventFilter, decorate, time_nanos},
+    event::{EventFilter, decorate, identity, time_nanos},
     filters::Filters,
+    moment,
     path::upstream,
     version::MAX,
 };
 use osier_engine::body::{BodySender, channel};
-use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use std::{collections::HashSet, future::pending, sync::Arc, time::Duration};
+use time::OffsetDateTime;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 /// How long engines may take to tell their past.
@@ -23,19 +24,30 @@ const SLOW_READER: Duration = Duration::from_secs(10);
 impl Api {
     /// See the module.
     pub(super) async fn events(&self, call: Call) -> Answer {
-        let filter = EventFilter::new(Filters::parse(call.query.get("filters"))?)?;
-        let since = call.query.get("since").filter(|t| !t.is_empty()).map(nanos).transpose()?;
-        let until = call.query.get("until").filter(|t| !t.is_empty()).map(nanos).transpose()?;
-        // Listen before asking for the past, so that nothing falls between the two.
-        let live = self.cluster.hub.subscribe();
+        let filter = EventFilter::new(Filters::parse(call.query.get("filters"))?);
         let now = OffsetDateTime::now_utc().unix_timestamp_nanos();
-        let past = match since {
-            Some(since) => self.history(since, until.unwrap_or(now).min(now)).await,
-            None => Vec::new(),
+        let time = |key: &str| {
+            let text = call.query.get(key).filter(|text| !text.is_empty());
+            let bad = |text: &str| Refusal::bad_request(format!("invalid time '{text}' in '{key}'"));
+            text.map(|text| moment::parse(text, now).ok_or_else(|| bad(text))).transpose()
         };
+        let (since, until) = (time("since")?, time("until")?);
+        if let (Some(since), Some(until)) = (since, until)
+            && since > until
+        {
+            let [since, until] = ["since", "until"].map(|key| call.query.get(key).unwrap_or_default());
+            let message = format!("`since` time ({since}) cannot be after `until` time ({until})");
+            return Err(Refusal::bad_request(message));
+        }
+        // Listen before asking for the past, so that nothing falls between the two.
+        let (recent, live) = self.cluster.hub.subscribe();
         let (sender, body) = channel(16);
-        let hub = self.cluster.hub.clone();
+        let (hub, engines) = (self.cluster.hub.clone(), self.cluster.healthy());
         tokio::spawn(async move {
+            let past = match since {
+                Some(since) => past(&engines, since, until.unwrap_or(i128::MAX), now, recent).await,
+                None => Vec::new(),
+            };
             let end = until.map(|until| Duration::from_nanos(u64::try_from((until - now).max(0)).unwrap_or(u64::MAX)));
             let deadline = async {
                 match end {
@@ -43,8 +55,10 @@ impl Api {
                     None => pending().await,
                 }
             };
+            let told = tell_past(&past, &filter, &sender).await;
+            let Some(told) = told.filter(|_| end != Some(Duration::ZERO)) else { return };
             tokio::select! {
-                () = tell(past, live, &filter, &sender) => {}
+                () = tell_live(live, &told, &filter, &sender) => {}
                 () = sender.closed() => {}
                 () = hub.closed() => {}
                 () = deadline => {}
@@ -54,46 +68,62 @@ impl Api {
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Ok(response)
     }
-
-    /// What the engines remember of this time, in order.
-    async fn history(&self, since: i128, until: i128) -> Vec<Event> {
-        let engines = self.cluster.healthy();
-        let asked = engines.iter().map(|engine| async move {
-            let (Ok(client), Some(facts)) = (engine.client(), engine.facts()) else { return Vec::new() };
-            let query = format!("since={}&until={}", seconds(since), seconds(until));
-            let path = upstream(facts.api.nearest(MAX), &["events"], &query);
-            let mut events = Vec::new();
-            let read = async {
-                let Ok(response) = client.call(Method::GET, &path, None).await else { return };
-                let mut stream = JsonStream::new(response.into_body());
-                while let Ok(Some(mut event)) = stream.next().await {
-                    decorate(&mut event, &facts.owner, &facts.node);
-                    events.push(Event::new(event));
-                }
-            };
-            // What an engine told before it got stuck is told on.
-            let _ = tokio::time::timeout(HISTORY, read).await;
-            events
-        });
-        let mut events: Vec<Event> = join_all(asked).await.into_iter().flatten().collect();
-        events.sort_by_key(|e| time_nanos(&e.value));
-        events
-    }
 }
 
-async fn tell(past: Vec<Event>, mut live: Receiver<Arc<Event>>, filter: &EventFilter, sender: &BodySender) {
-    // The live stream may repeat the end of the past: what is not newer than an engine's last past event was told.
-    let mut told: HashMap<String, i128> = HashMap::new();
-    for event in &past {
-        let last = told.entry(engine(event)).or_default();
-        *last = (*last).max(time_nanos(&event.value));
-        if filter.passes(&event.value) && !send(event, sender).await {
-            return;
+/// What happened in this time, in order: as the engines remember it, and as it was told here.
+async fn past(
+    engines: &[Arc<Engine>],
+    since: i128,
+    until: i128,
+    now: i128,
+    mut recent: Vec<Arc<Event>>,
+) -> Vec<Arc<Event>> {
+    let asked = engines.iter().map(|engine| remembered(engine, since, until.min(now)));
+    let mut events = join_all(asked).await.concat();
+    recent.retain(|event| (since..=until).contains(&time_nanos(&event.value)));
+    events.append(&mut recent);
+    let mut seen = HashSet::new();
+    events.retain(|event| seen.insert(identity(&event.value)));
+    events.sort_by_key(|event| time_nanos(&event.value));
+    events
+}
+
+/// What one engine remembers of this time, which is ours.
+async fn remembered(engine: &Engine, since: i128, until: i128) -> Vec<Arc<Event>> {
+    let (Ok(client), Some(facts)) = (engine.client(), engine.facts()) else { return Vec::new() };
+    // The engine looks at its own clock; the times that it tells are by that clock too.
+    let skew = facts.clock.skew.whole_nanoseconds();
+    let query = format!("since={}&until={}", seconds(since - skew), seconds(until - skew));
+    let path = upstream(facts.api.nearest(MAX), &["events"], &query);
+    let mut events = Vec::new();
+    let read = async {
+        let Ok(response) = client.call(Method::GET, &path, None).await else { return };
+        let mut stream = JsonStream::new(response.into_body());
+        while let Ok(Some(mut event)) = stream.next().await {
+            decorate(&mut event, &facts.owner, &facts.node);
+            events.push(Arc::new(Event::new(event)));
+        }
+    };
+    // What an engine told before it got stuck is told on.
+    let _ = tokio::time::timeout(HISTORY, read).await;
+    events
+}
+
+/// Tells the past, and returns which events it held; `None` when the reader is gone.
+async fn tell_past(past: &[Arc<Event>], filter: &EventFilter, sender: &BodySender) -> Option<HashSet<u64>> {
+    for event in past.iter().filter(|event| filter.passes(&event.value)) {
+        if !send(event, sender).await {
+            return None;
         }
     }
+    Some(past.iter().map(|event| identity(&event.value)).collect())
+}
+
+async fn tell_live(mut live: Receiver<Arc<Event>>, told: &HashSet<u64>, filter: &EventFilter, sender: &BodySender) {
     loop {
         match live.recv().await {
-            Ok(event) if told.get(&engine(&event)).is_some_and(|last| time_nanos(&event.value) <= *last) => {}
+            // The live stream may repeat the end of the past.
+            Ok(event) if told.contains(&identity(&event.value)) => {}
             Ok(event) => {
                 if filter.passes(&event.value) && !send(&event, sender).await {
                     return;
@@ -112,45 +142,8 @@ async fn send(event: &Event, sender: &BodySender) -> bool {
     sent.is_ok_and(|sent| sent.is_ok())
 }
 
-fn engine(event: &Event) -> String {
-    event.value["node"]["Name"].as_str().unwrap_or_default().to_owned()
-}
-
-/// Reads a time as clients write it, `seconds[.fraction]` since 1970 or RFC 3339, in nanoseconds.
-fn nanos(text: &str) -> Result<i128, Refusal> {
-    let bad = || Refusal::bad_request(format!("invalid time '{text}'"));
-    if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
-        return Ok(time.unix_timestamp_nanos());
-    }
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let whole: i64 = whole.parse().map_err(|_| bad())?;
-    let digits: String = fraction.chars().chain("000000000".chars()).take(9).collect();
-    let fraction: i64 = digits.parse().map_err(|_| bad())?;
-    Ok(i128::from(whole) * 1_000_000_000 + i128::from(fraction))
-}
-
-/// Writes a time as engines read it.
+/// Writes a time as engines read it; before 1970 nothing happened.
 fn seconds(nanos: i128) -> String {
     let nanos = nanos.max(0);
     format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_read_in_every_form_and_written_back() {
-        for (text, expected) in [
-            ("7", "7.000000000"),
-            ("7.5", "7.500000000"),
-            ("7.000000001", "7.000000001"),
-            ("1970-01-01T00:00:07Z", "7.000000000"),
-        ] {
-            assert_eq!(seconds(nanos(text).unwrap()), expected, "{text}");
-        }
-        for bad in ["x", "7.x", "-", "1h"] {
-            assert!(nanos(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -9,7 +9,7 @@ use crate::{
 };
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use osier_dockerapi::{
-    image,
+    convert, image,
     path::upstream,
     placement::{connect_body, defer_endpoints, scale_cpu_shares},
     query::Query,
@@ -89,6 +89,7 @@ impl Api {
         let version = engine.api().nearest(creation.version);
         let (mut body, mut query) = (creation.body.clone(), creation.query.clone());
         let deferred = defer_endpoints(&mut body, version);
+        convert::create(&mut body, creation.version, version);
         if self.cluster.policy.cpu_shares_as_cpus {
             scale_cpu_shares(&mut body, engine.facts().map_or(1, |f| f.node.cpus));
         }

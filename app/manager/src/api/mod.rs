@@ -11,6 +11,7 @@ mod images;
 mod launch;
 mod load;
 mod networks;
+mod plugins;
 mod proxy;
 mod prune;
 mod push;
@@ -105,7 +106,7 @@ impl Api {
         match route {
             Route::Ping => Ok(self.ping()),
             Route::Version => Ok(self.version()),
-            Route::Info => Ok(self.info()),
+            Route::Info => Ok(self.info(call.version)),
             Route::Events => self.events(call).await,
             Route::DiskUsage => self.disk_usage(call).await,
             Route::Auth | Route::ImageSearch | Route::Distribution { .. } => {
@@ -151,11 +152,18 @@ impl Api {
             Route::VolumeInspect { name } => self.volume_inspect(call, &name).await,
             Route::VolumeRemove { name } => self.volume_remove(call, &name).await,
             Route::Prune(what) => self.prune(call, what).await,
-            Route::SwarmMode => Err(Refusal::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this \
-                 node to swarm and try again.",
+            Route::PluginList => self.plugin_list(call).await,
+            Route::Plugin { name, verb } => self.plugin(call, &name, verb).await,
+            Route::PluginInstall => Err(Refusal::new(
+                StatusCode::NOT_IMPLEMENTED,
+                "plugins are installed on the engine of each node, not through the cluster",
             )),
+            Route::SwarmMode(swarm) => {
+                let (status, message) = swarm.answer(call.query.flag("stdout") || call.query.flag("stderr"));
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+                Err(Refusal::new(status, message))
+            }
+            Route::Options => Ok(osier_engine::empty_response(StatusCode::OK)),
             Route::Unknown => Err(Refusal::not_found("page not found")),
         }
     }

@@ -2,20 +2,26 @@
 
 use super::{
     Answer, Api, Call,
-    fanout::{successes, unanimous},
+    fanout::{Ask, successes, unanimous},
 };
 use crate::{engine::Engine, placing::Placing, refusal::Refusal};
 use http::{Method, StatusCode, header};
 use osier_dockerapi::{
+    convert::{self, connect_need, network_need},
     filters::Filters,
     names::{Candidate, Resolution, resolve},
     network::{self, Local},
+    version::ApiVersion,
 };
-use osier_engine::{full, json_response};
+use osier_engine::{empty_response, full, json_response};
 use osier_model::NETWORK;
 use osier_scheduler::{Request, Tie};
 use serde_json::Value;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 /// How long an engine may take to describe a network.
 const INSPECT: Duration = Duration::from_secs(2);
@@ -43,6 +49,15 @@ impl Found {
         self.0.first().is_some_and(|p| p.local().is_cluster_wide())
     }
 
+    /// Says that none of its engines answers.
+    fn unreachable(&self, word: &str) -> Refusal {
+        let down = self.0.iter().map(|p| {
+            let why = p.engine.view().error();
+            format!("network {word} is on unhealthy node {}: {why}", p.node)
+        });
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, down.collect::<Vec<_>>().join("\n"))
+    }
+
     /// What the engines call it: all of them know a cluster-wide network by its name, one knows its own by its id.
     fn engine_word(&self) -> String {
         let first = self.0.first().map(Part::local);
@@ -66,7 +81,21 @@ impl Api {
     pub(super) fn network_list(&self, call: &Call) -> Answer {
         let parts = self.network_parts();
         let filters = Filters::parse(call.query.get("filters"))?;
-        Ok(json_response(StatusCode::OK, &network::list(parts.iter().map(Part::local), filters)?))
+        // Lists do not tell who uses a network; the containers do.
+        let used = if filters.has("dangling") { self.used_networks() } else { BTreeSet::new() };
+        Ok(json_response(StatusCode::OK, &network::list(parts.iter().map(Part::local), &used, filters)?))
+    }
+
+    /// The ids, as the cluster shows them, of the networks that containers are on just now.
+    fn used_networks(&self) -> BTreeSet<String> {
+        let engines = self.cluster.engines();
+        let used = engines.iter().flat_map(|engine| {
+            let view = engine.view();
+            let live =
+                view.containers().filter(|c| matches!(c.row.state.as_str(), "running" | "paused" | "restarting"));
+            live.flat_map(|c| c.row.networks.iter().map(|(_, id)| id.clone())).collect::<Vec<_>>()
+        });
+        used.collect()
     }
 
     /// The network that a word means.
@@ -92,29 +121,40 @@ impl Api {
         Ok(Found(parts))
     }
 
-    /// The name of the cluster-wide network that a word means by its id; `None` for any other word.
+    /// The name of the cluster-wide network that a word means by its id, the cluster's or an engine's own, or by the
+    /// beginning of one; `None` for any other word, and for one that is some network's name.
     pub(super) fn cluster_network_name(&self, word: &str) -> Option<String> {
         let parts = self.network_parts();
-        let mut hits = parts.iter().map(Part::local).filter(|l| l.is_cluster_wide() && l.name() != word);
-        let hit = hits.find(|l| word.len() >= 12 && l.shown_id().starts_with(word))?;
-        Some(hit.name().to_owned())
+        let hits = by_id(word, &parts);
+        let first = hits.first()?.local();
+        let same = hits.iter().all(|p| p.local().is_cluster_wide() && p.local().name() == first.name());
+        same.then(|| first.name().to_owned())
     }
 
-    /// The nodes that have a network of this name or id.
+    /// The nodes that have a network of this name, or else the one network whose id begins so.
     pub(super) fn nodes_with_network(&self, word: &str) -> Vec<String> {
-        let has = |part: &Part| {
-            let local = part.local();
-            local.name() == word || (word.len() >= 12 && local.id().starts_with(word))
-        };
-        self.network_parts().into_iter().filter(has).map(|p| p.node).collect()
+        let parts = self.network_parts();
+        let named = parts.iter().filter(|p| p.local().name() == word).map(|p| p.node.clone());
+        let named: Vec<String> = named.collect();
+        if !named.is_empty() {
+            return named;
+        }
+        let hits = by_id(word, &parts);
+        let first = hits.first().map(|p| p.local().shown_id());
+        let same = hits.iter().all(|p| Some(p.local().shown_id()) == first);
+        hits.into_iter().filter(|_| same).map(|p| p.node.clone()).collect()
     }
 
     /// `GET /networks/{name}`, with the endpoints of all nodes.
     pub(super) async fn network_inspect(&self, call: Call, name: &str) -> Answer {
         let found = self.find_network(name)?;
         let word = found.engine_word();
-        let engines = found.0.iter().map(|p| p.engine.clone()).filter(|e| e.is_healthy()).collect();
-        let answers = self.ask(engines, Method::GET, &["networks", &word], &call.raw_query, None, INSPECT).await;
+        let engines: Vec<Arc<Engine>> = found.0.iter().map(|p| p.engine.clone()).filter(|e| e.is_healthy()).collect();
+        if engines.is_empty() {
+            return Err(found.unreachable(name));
+        }
+        let ask = Ask { version: call.version, query: &call.raw_query, ..Ask::get(INSPECT) };
+        let answers = self.ask_as(engines, &["networks", &word], ask).await;
         let answers: Vec<(String, Value)> =
             successes(answers)?.into_iter().map(|(engine, answer)| (engine.name(), answer)).collect();
         let parts: Vec<Local<'_>> = answers.iter().map(|(node, network)| Local { node, network }).collect();
@@ -131,11 +171,26 @@ impl Api {
         if let Some((node, name)) = name.split_once('/').filter(|(node, _)| self.cluster.is_node(node)) {
             ties.push(Tie { condition: format!("node=={node}"), nodes: [node.into()].into() });
             body["Name"] = name.into();
-        } else if !self.nodes_with_network(&name).is_empty() {
+        } else if !network::is_builtin(&name) && !self.nodes_with_network(&name).is_empty() {
             return Err(Refusal::new(StatusCode::CONFLICT, format!("network with name {name} already exists")));
+        }
+        if body["Driver"] == "overlay" {
+            // The engine's own words speak of a swarm, which is no way out here.
+            let message = format!(
+                "networks of the driver overlay need swarm mode, which is not available here: leave the driver out for a \
+                 network of one node, or use the network {NETWORK}, which is on every node"
+            );
+            return Err(Refusal::new(StatusCode::FORBIDDEN, message));
+        }
+        if let Some(need) = network_need(&body, call.version) {
+            let nodes = self.nodes_speaking(need.since).iter().map(|n| n.as_str().into()).collect();
+            ties.push(Tie { condition: need.to_string(), nodes });
         }
         let request = Request { ties, ..Request::default() };
         let place = self.cluster.place(&Placing { request, ..Placing::default() })?;
+        if let Some(body) = body.as_object_mut() {
+            convert::network_create(body, call.version, place.engine.api().nearest(call.version));
+        }
         set_body(&mut call, &body);
         let response = self.forward(&place.engine, call, &["networks", "create"]).await?;
         // The event tells it again; a failure here is no failure of the call.
@@ -145,40 +200,49 @@ impl Api {
 
     /// `DELETE /networks/{name}`
     pub(super) async fn network_remove(&self, call: Call, name: &str) -> Answer {
+        if network::is_builtin(name) {
+            let message = format!("{name} is a pre-defined network and cannot be removed");
+            return Err(Refusal::new(StatusCode::FORBIDDEN, message));
+        }
         let found = self.find_network(name)?;
         let word = found.engine_word();
         if found.is_cluster_wide() && word == NETWORK {
             let message = format!("network {NETWORK} is the cluster's own and cannot be removed");
             return Err(Refusal::new(StatusCode::FORBIDDEN, message));
         }
-        let engines: Vec<Arc<Engine>> = found.0.into_iter().map(|p| p.engine).collect();
-        let asked = engines.clone();
-        let answers = self.ask(asked, Method::DELETE, &["networks", &word], &call.raw_query, None, REMOVE).await;
+        let engines: Vec<Arc<Engine>> = found.0.iter().map(|p| p.engine.clone()).collect();
+        if !engines.iter().any(|e| e.is_healthy()) {
+            return Err(found.unreachable(name));
+        }
+        let ask = Ask { method: Method::DELETE, query: &call.raw_query, ..Ask::get(REMOVE) };
+        let answers = self.ask_as(engines.clone(), &["networks", &word], ask).await;
         futures::future::join_all(engines.iter().map(|e| e.sync_networks())).await;
         unanimous(answers)?;
-        Ok(osier_engine::empty_response(StatusCode::NO_CONTENT))
+        Ok(empty_response(StatusCode::NO_CONTENT))
     }
 
     /// `POST /networks/{name}/connect` and `disconnect`: the container's engine does it.
     pub(super) async fn network_attachment(&self, mut call: Call, name: &str, verb: &str) -> Answer {
         let mut body = call.json().await?;
         let container = body["Container"].as_str().unwrap_or_default().to_owned();
-        let (engine, found) = self.cluster.reachable(&container)?;
-        let network = match self.find_network(name) {
-            Ok(network) => network,
-            // Several nodes may have a local network of this name: the container's own is meant.
-            Err(ambiguous) => {
-                let mut parts = self.network_parts();
-                parts.retain(|p| Arc::ptr_eq(&p.engine, &engine) && p.local().name() == name);
-                if parts.is_empty() {
-                    return Err(ambiguous);
-                }
-                Found(parts)
+        if container.is_empty() {
+            return Err(Refusal::bad_request("invalid name or ID supplied: \"\""));
+        }
+        let (engine, found) = match self.cluster.reachable(&container) {
+            // What is left of a container that is gone is known to the engines alone.
+            Err(missing) if missing.status == StatusCode::NOT_FOUND && body["Force"] == true => {
+                return self.force_disconnect(call.version, name, &body).await;
             }
+            found => found?,
         };
+        let network = self.network_for(name, &engine)?;
         if !network.0.iter().any(|p| Arc::ptr_eq(&p.engine, &engine)) {
             let message = format!("network {name} is not on node {}, where container {container} is", engine.name());
             return Err(Refusal::bad_request(message));
+        }
+        let spoken = engine.api().nearest(call.version);
+        if let Some(need) = connect_need(&body, call.version).filter(|need| spoken < need.since) {
+            return Err(Refusal::too_old(&engine, &need));
         }
         let id = found.row.id.clone();
         body["Container"] = id.as_str().into();
@@ -187,6 +251,38 @@ impl Api {
         let _ = tokio::join!(engine.sync_networks(), engine.sync_container(&id));
         Ok(response)
     }
+
+    /// The network that a word means for a container on this engine: several nodes may have a local one of the name, and
+    /// then the container's own is meant.
+    fn network_for(&self, word: &str, engine: &Arc<Engine>) -> Result<Found, Refusal> {
+        self.find_network(word).or_else(|refusal| {
+            let mut parts = self.network_parts();
+            parts.retain(|p| Arc::ptr_eq(&p.engine, engine) && p.local().name() == word);
+            if parts.is_empty() { Err(refusal) } else { Ok(Found(parts)) }
+        })
+    }
+
+    /// Takes an endpoint away whose container no engine knows any more, wherever it may be.
+    async fn force_disconnect(&self, version: ApiVersion, name: &str, body: &Value) -> Answer {
+        let found = self.find_network(name)?;
+        let word = found.engine_word();
+        let engines: Vec<Arc<Engine>> = found.0.iter().map(|p| p.engine.clone()).filter(|e| e.is_healthy()).collect();
+        if engines.is_empty() {
+            return Err(found.unreachable(name));
+        }
+        let ask = Ask { version, method: Method::POST, body: Some(body), ..Ask::get(REMOVE) };
+        successes(self.ask_as(engines, &["networks", &word, "disconnect"], ask).await)?;
+        Ok(empty_response(StatusCode::OK))
+    }
+}
+
+/// The parts whose id, the cluster's or the engine's own, begins so; none where some network is called so.
+fn by_id<'a>(word: &str, parts: &'a [Part]) -> Vec<&'a Part> {
+    if word.is_empty() || parts.iter().any(|p| p.local().name() == word) {
+        return Vec::new();
+    }
+    let hit = |p: &&Part| p.local().id().starts_with(word) || p.local().shown_id().starts_with(word);
+    parts.iter().filter(hit).collect()
 }
 
 /// Gives a call another JSON body.

@@ -3,7 +3,7 @@
 use super::{Answer, Api, Call};
 use crate::{engine::Engine, refusal::Refusal};
 use http::{Response, StatusCode, Uri};
-use osier_dockerapi::path::upstream;
+use osier_dockerapi::{convert::container_need, path::upstream};
 use osier_engine::{Body, forward};
 use std::sync::Arc;
 use tracing::debug;
@@ -27,6 +27,10 @@ impl Api {
     /// Forwards a call about one container, whose name the user may have written in many ways.
     pub(super) async fn forward_container(&self, call: Call, name: &str, rest: &[&str]) -> Result<Forwarded, Refusal> {
         let (engine, container) = self.cluster.reachable(name)?;
+        let need = container_need(call.request.method(), rest, &call.query, call.version);
+        if let Some(need) = need.filter(|need| engine.api().nearest(call.version) < need.since) {
+            return Err(Refusal::too_old(&engine, &need));
+        }
         let id = container.row.id.clone();
         let mut segments = vec!["containers", &id];
         segments.extend(rest);

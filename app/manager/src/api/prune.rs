@@ -5,10 +5,22 @@ use super::{
     fanout::{Ask, successes},
     images::refresh,
 };
-use crate::{engine::Engine, refusal::Refusal};
+use crate::{
+    engine::{CallError, Engine},
+    refusal::Refusal,
+};
 use futures::future::join_all;
 use http::{Method, StatusCode};
-use osier_dockerapi::{filters::Filters, moment, network::Local, query::Query, route::Prunable, totals};
+use osier_dockerapi::{
+    convert::{VolumePrune, volume_prune},
+    filters::Filters,
+    moment,
+    network::Local,
+    query::Query,
+    route::Prunable,
+    row::labels,
+    totals,
+};
 use osier_engine::json_response;
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
@@ -24,8 +36,10 @@ const NETWORK: Duration = Duration::from_secs(30);
 impl Api {
     /// `POST /…/prune`
     pub(super) async fn prune(&self, call: Call, what: Prunable) -> Answer {
-        if what == Prunable::Networks {
-            return self.prune_networks(call).await;
+        match what {
+            Prunable::Networks => return self.prune_networks(call).await,
+            Prunable::Volumes => return self.prune_volumes(call).await,
+            _ => {}
         }
         let segments = [what.segment(), "prune"];
         let engines = self.cluster.healthy();
@@ -36,6 +50,29 @@ impl Api {
             Prunable::Images | Prunable::Build => refresh(engines.iter()).await,
             _ => answers.iter().for_each(|(engine, answer)| forget_containers(engine, answer)),
         }
+        let answers: Vec<(String, Value)> = answers.into_iter().map(|(e, answer)| (e.name(), answer)).collect();
+        let total = totals::pruned(answers.iter().map(|(node, answer)| (node.as_str(), answer.clone())));
+        Ok(json_response(StatusCode::OK, &total))
+    }
+
+    /// What a client means by it depends on its version, and not every engine can be told so.
+    async fn prune_volumes(&self, call: Call) -> Answer {
+        let filters = Filters::parse(call.query.get("filters"))?.only(&["all", "label", "label!"])?;
+        let pruned = self.cluster.healthy().into_iter().map(|engine| {
+            let plan = volume_prune(&call.query, call.version, engine.api().nearest(call.version));
+            let (version, filters) = (call.version, &filters);
+            async move {
+                let answer = match plan {
+                    VolumePrune::Ask(query) => {
+                        let (query, segments) = (query.to_string(), ["volumes", "prune"]);
+                        engine.json_as(version, Method::POST, &segments, &query, None, PRUNE).await
+                    }
+                    VolumePrune::OneByOne => prune_anonymous(&engine, filters).await,
+                };
+                (engine, answer)
+            }
+        });
+        let answers = successes(join_all(pruned).await)?;
         let answers: Vec<(String, Value)> = answers.into_iter().map(|(e, answer)| (e.name(), answer)).collect();
         let total = totals::pruned(answers.iter().map(|(node, answer)| (node.as_str(), answer.clone())));
         Ok(json_response(StatusCode::OK, &total))
@@ -79,6 +116,33 @@ impl Api {
 fn forget_containers(engine: &Engine, answer: &Value) {
     let ids = answer["ContainersDeleted"].as_array().into_iter().flatten();
     ids.filter_map(Value::as_str).for_each(|id| engine.forget_container(id));
+}
+
+/// Removes the unused volumes that nobody named, on an engine that would take all.
+async fn prune_anonymous(engine: &Engine, filters: &Filters) -> Result<Value, CallError> {
+    let mut query = Query::default();
+    query.set("filters", &json!({"dangling": ["true"], "driver": ["local"]}).to_string());
+    let unused = engine.get(&["volumes"], &query.to_string(), NETWORK).await?;
+    let wanted = |volume: &&Value| {
+        let labels = labels(volume.get("Labels"));
+        filters.labels("label", |name| labels.get(name).map(String::as_str))
+    };
+    let unused = unused["Volumes"].as_array().into_iter().flatten().filter(wanted);
+    let names = unused.filter_map(|v| v["Name"].as_str());
+    let mut removed = Vec::new();
+    for name in names.filter(|name| is_anonymous(name)) {
+        // One that came into use in the meantime is refused by its engine, and stays.
+        if engine.json(Method::DELETE, &["volumes", name], "", None, NETWORK).await.is_ok() {
+            removed.push(name.to_owned());
+        }
+    }
+    // These engines do not tell what it freed.
+    Ok(json!({"VolumesDeleted": removed, "SpaceReclaimed": 0}))
+}
+
+/// Engines before API 1.42 mark volumes that nobody named by their names alone: 64 hex digits.
+fn is_anonymous(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 async fn prune_local(engine: Arc<Engine>, query: &str, until: Option<i128>) -> Result<Vec<String>, Refusal> {

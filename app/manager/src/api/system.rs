@@ -7,13 +7,14 @@ use crate::{
 };
 use http::{HeaderValue, Response, StatusCode, header};
 use osier_dockerapi::{
+    convert,
     info::{Manager, NodeStatus, info},
     version::{ApiVersion, MAX, MIN},
 };
 use osier_engine::{Body, full, json_response};
 use osier_model::{Bytes, Cpus};
 use osier_scheduler::{Filter, Overcommit};
-use serde_json::json;
+use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// The version that clients are told.
@@ -22,11 +23,18 @@ const VERSION: &str = concat!("osier/", env!("CARGO_PKG_VERSION"));
 const LEAVING: &str = "discovery no longer lists this engine; it is let go unless it is listed again soon";
 
 impl Api {
-    /// The newest version that every engine knows: whatever a client asks in it, any engine can be asked.
+    /// The newest version that any engine knows. What an older engine cannot be told in it is converted, or goes to the
+    /// newer ones.
     pub(super) fn advertised(&self) -> ApiVersion {
         let engines = self.cluster.engines();
         let healthy = engines.iter().filter(|e| e.is_healthy()).map(|e| e.api().max);
-        healthy.min().unwrap_or(MAX).clamp(MIN, MAX)
+        healthy.max().unwrap_or(MAX).clamp(MIN, MAX)
+    }
+
+    /// The nodes whose engines speak this version.
+    pub(super) fn nodes_speaking(&self, version: ApiVersion) -> Vec<String> {
+        let engines = self.cluster.engines();
+        engines.iter().filter(|e| e.api().max >= version).map(|e| e.name()).collect()
     }
 
     pub(super) fn ping(&self) -> Response<Body> {
@@ -70,11 +78,12 @@ impl Api {
         )
     }
 
-    pub(super) fn info(&self) -> Response<Body> {
+    pub(super) fn info(&self, version: ApiVersion) -> Response<Body> {
         let (engines, said) = (self.cluster.engines(), self.cluster.hub.state.read());
         let overcommit = self.cluster.policy.overcommit;
         let nodes: Vec<NodeStatus> = engines.iter().map(|e| status(e, &e.view(), &said, overcommit)).collect();
-        let template = self.cluster.healthy().first().and_then(|e| e.facts());
+        let facts: Vec<_> = self.cluster.healthy().iter().filter_map(|e| e.facts()).collect();
+        let facts: Vec<(&str, &Value)> = facts.iter().map(|f| (f.owner.node.as_str(), &f.info)).collect();
         let policy = &self.cluster.policy;
         let strategy = policy.strategy.to_string();
         let filters: Vec<String> = policy.filters.iter().map(Filter::to_string).collect();
@@ -86,9 +95,10 @@ impl Api {
             time: rfc3339(OffsetDateTime::now_utc()),
             listeners: self.cluster.hub.subscribers(),
         };
-        let mut info = info(&manager, &nodes, template.as_ref().map(|f| &f.info));
-        info["ExperimentalBuild"] = self.experimental.into();
-        json_response(StatusCode::OK, &info)
+        let mut answer = info(&manager, &nodes, &facts);
+        answer["ExperimentalBuild"] = self.experimental.into();
+        convert::info(&mut answer, version);
+        json_response(StatusCode::OK, &answer)
     }
 }
 

@@ -64,10 +64,11 @@ impl Engine {
         if let Some(same) = known.get(&fingerprint).filter(still_true) {
             return Some(same.clone());
         }
-        let row = read_row(raw, facts)?;
+        let mut row = read_row(raw, facts)?;
         let known = self.view().container(&row.id).cloned();
         if let Some(known) = known.as_ref().filter(still_true).filter(|k| unchanged(&k.row, &row)) {
             let (state, bindings) = (known.state.clone(), known.bindings.clone());
+            row.created = known.row.created;
             return Some(Arc::new(Container { row, state, load: known.load, bindings, fingerprint }));
         }
         let inspect = self.get(&["containers", &row.id, "json"], "", ONE).await;
@@ -132,7 +133,10 @@ impl Engine {
     }
 
     /// A container as its row and, where there is one, its inspect answer tell it.
-    fn container(&self, row: Row, inspect: Option<&Value>, facts: &Facts, fingerprint: u64) -> Container {
+    fn container(&self, mut row: Row, inspect: Option<&Value>, facts: &Facts, fingerprint: u64) -> Container {
+        if let Some(inspect) = inspect {
+            row.refine(inspect, facts.clock.skew);
+        }
         let needs = inspect.map(placement::needs).unwrap_or_default();
         let state = inspect.map(|inspect| RunState::read(inspect, facts.clock.skew));
         let mut bindings = inspect.map(placement::bindings).unwrap_or_default();

@@ -117,7 +117,7 @@ async fn each_engine_is_spoken_to_in_a_version_it_knows() {
     fakes[0].state.lock().unwrap().api = "1.51";
     let world = World::of(&fakes.each_ref()).await;
     let version = world.get("/version").await;
-    assert_eq!((&version["ApiVersion"], &version["MinAPIVersion"]), (&json!("1.41"), &json!("1.24")));
+    assert_eq!((&version["ApiVersion"], &version["MinAPIVersion"]), (&json!("1.51"), &json!("1.24")));
     fakes[0].has("new");
     fakes[1].has("old");
     until("both are listed", async || world.names("").await.len() == 2).await;

@@ -1,7 +1,7 @@
 //! Answers.
 
 use crate::version::ApiVersion;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// From here on security options are pairs, `name=seccomp,profile=default`.
 const SECURITY_PAIRS: ApiVersion = ApiVersion::v1(25);
@@ -63,6 +63,7 @@ pub fn info(info: &mut Value, client: ApiVersion) {
 mod tests {
     use super::*;
     use crate::version::{MAX, MIN};
+    use serde_json::json;
 
     fn v(text: &str) -> ApiVersion {
         text.parse().unwrap()
