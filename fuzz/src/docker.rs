@@ -3,7 +3,7 @@
 use crate::text;
 use http::Method;
 use osier_dockerapi::{
-    create, event,
+    convert, create, event,
     filters::{Filters, Pattern},
     image, inspect,
     listing::{ListQuery, Listed, newest_first},
@@ -17,8 +17,11 @@ use osier_dockerapi::{
     version::{self, ApiVersion, MAX, MIN},
     volume, wishes,
 };
-use serde_json::Value;
-use std::collections::BTreeMap;
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use time::{Duration, OffsetDateTime};
 
 const NODE: &str = "node-1";
@@ -71,7 +74,10 @@ pub(crate) fn query(data: &[u8]) {
     let _ = query.flag("all");
     if let Ok(list) = ListQuery::parse(&query) {
         let rows = rows(serde_json::from_str(ROWS).unwrap());
-        let listed = || rows.iter().map(|row| Listed { row, state: None, node: NODE, healthy: true });
+        let images = [Arc::new(json!({"Id": "sha256:b0", "RepoTags": ["busybox:latest"]}))];
+        let family = list.family(&images);
+        let family = &family;
+        let listed = || rows.iter().map(|row| Listed { row, state: None, node: NODE, healthy: true, family });
         if let Ok(list) = list.bounded(listed()) {
             assert!(list.select(vec![listed()]).count() <= rows.len());
         }
@@ -99,13 +105,12 @@ pub(crate) fn filters(data: &[u8]) {
     let row: Value = serde_json::from_str(ROWS).unwrap();
     let _ = filters.labels("label", |name| row[0]["Labels"][name].as_str());
     let _ = filters.boolean("dangling");
+    let used = BTreeSet::new();
     let images = row.as_array().into_iter().flatten().map(|row| (NODE, row));
     let _ = image::list(images.clone(), list_options(filters.clone()));
     let _ = volume::list(images.clone(), filters.clone());
-    let _ = network::list(images.map(|(node, network)| network::Local { node, network }), filters.clone());
-    if let Ok(filter) = event::EventFilter::new(filters) {
-        let _ = filter.passes(&row[0]);
-    }
+    let _ = network::list(images.map(|(node, network)| network::Local { node, network }), &used, filters.clone());
+    let _ = event::EventFilter::new(filters).passes(&row[0]);
 }
 
 fn list_options(filters: Filters) -> image::ListOptions {
@@ -138,6 +143,9 @@ pub(crate) fn create(data: &[u8]) {
         let mut body = edited.clone();
         let deferred = placement::defer_endpoints(&mut body, version);
         assert!(version < version::SEVERAL_ENDPOINTS || deferred.is_empty());
+        convert::create(&mut body.clone(), MAX, version);
+        convert::create(&mut body.clone(), MIN, version);
+        let _ = convert::needs_version(&body, version);
         let left = body["NetworkingConfig"]["EndpointsConfig"].as_object().map_or(0, |e| e.len());
         let all = edited["NetworkingConfig"]["EndpointsConfig"].as_object().map_or(0, |e| e.len());
         assert_eq!(left + deferred.len(), all);
@@ -170,6 +178,9 @@ pub(crate) fn answers(data: &[u8]) {
     let _ = state.sentence(OffsetDateTime::UNIX_EPOCH);
     let mut inspected = answer.clone();
     inspect::edit(&mut inspected, &owner, &facts);
+    convert::container_inspect(&mut inspected, MAX, MIN);
+    convert::container_inspect(&mut inspected, MIN, MAX);
+    convert::info(&mut inspected, MIN);
     let mut told = answer;
     event::decorate(&mut told, &owner, &facts);
     let _ = event::time_nanos(&told);
@@ -178,7 +189,7 @@ pub(crate) fn answers(data: &[u8]) {
     let locals: Vec<network::Local<'_>> = parts.iter().map(|network| network::Local { node: NODE, network }).collect();
     let _ = network::translations(parts.iter().copied());
     let _ = network::merge(&locals, true);
-    let _ = network::list(locals.into_iter(), Filters::default());
+    let _ = network::list(locals.into_iter(), &BTreeSet::new(), Filters::default());
     let _ = volume::list(parts.iter().map(|v| (NODE, *v)), Filters::default());
     let _ = image::list(parts.iter().map(|v| (NODE, *v)), list_options(Filters::default()));
 }
