@@ -35,11 +35,12 @@ pub(crate) struct BenchArgs {
 }
 
 /// Debian packages that the tests use and the lab does not install itself.
-const TEST_PACKAGES: [&str; 12] = [
+const TEST_PACKAGES: [&str; 13] = [
     "busybox-static",
     "curl",
     "docker-compose",
     "docker.io",
+    "docker-registry",
     "etcd-server",
     "iperf3",
     "iproute2",

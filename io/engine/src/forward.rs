@@ -5,7 +5,7 @@ use crate::{
     body::{Body, boxed, collect, full},
     client::{BoxIo, Client, Error},
     error_response,
-    server::{Hijacker, Takeover},
+    server::Hijacker,
 };
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
@@ -140,7 +140,7 @@ async fn tunnel(
     let parts = connection.into_parts();
     early.extend_from_slice(&parts.read_buf);
     let upstream: BoxIo = parts.io.into_inner();
-    let never: Infallible = hijacker.take(Takeover { head, upstream, early: early.freeze() }).await;
+    let never: Infallible = hijacker.take(head, upstream, early.freeze()).await;
     match never {}
 }
 

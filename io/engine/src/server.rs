@@ -21,7 +21,7 @@ use establish::accept;
 use http::{Request, Response};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::ServerConfig;
-use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
+use std::{any::Any, convert::Infallible, future::Future, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::{Semaphore, mpsc, watch},
@@ -92,20 +92,36 @@ pub trait Handler: Send + Sync + 'static {
 
 /// The right to take one connection away from HTTP.
 #[derive(Clone, Debug)]
-pub struct Hijacker(mpsc::Sender<Takeover>);
+pub struct Hijacker {
+    taken: mpsc::Sender<Takeover>,
+    held: Option<Arc<dyn Any + Send + Sync>>,
+}
 
 /// What becomes of a connection that was taken over: the head is written, then both sides are copied.
 pub(crate) struct Takeover {
     pub(crate) head: Vec<u8>,
     pub(crate) upstream: BoxIo,
     pub(crate) early: Bytes,
+    /// Kept until the tunnel ends.
+    pub(crate) held: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Hijacker {
+    pub(crate) fn new(taken: mpsc::Sender<Takeover>) -> Self {
+        Self { taken, held: None }
+    }
+
+    /// Has the connection keep a value until it ends, once it is taken over.
+    #[must_use]
+    pub fn holding(mut self, value: impl Any + Send + Sync) -> Self {
+        self.held = Some(Arc::new(value));
+        self
+    }
+
     /// Hands the connection over. Never returns: the request's future is dropped when hyper lets go.
-    pub(crate) async fn take(&self, takeover: Takeover) -> Infallible {
+    pub(crate) async fn take(&self, head: Vec<u8>, upstream: BoxIo, early: Bytes) -> Infallible {
         // Only a connection that is already gone refuses the message, and then this future is about to be dropped too.
-        let _ = self.0.send(takeover).await;
+        let _ = self.taken.send(Takeover { head, upstream, early, held: self.held.clone() }).await;
         std::future::pending().await
     }
 }

@@ -14,9 +14,10 @@ use crate::{
     refusal::Refusal,
     stream::with_end,
 };
-use osier_dockerapi::{build::BuildRequest, wishes};
+use osier_dockerapi::{build::BuildRequest, image::Reference, wishes};
 use osier_scheduler::{Request, Tie};
 use std::{sync::Arc, time::Duration};
+use tokio::sync::oneshot;
 
 /// How long requests wait for the one they belong to.
 const MEET: Duration = Duration::from_secs(5);
@@ -33,8 +34,17 @@ impl Api {
             ["build", "cancel"] => self.build_cancel(call).await,
             ["session"] => self.build_session(call).await,
             _ => {
+                let engine = self.cluster.any_healthy()?;
                 self.meetings.spoke_directly();
-                self.forward(&self.cluster.any_healthy()?, call, segments).await
+                let before = self.before(&engine);
+                let (held, ended) = oneshot::channel::<()>();
+                let call = Call { hijacker: call.hijacker.holding(held), ..call };
+                tokio::spawn(async move {
+                    // Nothing is ever sent: it resolves when the connection lets go of its end.
+                    let _ = ended.await;
+                    before.settle(|_| true).await;
+                });
+                self.forward(&engine, call, segments).await
             }
         }
     }
@@ -49,17 +59,18 @@ impl Api {
         }
         let (engine, reservation) = self.place_build(&request)?;
         let meetings = [request.id.map(Meeting::Build), request.session.map(Meeting::Session)];
-        let images = request.tags.into_iter().map(Meeting::Image);
+        let images = request.tags.iter().cloned().map(Meeting::Image);
         meetings.into_iter().flatten().chain(images).for_each(|meeting| self.meetings.hold(meeting, &engine));
         if let Some(rest) = request.rest {
             call.raw_query = rest.to_string();
         }
+        let before = self.before(&engine);
         let response = self.forward(&engine, call, &["build"]).await?;
         // Whoever runs the image once the build has ended is to find it.
         Ok(response.map(|body| {
             with_end(body, async move {
                 drop(reservation);
-                let _ = engine.sync_images().await;
+                before.settle(|name| request.tags.iter().any(|tag| Reference::parse(tag).familiar() == name)).await;
             })
         }))
     }
@@ -90,7 +101,12 @@ impl Api {
     async fn build_session(&self, call: Call) -> Answer {
         let id = call.request.headers().get("x-docker-expose-session-uuid").and_then(|id| id.to_str().ok());
         let session = Meeting::Session(id.ok_or_else(|| Refusal::bad_request("no session ID provided"))?.to_owned());
-        let patience = if self.meetings.direct_within(DIRECT) { MEET_DIRECT } else { MEET };
+        // Command lines with BuildKit in themselves name their sessions; buildx, which needs no build, no longer does.
+        let patience = match call.request.headers().contains_key("x-docker-expose-session-name") {
+            false => Duration::ZERO,
+            true if self.meetings.direct_within(DIRECT) => MEET_DIRECT,
+            true => MEET,
+        };
         let engine = match self.meetings.wait(&session, patience).await {
             Some(engine) => engine,
             None => self.cluster.any_healthy()?,

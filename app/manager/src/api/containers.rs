@@ -8,7 +8,7 @@ use crate::{
 use futures::future::join_all;
 use http::{Response, StatusCode};
 use osier_dockerapi::{
-    convert, inspect,
+    convert, image, inspect,
     listing::{ListQuery, Listed},
     row::Row,
 };
@@ -162,11 +162,13 @@ impl Api {
     pub(super) async fn commit(&self, mut call: Call) -> Answer {
         let name = call.query.get("container").unwrap_or_default().to_owned();
         let (engine, container) = self.cluster.reachable(&name)?;
+        let given = |key: &str| call.query.get(key).unwrap_or_default();
+        let target = image::target(given("repo"), given("tag"));
         call.query.set("container", &container.row.id);
         call.raw_query = call.query.to_string();
+        let before = self.before(&engine);
         let response = self.forward(&engine, call, &["commit"]).await?;
-        // What the images are now is also told by an event; a failure here is no failure of the commit.
-        let _ = engine.sync_images().await;
+        before.settle(|name| name == target).await;
         Ok(response)
     }
 

@@ -120,9 +120,15 @@ impl Api {
     /// `POST /images/{name}/tag`, wherever the image is.
     pub(super) async fn image_tag(&self, call: Call, name: &str) -> Answer {
         let engines = self.image_holders(name).await?;
+        let given = |key: &str| call.query.get(key).unwrap_or_default();
+        let target = image::target(given("repo"), given("tag"));
+        let before = engines.first().map(|engine| self.before(engine));
         let answers = self.ask(engines, Method::POST, &image_path(name, &["tag"]), &call.raw_query, None, CHANGE).await;
         let tagged = unanimous(answers)?;
         refresh(tagged.iter().map(|(engine, _)| engine)).await;
+        if let Some(before) = before {
+            before.settle(|name| name == target).await;
+        }
         Ok(osier_engine::empty_response(StatusCode::CREATED))
     }
 

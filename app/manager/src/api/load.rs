@@ -10,7 +10,12 @@ use super::{
 use crate::{engine::Engine, refusal::Refusal, stream::JsonStream};
 use futures::future::join_all;
 use http::{HeaderMap, Method, header};
-use osier_dockerapi::{image::platform_mismatch, path::upstream, query::Query, version::MAX};
+use osier_dockerapi::{
+    image::{self, platform_mismatch},
+    path::upstream,
+    query::Query,
+    version::MAX,
+};
 use osier_engine::{
     Body,
     body::{BodySender, channel},
@@ -95,15 +100,8 @@ impl Api {
     async fn image_import(&self, call: Call) -> Answer {
         let engine = self.cluster.any_healthy()?;
         let others: Vec<_> = self.cluster.healthy().into_iter().filter(|e| !Arc::ptr_eq(e, &engine)).collect();
-        let name = call.query.get("repo").filter(|r| !r.is_empty()).map(|repository| {
-            let tag = call.query.get("tag").filter(|t| !t.is_empty()).unwrap_or("latest");
-            // The tag may stand in either parameter.
-            if osier_dockerapi::image::Reference::parse(repository).is_tagged() {
-                repository.to_owned()
-            } else {
-                format!("{repository}:{tag}")
-            }
-        });
+        let repository = call.query.get("repo").filter(|r| !r.is_empty());
+        let name = repository.map(|r| image::target(r, call.query.get("tag").unwrap_or_default()));
         let response = self.forward(&engine, call, &["images", "create"]).await?;
         if !response.status().is_success() {
             return Ok(response);

@@ -15,6 +15,7 @@ mod plugins;
 mod proxy;
 mod prune;
 mod push;
+mod supersede;
 mod system;
 mod transfer;
 mod volumes;

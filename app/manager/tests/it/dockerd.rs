@@ -3,6 +3,7 @@
 use crate::world::until;
 use osier_engine::Client;
 use osier_manager::Target;
+use serde_json::Value;
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -25,13 +26,19 @@ pub(crate) struct Dockerd {
 impl Dockerd {
     /// Starts an engine without bridge and firewall rules: the tests' containers need no network.
     pub(crate) async fn start(name: &'static str) -> Self {
+        Self::start_in(name, "true").await
+    }
+
+    /// Starts one with mounts of its own, which this shell script makes.
+    pub(crate) async fn start_in(name: &'static str, mounts: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("osier-dockerd-").tempdir().unwrap();
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let path = |part: &str| folder.path().join(part);
         // The engine's id is made from this key; by default all engines of a host share it.
         let config = serde_json::json!({"deprecated-key-path": path("key.json")});
         fs::write(path("config.json"), config.to_string()).unwrap();
-        let process = Command::new("dockerd")
+        let process = Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "sh", "-ec", &format!("{mounts}; exec dockerd \"$@\""), "sh"])
             .arg("--data-root")
             .arg(path("data"))
             .arg("--exec-root")
@@ -59,6 +66,17 @@ impl Dockerd {
             port: self.address.port(),
             server_name: self.name.into(),
         }
+    }
+
+    /// What the engine itself lists as its images.
+    pub(crate) async fn images(&self) -> Vec<Value> {
+        Client::tcp(self.address).json(http::Method::GET, "/images/json", None).await.unwrap()
+    }
+
+    /// Whether one of them has this name.
+    pub(crate) async fn has(&self, name: &str) -> bool {
+        let images = self.images().await;
+        images.iter().filter_map(|image| image["RepoTags"].as_array()).flatten().any(|tag| tag == name)
     }
 
     /// Kills the engine, as a power cut would.

@@ -3,12 +3,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod cluster;
+mod docker;
 mod dockerd;
 mod fake;
 mod faults;
 mod hostile;
 mod images;
+mod images_real;
 mod placing;
 mod real;
+mod registry;
 mod security;
 mod world;

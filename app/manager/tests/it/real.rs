@@ -1,105 +1,17 @@
 //! Two real engines behind the manager, used with Docker's own command line, in every version that is installed.
 
 use crate::{
+    docker::{Docker, pack, programs},
     dockerd::Dockerd,
     world::{World, until},
 };
-use osier_engine::Client;
-use serde_json::Value;
 use std::{
-    path::{Path, PathBuf},
-    process::Stdio,
+    path::Path,
     time::{Duration, Instant},
 };
-use tokio::{io::AsyncWriteExt, process::Command};
-
-/// How long one command may take.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// The programs in the test's image, all of them busybox.
-const PROGRAMS: [&str; 8] = ["sh", "cat", "echo", "sleep", "hostname", "true", "seq", "kill"];
-
-/// Docker's command line, pointed at the manager.
-struct Docker {
-    program: PathBuf,
-    host: String,
-    home: PathBuf,
-}
-
-/// What a command printed and how it ended.
-#[derive(Debug)]
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Docker {
-    fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
-        command.env("DOCKER_HOST", &self.host).env("DOCKER_CONFIG", &self.home).kill_on_drop(true);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    async fn finish(mut command: Command, input: &[u8]) -> Said {
-        let mut child = command.spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        // A command that reads nothing may be gone already.
-        let _ = stdin.write_all(input).await;
-        drop(stdin);
-        let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
-        let output = output.unwrap_or_else(|_| panic!("no end of {command:?}")).unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).replace('\r', "");
-        Said { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
-    }
-
-    async fn say(&self, args: &[&str], input: &[u8]) -> Said {
-        let mut command = self.command(&self.program);
-        command.args(args);
-        Self::finish(command, input).await
-    }
-
-    /// Runs a command that must succeed, and tells what it printed.
-    async fn ok(&self, args: &[&str]) -> String {
-        let said = self.say(args, b"").await;
-        assert_eq!(said.code, 0, "docker {args:?}: {said:?}");
-        said.out.trim_end().to_owned()
-    }
-
-    /// Runs a command on a terminal.
-    async fn on_terminal(&self, args: &str) -> Said {
-        let mut command = self.command(Path::new("script"));
-        command.args(["-qec", &format!("{} {args}", self.program.display()), "/dev/null"]);
-        Self::finish(command, b"").await
-    }
-}
-
-/// The command lines that are here: Debian's, and one in the operator's own path.
-fn programs() -> Vec<PathBuf> {
-    let known = ["/usr/bin/docker", "/usr/local/bin/docker"].map(PathBuf::from);
-    let found: Vec<PathBuf> = known.into_iter().filter(|p| p.exists()).collect();
-    assert!(!found.is_empty(), "these tests need Docker's command line (apt-get install docker.io)");
-    found
-}
-
-/// Packs an image of busybox.
-async fn pack(folder: &Path) -> PathBuf {
-    let (root, tar) = (folder.join("root"), folder.join("image.tar"));
-    std::fs::create_dir_all(root.join("bin")).unwrap();
-    let busybox = "/bin/busybox";
-    std::fs::copy(busybox, root.join("bin/busybox"))
-        .expect("these tests need busybox (apt-get install busybox-static)");
-    for program in PROGRAMS {
-        std::os::unix::fs::symlink("busybox", root.join("bin").join(program)).unwrap();
-    }
-    let packed = Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&tar).arg(".").status().await.unwrap();
-    assert!(packed.success());
-    tar
-}
 
 async fn image_ids(engine: &Dockerd) -> Vec<String> {
-    let list: Value = Client::tcp(engine.address).json(http::Method::GET, "/images/json", None).await.unwrap();
-    list.as_array().unwrap().iter().map(|i| i["Id"].as_str().unwrap().to_owned()).collect()
+    engine.images().await.iter().map(|i| i["Id"].as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,7 +24,7 @@ async fn dockers_command_line_sees_one_engine() {
     let tar = pack(folder.path()).await;
     let tar = tar.to_str().unwrap();
     for program in programs() {
-        let docker = Docker { program, host: format!("tcp://{}", world.address), home: folder.path().join("home") };
+        let docker = Docker::new(program, &world, folder.path());
         images(&docker, tar, [&one, &two], folder.path()).await;
         placing(&docker, [&one, &two]).await;
         interaction(&docker).await;
@@ -121,11 +33,7 @@ async fn dockers_command_line_sees_one_engine() {
         assert_eq!(docker.ok(&["ps", "-aq"]).await, "");
         docker.ok(&["rmi", "box:1"]).await;
     }
-    let docker = Docker {
-        program: programs().remove(0),
-        host: format!("tcp://{}", world.address),
-        home: folder.path().join("home"),
-    };
+    let docker = Docker::new(programs().remove(0), &world, folder.path());
     docker.ok(&["import", tar, "box:1"]).await;
     for name in ["first", "second"] {
         docker.ok(&["run", "-d", "--net=none", "--name", name, "box:1", "sleep", "1000"]).await;

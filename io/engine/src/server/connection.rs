@@ -35,7 +35,7 @@ impl<H: Handler> Connection<H> {
         let (tx, mut taken) = mpsc::channel(1);
         let (io, mut watch, calls) = watch(io, self.limits.clone());
         let service = service_fn(move |request: Request<Incoming>| {
-            let (handler, hijacker, call) = (self.handler.clone(), Hijacker(tx.clone()), calls.begin());
+            let (handler, hijacker, call) = (self.handler.clone(), Hijacker::new(tx.clone()), calls.begin());
             async move {
                 let response = if self.refused {
                     let mut response = error_response(StatusCode::SERVICE_UNAVAILABLE, "too many connections");
@@ -80,11 +80,13 @@ impl<H: Handler> Connection<H> {
 }
 
 async fn tunnel(mut client: BoxIo, client_early: Bytes, takeover: Takeover) -> io::Result<()> {
-    let Takeover { head, mut upstream, early } = takeover;
+    let Takeover { head, mut upstream, early, held } = takeover;
     client.write_all(&head).await?;
     client.write_all(&early).await?;
     client.flush().await?;
     upstream.write_all(&client_early).await?;
     upstream.flush().await?;
-    copy_bidirectional(&mut client, &mut upstream).await.map(|_| ())
+    let copied = copy_bidirectional(&mut client, &mut upstream).await;
+    drop(held);
+    copied.map(|_| ())
 }

@@ -9,7 +9,7 @@ mod reference;
 pub use list::{ListError, ListOptions, list};
 pub use progress::{Progress, Told, platform_mismatch};
 pub use push::{PushStep, push_plan};
-pub use reference::{Reference, find, id, is_from_registry, tags_of};
+pub use reference::{Reference, find, id, is_from_registry, outdated, retagged, tags_of, target};
 
 use serde_json::Value;
 

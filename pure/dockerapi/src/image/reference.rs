@@ -2,6 +2,7 @@
 
 use super::strings;
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A word for an image, taken apart as engines do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +84,15 @@ pub fn id(row: &Value) -> &str {
     row["Id"].as_str().unwrap_or_default()
 }
 
+/// The name that a request gives an image with its parameters `repo` and `tag`, either of which may hold the tag.
+pub fn target(repository: &str, tag: &str) -> String {
+    let reference = Reference::parse(repository);
+    if tag.is_empty() || reference.is_tagged() {
+        return reference.familiar();
+    }
+    format!("{}:{tag}", reference.repository)
+}
+
 /// Finds the image that a word means among one node's list rows: a full id, a reference, or the beginning of an id.
 pub fn find<'a, R: AsRef<Value>>(word: &str, rows: &'a [R]) -> Option<&'a Value> {
     let reference = Reference::parse(word);
@@ -94,13 +104,32 @@ pub fn find<'a, R: AsRef<Value>>(word: &str, rows: &'a [R]) -> Option<&'a Value>
     })
 }
 
+/// The ids of one node's images by their tags.
+fn tagged<R: AsRef<Value>>(rows: &[R]) -> BTreeMap<&str, &str> {
+    let rows = rows.iter().map(AsRef::as_ref);
+    rows.flat_map(|row| strings(row, "RepoTags").map(move |tag| (tag, id(row)))).collect()
+}
+
+/// The tags that one node's images got between two lists of them, with the ids of the images they name now.
+pub fn retagged<R: AsRef<Value>>(before: &[R], after: &[R]) -> BTreeMap<String, String> {
+    let before = tagged(before);
+    let new = tagged(after).into_iter().filter(|(tag, id)| before.get(tag) != Some(id));
+    new.map(|(tag, id)| (tag.to_owned(), id.to_owned())).collect()
+}
+
+/// Those of these tags that name other images on a node with this list.
+pub fn outdated<R: AsRef<Value>>(given: &BTreeMap<String, String>, rows: &[R]) -> Vec<String> {
+    let old = tagged(rows).into_iter().filter(|(tag, id)| given.get(*tag).is_some_and(|new| new != id));
+    old.map(|(tag, _)| tag.to_owned()).collect()
+}
+
 /// Whether the image of this list row was pulled from a registry or pushed to one, so that other nodes can pull it.
 pub fn is_from_registry(row: &Value) -> bool {
     strings(row, "RepoDigests").next().is_some()
 }
 
 /// The tags that one node's images have in this repository.
-pub fn tags_of<R: AsRef<Value>>(repository: &str, rows: &[R]) -> std::collections::BTreeSet<String> {
+pub fn tags_of<R: AsRef<Value>>(repository: &str, rows: &[R]) -> BTreeSet<String> {
     let wanted = familiar(repository);
     let references = rows.iter().flat_map(|row| strings(row.as_ref(), "RepoTags")).map(Reference::parse);
     references.filter(|r| r.repository == wanted).filter_map(|r| Some(r.tag?.to_owned())).collect()
@@ -167,10 +196,31 @@ mod tests {
     }
 
     #[test]
+    fn targets_are_whole_names() {
+        for (repository, tag, name) in
+            [("a", "", "a:latest"), ("a:1", "", "a:1"), ("docker.io/library/a", "2", "a:2"), ("r:5/a", "2", "r:5/a:2")]
+        {
+            assert_eq!(target(repository, tag), name);
+        }
+    }
+
+    #[test]
     fn tags_belong_to_one_repository() {
         let rows = samples();
         assert_eq!(tags_of("docker.io/library/busybox", &rows).into_iter().collect::<Vec<_>>(), ["latest"]);
         assert!(tags_of("reg:5000/team", &rows).is_empty());
+    }
+
+    #[test]
+    fn a_name_that_moved_is_outdated_where_it_did_not() {
+        let image = |id: &str, tags: &[&str]| json!({"Id": id, "RepoTags": tags});
+        let list = |rows: Vec<Value>| rows.into_iter().map(std::sync::Arc::new).collect::<Vec<_>>();
+        let before = list(vec![image("1", &["a:1", "b:1"]), image("2", &["c:1"])]);
+        let after = list(vec![image("1", &["b:1"]), image("3", &["a:1", "d:1"])]);
+        let given = retagged(&before, &after);
+        assert_eq!(given, [("a:1".into(), "3".into()), ("d:1".into(), "3".into())].into());
+        assert_eq!(outdated(&given, &before), ["a:1"]);
+        assert!(outdated(&given, &after).is_empty() && retagged(&after, &after).is_empty());
     }
 
     proptest! {

@@ -1,0 +1,67 @@
+//! One name, one image. A build, a tag or a commit gives a name to an image of one node only. Where other nodes have
+//! another image under that name, a container made later would run the old one there; so they lose the name, and get
+//! the new image when a container needs it.
+
+use super::{Api, images::refresh};
+use crate::{cluster::Cluster, engine::Engine};
+use futures::future::join_all;
+use http::Method;
+use osier_dockerapi::image::{outdated, retagged};
+use serde_json::Value;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tracing::{info, warn};
+
+/// How long an engine may take to untag an image.
+const UNTAG: Duration = Duration::from_secs(60);
+
+/// What an engine's images were called before something changed it.
+pub(super) struct Before {
+    cluster: Arc<Cluster>,
+    engine: Arc<Engine>,
+    images: Arc<Vec<Arc<Value>>>,
+}
+
+impl Api {
+    /// Notes what an engine's images are called.
+    pub(super) fn before(&self, engine: &Arc<Engine>) -> Before {
+        Before { cluster: self.cluster.clone(), engine: engine.clone(), images: engine.view().images.clone() }
+    }
+}
+
+impl Before {
+    /// Once names have been given: reads what they mean now, and takes them from other nodes' other images. Only names
+    /// of which `mine` says so were given by the caller.
+    pub(super) async fn settle(self, mine: impl Fn(&str) -> bool) {
+        refresh([&self.engine].into_iter()).await;
+        let mut given = retagged(&self.images, &self.engine.view().images);
+        given.retain(|name, _| mine(name));
+        if !given.is_empty() {
+            supersede(&self.cluster, &self.engine, &given).await;
+        }
+    }
+}
+
+/// Takes names from images that are not what the names now mean on `engine`, on the nodes that could run the same.
+async fn supersede(cluster: &Cluster, engine: &Arc<Engine>, given: &BTreeMap<String, String>) {
+    let platform = platform(engine);
+    let others = cluster.healthy().into_iter().filter(|e| !Arc::ptr_eq(e, engine) && self::platform(e) == platform);
+    join_all(others.map(async |other: Arc<Engine>| {
+        let names = outdated(given, &other.view().images);
+        for name in &names {
+            let path = super::images::image_path(name, &[]);
+            let (node, new) = (other.name(), engine.name());
+            match other.json(Method::DELETE, &path, "force=1&noprune=1", None, UNTAG).await {
+                Ok(_) => info!(node, image = name, new, "took a name from an image that another node has anew"),
+                Err(error) => warn!(node, image = name, error = error.chain(), "an old image kept its name"),
+            }
+        }
+        if !names.is_empty() {
+            refresh([&other].into_iter()).await;
+        }
+    }))
+    .await;
+}
+
+fn platform(engine: &Engine) -> Option<(Value, Value)> {
+    engine.facts().map(|facts| (facts.info["OSType"].clone(), facts.info["Architecture"].clone()))
+}
