@@ -6,6 +6,7 @@ mod build;
 mod containers;
 mod create;
 mod events;
+mod explain;
 mod fanout;
 mod images;
 mod launch;
@@ -100,7 +101,18 @@ impl Api {
         }
         let route = route(request.method(), &path.segments, |name| self.cluster.is_node(name));
         let call = Call { version: path.version, query, raw_query, request, hijacker, large: None };
+        if let ["osier", "v1", rest @ ..] = segments.as_slice() {
+            return self.own(call, rest).await;
+        }
         self.dispatch(route, call, &segments).await
+    }
+
+    /// What no engine has.
+    async fn own(&self, call: Call, segments: &[&str]) -> Answer {
+        match segments {
+            ["explain"] => self.explain(call).await,
+            _ => Err(Refusal::not_found("page not found")),
+        }
     }
 
     async fn dispatch(&self, route: Route, call: Call, segments: &[&str]) -> Answer {

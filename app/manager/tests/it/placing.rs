@@ -196,3 +196,26 @@ async fn volumes_are_where_they_are_said_to_be() {
     assert_eq!(world.ask(Method::DELETE, "/volumes/soon", None).await.0, StatusCode::NOT_FOUND);
     assert_eq!(world.ask(Method::GET, "/volumes/soon", None).await.0, StatusCode::NOT_FOUND);
 }
+
+#[tokio::test]
+async fn what_would_become_of_a_container_is_explained() {
+    let (fakes, world) = zones().await;
+    fakes[0].has("web");
+    until("it is known", async || world.names("").await.len() == 1).await;
+    let explain = async |body: Value| world.ask(Method::POST, "/osier/v1/explain?name=new", Some(body)).await;
+    let (status, report) = explain(env(&["affinity:container==~web"])).await;
+    assert_eq!((status, &report["node"], &report["softened"]), (StatusCode::OK, &json!("n1"), &json!(false)));
+    assert_eq!((&report["nodes"][0]["containers"], &report["nodes"][0]["score"]), (&json!(1), &json!(-800)));
+    assert_eq!(
+        report["nodes"][1],
+        json!({"name": "n2", "fits": false, "score": null, "containers": null, "by": "affinity",
+               "why": "affinity container==~web"})
+    );
+    let (status, report) = explain(env(&["constraint:zone==mars"])).await;
+    assert_eq!((status, &report["node"]), (StatusCode::OK, &Value::Null));
+    assert!(report["error"].as_str().unwrap().contains("\n[zone==mars]\n"), "{report}");
+    assert_eq!(explain(env(&["constraint:z"])).await.0, StatusCode::BAD_REQUEST);
+    let taken = world.ask(Method::POST, "/osier/v1/explain?name=web", Some(env(&[]))).await;
+    assert_eq!(taken.0, StatusCode::CONFLICT);
+    assert_eq!(fakes[0].count() + fakes[1].count(), 1, "nothing was created");
+}
