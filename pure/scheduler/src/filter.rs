@@ -8,8 +8,6 @@ use crate::{
 
 /// The label that says how many containers a node takes.
 const SLOTS: &str = "containerslots";
-/// Length of the short ids that Docker prints.
-const SHORT_ID: usize = 12;
 
 /// Why this filter leaves the node out, if it does. Soft wishes count only where `soft` says so.
 pub(crate) fn objection(filter: Filter, node: &Node<'_>, request: &Request, soft: bool) -> Option<String> {
@@ -70,14 +68,7 @@ fn known_as(resident: &dyn Resident) -> &str {
 
 fn is_near(wish: &Expression, node: &Node<'_>) -> bool {
     match wish.key() {
-        "container" => {
-            let words = |r: &dyn Resident| {
-                wish.matches(r.id())
-                    || wish.matches(r.name())
-                    || r.id().get(..SHORT_ID).is_some_and(|i| wish.matches(i))
-            };
-            node.residents().any(words) != wish.is_negated()
-        }
+        "container" => wish.holds(node.census.words().chain(node.pending.words())),
         "image" => wish.holds(node.images.iter().map(String::as_str)),
         key => wish.holds(node.residents().map(|r| r.label(key).unwrap_or_default())),
     }

@@ -63,14 +63,34 @@ pub struct Census {
     members: Vec<Arc<dyn Resident>>,
     load: Load,
     ports: Vec<(Binding, Arc<dyn Resident>)>,
+    /// The members' ids and names in one piece, because a decision may look at tens of thousands of them.
+    text: String,
+    /// Where each member's id begins, and where it and the name end.
+    words: Vec<[usize; 3]>,
 }
+
+/// Length of the short ids that Docker prints.
+const SHORT_ID: usize = 12;
 
 impl Census {
     /// Counts one container more.
     pub fn add(&mut self, member: Arc<dyn Resident>) {
         self.load = self.load + member.load();
         self.ports.extend(member.bindings().iter().map(|b| (b.clone(), member.clone())));
+        let mut write = |word: &str| {
+            self.text.push_str(word);
+            self.text.len()
+        };
+        self.words.push([write(""), write(member.id()), write(member.name())]);
         self.members.push(member);
+    }
+
+    /// Every word that means one of the containers: their ids, whole and short, and their names.
+    pub(crate) fn words(&self) -> impl Iterator<Item = &str> {
+        self.words.iter().flat_map(|[begin, id, name]| {
+            let (id, name) = (&self.text[*begin..*id], &self.text[*id..*name]);
+            [id, id.get(..SHORT_ID).unwrap_or(id), name]
+        })
     }
 
     /// What they take together.
