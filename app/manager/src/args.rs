@@ -7,19 +7,21 @@ use std::path::PathBuf;
 
 /// Where the engines are, as the help of every command tells.
 const DISCOVERY: &str = "Where the engines are [env: SWARM_DISCOVERY]:
-  [nodes://]HOST:PORT,…                        these, with ranges such as 10.0.0.[1:9]:2375
-  file://PATH                                  one per line of a file
-  token://TOKEN                                a cluster of this machine
-  token://[http(s)://]HOST[:PORT][/PATH]/TOKEN  those that joined at a manager or another token service
-  etcd://HOST:PORT,…[/PREFIX]                  those that joined in etcd (v3)";
+  [nodes://]HOST:PORT,…        these, with ranges such as 10.0.0.[1:9]:2375
+  file://PATH                  one per line of a file
+  token://TOKEN                a cluster of this machine
+  token://HOST[:PORT]/TOKEN    those that joined at that manager; with
+                               https:// or http:// before HOST and a path
+                               behind it, at any token service
+  etcd://HOST:PORT,…[/PREFIX]  those that joined in etcd (v3)";
 
 /// Serve one Docker API for all engines of a cluster
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Cluster options:
-  swarm.overcommit=0.05   share by which more CPU and memory may be reserved than a node has
-  swarm.createretry=0     how often a create that an engine failed at is tried again
-  swarm.cpushares=weight  what CPU shares mean: a weight among containers, or whole cores to reserve (cpus, as in the
-                          classic; the default where the program is called swarm or docker-swarm)
+  swarm.overcommit=0.05   how much more may be reserved than a node has
+  swarm.createretry=0     how often a failed create is tried again
+  swarm.cpushares=weight  what CPU shares mean: a weight, or cores to reserve
+                          (cpus, the default when called as swarm)
 
 Examples:
   osier manage --config /etc/osier/manager.json

@@ -19,6 +19,7 @@ mod manage;
 mod meetings;
 mod placing;
 mod refusal;
+mod replication;
 mod settings;
 mod state;
 mod stream;

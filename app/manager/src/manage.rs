@@ -9,6 +9,7 @@ use crate::{
     front::Front,
     hub::Engines,
     listen::listen,
+    replication::{Election, Gate},
     settings::{Caller, Managing},
     state::State,
     tokens::Tokens,
@@ -52,9 +53,6 @@ pub async fn manage(
     }
     let Managing { tls, refresh, heartbeat, backend, policy, hosts, replication } = managing;
     let Some(backend) = backend else { return Err(Failure::usage("discovery required to manage a cluster")) };
-    if replication.is_some() {
-        return Err(Failure::usage("--replication is not supported yet"));
-    }
     if tls.is_none() {
         ui.warn(
             "this manager speaks plain HTTP, and so do its engines: without --tlsverify everybody who reaches one of \
@@ -66,14 +64,24 @@ pub async fn manage(
         None => State::in_memory(),
     };
     let (server, client) = tls.map(|tls| (tls.server, tls.client)).unzip();
-    let cluster = Cluster::new(Engines { tls: client, refresh, state }, policy);
+    let cluster = Cluster::new(Engines { tls: client.clone(), refresh, state }, policy);
     let mut listeners = Vec::new();
     for host in &hosts {
         listeners.push(listen(host, server.as_ref()).await?);
     }
+    let election = replication.map(Election::begin);
     let following = tokio::spawn(discovery::follow(backend, cluster.clone(), heartbeat));
+    let role = election.as_ref().map(|election| election.role.clone());
     let api = Api::new(cluster.clone(), Arc::new(Tokens::default())).experimental(caller.experimental);
-    let front = Front { api, cors: args.api_enable_cors };
+    let gate = role.clone().map(|role| Gate::new(role, client));
+    let front = Front { api: api.replicated(role), cors: args.api_enable_cors, gate };
+    // A leader hands over before it drains: others wait for it, and its own clients are not kept.
+    let shutdown = async {
+        shutdown.await;
+        if let Some(election) = election {
+            election.end().await;
+        }
+    };
     serve_all(listeners, front, &cluster, shutdown).await;
     following.abort();
     Ok(())

@@ -8,6 +8,7 @@ use crate::{
 };
 use anyhow::Error;
 use osier_discovery::{Entry, GoDuration, KeyValues, ParseDurationError};
+use osier_etcd::Etcd;
 use osier_nodes::Refresh;
 use osier_pki::{Identity, KeyPair};
 use osier_scheduler::{Filter, Overcommit, Policy};
@@ -51,8 +52,11 @@ pub(crate) struct Managing {
 }
 
 /// How one of several managers is elected.
-#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Replication {
+    /// Where.
+    pub(crate) etcd: Arc<Etcd>,
+    /// The key that the leader has.
+    pub(crate) key: String,
     /// Where the others reach this one.
     pub(crate) advertise: Entry,
     /// How long a silent leader stays the leader.
@@ -244,10 +248,12 @@ fn check_replication(args: &ManageArgs, backend: Option<&Backend>) -> Result<Rep
     let advertise = advertise.ok_or_else(missing)?.parse().map_err(|_| Failure::usage(BAD_ADVERTISE))?;
     let ttl = duration(&args.replication_ttl, "--replication-ttl")?.positive();
     let ttl = ttl.ok_or_else(|| Failure::usage("--replication-ttl should be a positive number"))?;
-    if !matches!(backend, Some(Backend::Etcd(_))) {
-        return Err(Failure::usage("Leader election is only supported with etcd discovery."));
+    match backend {
+        Some(Backend::Etcd(folder)) => {
+            Ok(Replication { etcd: folder.etcd.clone(), key: folder.leader.clone(), advertise, ttl })
+        }
+        _ => Err(Failure::usage("Leader election is only supported with etcd discovery.")),
     }
-    Ok(Replication { advertise, ttl })
 }
 
 #[cfg(test)]
@@ -332,8 +338,11 @@ mod tests {
             line = line.replacen(mistake, repair, 1);
         }
         let managing = manage(&line).unwrap();
-        let ttl = Duration::from_secs(5);
-        assert_eq!(managing.replication, Some(Replication { advertise: "h:1".parse().unwrap(), ttl }));
+        let Replication { key, advertise, ttl, .. } = managing.replication.unwrap();
+        assert_eq!(
+            (key.as_str(), advertise, ttl),
+            ("/docker/swarm/leader", "h:1".parse().unwrap(), Duration::from_secs(5))
+        );
         assert_eq!(managing.policy.create_retry, 2);
         assert_eq!((managing.policy.strategy, managing.policy.filters), (Strategy::Binpack, vec![Filter::Health]));
         assert_eq!(managing.refresh.min, Duration::from_secs(2));

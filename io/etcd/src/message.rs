@@ -1,6 +1,6 @@
 //! The gateway's messages: only the members that are used here.
 
-use crate::Listing;
+use crate::{Lease, Listing};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::{Value, json};
@@ -14,6 +14,16 @@ pub struct KeyValue {
     /// Its value.
     #[serde(default, deserialize_with = "read_bytes")]
     pub value: String,
+    /// The number of its lease, 0 without one.
+    #[serde(default, deserialize_with = "read_number")]
+    lease: i64,
+}
+
+impl KeyValue {
+    /// Whether it lasts as long as this lease.
+    pub fn is_under(&self, lease: Lease) -> bool {
+        self.lease == lease.0
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -129,7 +129,10 @@ impl FromStr for TokenUrl {
 impl TokenService {
     fn parse(scheme: Option<Scheme>, text: &str) -> Result<Self, EntryError> {
         let (address, base) = match text.split_once('/') {
-            Some((address, path)) => (address, format!("/{}", path.trim_matches('/'))),
+            Some((address, path)) if path.chars().any(|c| c != '/') => {
+                (address, format!("/{}", path.trim_matches('/')))
+            }
+            Some((address, _)) => (address, "/v1".to_owned()),
             None => (text, "/v1".to_owned()),
         };
         let default = match scheme {
@@ -225,6 +228,7 @@ mod tests {
             (format!("master:99/{TOKEN}"), service(None, "master", 99, "/v1")),
             (format!("10.0.0.1/{TOKEN}"), service(None, "10.0.0.1", 3376, "/v1")),
             (format!("[::1]/{TOKEN}"), service(None, "::1", 3376, "/v1")),
+            (format!("h:1//{TOKEN}"), service(None, "h", 1, "/v1")),
             (format!("h/a/b/{TOKEN}"), service(None, "h", 3376, "/a/b")),
             (format!("https://h/{TOKEN}"), service(Some(Scheme::Https), "h", 443, "/v1")),
             (format!("http://h:81/v2/{TOKEN}"), service(Some(Scheme::Http), "h", 81, "/v2")),

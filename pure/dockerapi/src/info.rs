@@ -77,6 +77,8 @@ pub struct NodeStatus {
 /// The words that describe the manager itself.
 #[derive(Debug, Clone)]
 pub struct Manager<'a> {
+    /// The address of the manager that leads, where another one does.
+    pub primary: Option<&'a str>,
     /// The scheduling strategy.
     pub strategy: &'a str,
     /// The filters in force, in their order.
@@ -136,7 +138,13 @@ pub fn info(manager: &Manager<'_>, nodes: &[NodeStatus], engines: &[(&str, &Valu
 fn system_status(manager: &Manager<'_>, nodes: &[NodeStatus]) -> Value {
     let mut rows: Vec<[String; 2]> = Vec::new();
     let mut row = |key: &str, value: String| rows.push([key.to_owned(), value]);
-    row("Role", "primary".into());
+    match manager.primary {
+        None => row("Role", "primary".into()),
+        Some(primary) => {
+            row("Role", "replica".into());
+            row("Primary", primary.into());
+        }
+    }
     row("Strategy", manager.strategy.into());
     row("Filters", manager.filters.join(", "));
     row("Nodes", nodes.len().to_string());
@@ -237,6 +245,7 @@ mod tests {
     #[test]
     fn the_rows_stand_where_the_classic_had_them() {
         let manager = Manager {
+            primary: None,
             strategy: "spread",
             filters: &["health".into(), "port".into()],
             name: "m",

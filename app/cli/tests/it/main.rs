@@ -9,6 +9,7 @@ mod fake;
 mod grace;
 mod manage;
 mod program;
+mod replication;
 #[path = "../../../../io/etcd/tests/it/server.rs"]
 mod server;
 mod token;

@@ -21,7 +21,7 @@ mod system;
 mod transfer;
 mod volumes;
 
-use crate::{cluster::Cluster, meetings::Meetings, refusal::Refusal, tokens::Tokens};
+use crate::{cluster::Cluster, meetings::Meetings, refusal::Refusal, replication::Role, tokens::Tokens};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use osier_dockerapi::{
     path::ApiPath,
@@ -32,6 +32,7 @@ use osier_dockerapi::{
 use osier_engine::{Body, Hijacker, empty, server::Handler};
 use serde_json::Value;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// The largest JSON body that is read whole.
 const JSON_LIMIT: usize = 16 << 20;
@@ -42,6 +43,8 @@ pub struct Api {
     tokens: Arc<Tokens>,
     meetings: Meetings,
     experimental: bool,
+    /// What this manager is to others, where there are others.
+    role: Option<watch::Receiver<Role>>,
 }
 
 /// One request with what its path and query say.
@@ -81,13 +84,19 @@ impl Handler for Api {
 impl Api {
     /// The API of this cluster, with its token service.
     pub fn new(cluster: Arc<Cluster>, tokens: Arc<Tokens>) -> Self {
-        Self { cluster, tokens, meetings: Meetings::default(), experimental: false }
+        Self { cluster, tokens, meetings: Meetings::default(), experimental: false, role: None }
     }
 
     /// The same API, which tells clients that experimental features are on or off.
     #[must_use]
     pub fn experimental(self, experimental: bool) -> Self {
         Self { experimental, ..self }
+    }
+
+    /// The same API, which tells what this manager is to others.
+    #[must_use]
+    pub(crate) fn replicated(self, role: Option<watch::Receiver<Role>>) -> Self {
+        Self { role, ..self }
     }
 
     async fn answer(&self, request: Request<Body>, hijacker: Hijacker) -> Answer {

@@ -15,6 +15,7 @@ use osier_engine::{Body, full, json_response};
 use osier_model::{Bytes, Cpus};
 use osier_scheduler::{Filter, Overcommit};
 use serde_json::{Value, json};
+use std::time::Instant;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// The version that clients are told.
@@ -87,7 +88,10 @@ impl Api {
         let policy = &self.cluster.policy;
         let strategy = policy.strategy.to_string();
         let filters: Vec<String> = policy.filters.iter().map(Filter::to_string).collect();
+        let primary = self.role.as_ref().map(|role| role.borrow().clone()).filter(|role| !role.leads(Instant::now()));
+        let primary = primary.map(|role| role.primary().map(ToString::to_string).unwrap_or_default());
         let manager = Manager {
+            primary: primary.as_deref(),
             strategy: &strategy,
             filters: &filters,
             name: &kernel("hostname"),

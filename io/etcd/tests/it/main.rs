@@ -57,6 +57,7 @@ async fn only_one_creates_a_key() {
     assert_eq!(etcd.create("/leader", "one", one).await.unwrap(), Creation::Created);
     let Creation::Held(held) = etcd.create("/leader", "two", two).await.unwrap() else { panic!("there are two") };
     assert_eq!(held.entries[0].value, "one");
+    assert!(held.entries[0].is_under(one) && !held.entries[0].is_under(two));
     etcd.revoke(one).await.unwrap();
     etcd.changed("/leader", held.revision).await.unwrap();
     assert_eq!(etcd.create("/leader", "two", two).await.unwrap(), Creation::Created);
