@@ -44,7 +44,7 @@ impl<H: Handler> Connection<H> {
                 } else {
                     handler.handle(request.map(boxed), hijacker).await
                 };
-                Ok::<_, Infallible>(response.map(|body| Held { body, _call: call }))
+                Ok::<_, Infallible>(response.map(|body| Held::new(body, call)))
             }
         });
         let mut http = Builder::new();

@@ -228,22 +228,40 @@ impl AsyncWrite for Watched {
     }
 }
 
-/// A body during which its call counts as under way.
-pub(super) struct Held<B> {
-    pub(super) body: B,
-    pub(super) _call: Call,
+/// A body during which its call counts as under way. What came before an error is sent before the connection is cut:
+/// hyper throws away what it has not written when a body fails, so it hears of that one turn later.
+pub(super) struct Held<B: Body> {
+    body: B,
+    failed: Option<B::Error>,
+    _call: Call,
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for Held<B> {
+impl<B: Body> Held<B> {
+    pub(super) fn new(body: B, call: Call) -> Self {
+        Self { body, failed: None, _call: call }
+    }
+}
+
+impl<B: Body<Data = Bytes, Error: Unpin> + Unpin> Body for Held<B> {
     type Data = Bytes;
     type Error = B::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(Err(error)) => {
+                self.failed = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            frame => Poll::Ready(frame),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.failed.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

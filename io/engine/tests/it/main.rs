@@ -113,6 +113,19 @@ async fn the_end_of_a_clients_input_reaches_the_engine_and_its_output_still_come
 }
 
 #[tokio::test]
+async fn what_came_before_an_engine_broke_off_arrives_and_does_not_look_complete() {
+    for script in [
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\nnonsense",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n-1\r\n",
+    ] {
+        let mut client = TcpStream::connect(proxy_to(scripted(script).await).await).await.unwrap();
+        client.write_all(b"GET /info HTTP/1.1\r\nHost: d\r\n\r\n").await.unwrap();
+        let answer = site::rest(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("\r\n4\r\npart\r\n"), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn an_offer_of_http2_changes_nothing() {
     let script = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
     let mut client = TcpStream::connect(proxy_to(scripted(script).await).await).await.unwrap();
