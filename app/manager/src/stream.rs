@@ -1,6 +1,7 @@
 //! Streamed bodies: JSON values out of one, as engines send events and progress, and work that is to be done before one
 //! ends.
 
+use bytes::BytesMut;
 use http_body_util::BodyExt;
 use osier_engine::{
     Body, BoxError,
@@ -36,16 +37,27 @@ async fn pass(mut body: Body, sender: &BodySender) {
     }
 }
 
-/// Reads values from a body as they arrive.
+/// Reads objects and arrays from a body as they arrive. Each byte is looked at once until its value is whole, however
+/// small the pieces are.
 pub struct JsonStream {
     body: Body,
-    buffer: Vec<u8>,
+    buffer: BytesMut,
+    scan: Scan,
+}
+
+/// How far the buffer has been searched for the end of its first value.
+#[derive(Default)]
+struct Scan {
+    at: usize,
+    depth: usize,
+    quoted: bool,
+    escaped: bool,
 }
 
 impl JsonStream {
     /// Reads this body.
     pub fn new(body: Body) -> Self {
-        Self { body, buffer: Vec::new() }
+        Self { body, buffer: BytesMut::new(), scan: Scan::default() }
     }
 
     /// The next value; `None` at the end of the body. Cancelling loses nothing.
@@ -70,17 +82,34 @@ impl JsonStream {
     }
 
     fn take(&mut self) -> Result<Option<Value>, BoxError> {
-        let mut values = serde_json::Deserializer::from_slice(&self.buffer).into_iter::<Value>();
-        match values.next() {
-            Some(Ok(value)) => {
-                let end = values.byte_offset();
-                self.buffer.drain(..end);
-                Ok(Some(value))
-            }
-            Some(Err(e)) if e.is_eof() => Ok(None),
-            Some(Err(e)) => Err(e.into()),
-            None => Ok(None),
+        let Some(end) = self.scan.end(&self.buffer) else { return Ok(None) };
+        let value = self.buffer.split_to(end);
+        self.scan = Scan::default();
+        if !value.ends_with(b"}") && !value.ends_with(b"]") {
+            return Err("the stream holds something other than objects and arrays".into());
         }
+        Ok(Some(serde_json::from_slice(&value)?))
+    }
+}
+
+impl Scan {
+    /// Where the first value ends. What is neither object nor array has no end of its own; it ends where it begins.
+    fn end(&mut self, buffer: &[u8]) -> Option<usize> {
+        for &byte in &buffer[self.at..] {
+            self.at += 1;
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' if self.quoted => self.escaped = true,
+                b'"' if self.depth > 0 => self.quoted = !self.quoted,
+                _ if self.quoted => {}
+                b'{' | b'[' => self.depth += 1,
+                b'}' | b']' if self.depth > 1 => self.depth -= 1,
+                b'}' | b']' => return Some(self.at),
+                _ if self.depth > 0 || byte.is_ascii_whitespace() => {}
+                _ => return Some(self.at),
+            }
+        }
+        None
     }
 }
 
@@ -129,6 +158,27 @@ mod tests {
     async fn values_come_out_however_they_were_cut() {
         let values = read(&["{\"a\":1}\n{\"b\"", ":2}{\"c\":", "3}", "\r\n"]).await.unwrap();
         assert_eq!(values.len(), 3);
-        assert!(read(&["{\"a\":"]).await.is_err() && read(&["nonsense"]).await.is_err());
+        let values = read(&["{\"a\":\"}\\", "\"{\", \"b\":[{}, \"]\"]}", "[[1]", "]"]).await.unwrap();
+        assert_eq!(values, [serde_json::json!({"a": "}\"{", "b": [{}, "]"]}), serde_json::json!([[1]])]);
+        for bad in [&["{\"a\":"], &["nonsense"], &["{]"], &["}"], &["1 {}"], &["\"{}\""]] {
+            assert!(read(bad).await.is_err(), "{bad:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_value_in_small_pieces_is_read_in_one_go() {
+        let (sender, body) = channel(64);
+        let feed = async move {
+            sender.send("[").await.unwrap();
+            for _ in 0..50_000 {
+                sender.send("{\"a\":[1]},").await.unwrap();
+            }
+            sender.send("0]").await.unwrap();
+        };
+        let (mut stream, start) = (JsonStream::new(body), std::time::Instant::now());
+        let ((), value) = tokio::join!(feed, stream.next());
+        assert_eq!(value.unwrap().unwrap().as_array().unwrap().len(), 50_001);
+        // Reading it anew for each piece would take an hour.
+        assert!(start.elapsed() < std::time::Duration::from_secs(60));
     }
 }
