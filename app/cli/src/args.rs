@@ -69,6 +69,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: osier_lab::LabCommand,
     },
+    /// Shows the nodes of a cluster, and says which of them take work.
+    Node {
+        #[command(subcommand)]
+        command: osier_manager::NodeCommand,
+    },
     Manage(Box<osier_manager::ManageArgs>),
     Agent(osier_agent::AgentArgs),
     Weave(osier_agent::WeaveArgs),

@@ -12,7 +12,8 @@ use clap::{CommandFactory, Parser};
 use osier_manager::{Caller, Place};
 use osier_model::Token;
 use osier_pki::Identity;
-use osier_ui::{ExitKind, Failure, Output, Ui};
+use osier_provision::KnownCluster;
+use osier_ui::{ExitKind, Failure, FailureExt, Output, Ui};
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
 fn main() -> ExitCode {
@@ -71,6 +72,7 @@ async fn run(command: Command, caller: &Caller, ui: &Ui) -> Result<(), Failure> 
         Command::List(a) => osier_manager::list(a, caller, ui, token_place).await,
         Command::Manage(a) => osier_manager::manage(*a, caller, ui, token_place).await,
         Command::Join(a) => osier_manager::join(a, caller, token_place).await,
+        Command::Node { command } => osier_manager::run_node(command, ui, cluster_place).await,
         Command::Agent(a) => Ok(osier_agent::run(a).await?),
         Command::Status(a) => osier_agent::run_status(a, ui).await,
         Command::Weave(a) => osier_agent::run_weave(a, ui).await,
@@ -96,8 +98,19 @@ async fn run(command: Command, caller: &Caller, ui: &Ui) -> Result<(), Failure> 
 
 /// Where the cluster of a token is, from the operator's own files.
 fn token_place(token: &Token) -> Option<Place> {
-    let known = osier_provision::resolve_token(token).ok().flatten()?;
-    let address = known.record.manager()?;
-    let identity = Identity::read(&known.folder).ok()?;
-    Some(Place { address, server_name: address.ip().to_string(), identity })
+    place(&osier_provision::resolve_token(token).ok().flatten()?).ok()
+}
+
+/// Where the manager of a cluster of this machine is, by the cluster's name.
+fn cluster_place(name: Option<&str>) -> Result<Place, Failure> {
+    let known =
+        osier_provision::resolve_cluster(name).hint("'-H tcp://HOST:3376' names a manager without a cluster")?;
+    place(&known)
+}
+
+fn place(known: &KnownCluster) -> Result<Place, Failure> {
+    let none = || Failure::usage(format!("cluster '{}' has no manager yet", known.record.name));
+    let address = known.record.manager().ok_or_else(none)?;
+    let identity = Identity::read(&known.folder).map_err(anyhow::Error::from)?;
+    Ok(Place { address, server_name: address.ip().to_string(), identity })
 }

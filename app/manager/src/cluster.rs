@@ -8,6 +8,7 @@ use crate::{
 };
 use http::StatusCode;
 use osier_dockerapi::names::{Candidate, Resolution, resolve};
+use osier_nodes::Availability;
 use osier_scheduler::Policy;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -105,10 +106,22 @@ impl Cluster {
         engines
     }
 
-    /// Any engine that answers, always the same one while it does.
+    /// Any engine that answers, one that takes work if there is one; always the same while it does.
     pub(crate) fn any_healthy(&self) -> Result<Arc<Engine>, Refusal> {
         let none = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "No healthy node available in the cluster");
-        self.healthy().into_iter().next().ok_or_else(none)
+        let said = self.hub.state.read();
+        self.healthy().into_iter().min_by_key(|e| said.availability(&e.name())).ok_or_else(none)
+    }
+
+    /// The engines that get what every node is to have, in the order of their names: those that answer and are not
+    /// drained. A cordoned node is kept as it is to be when it is active again.
+    pub(crate) fn supplied(&self) -> Result<Vec<Arc<Engine>>, Refusal> {
+        self.any_healthy()?;
+        let said = self.hub.state.read();
+        let mut engines = self.healthy();
+        engines.retain(|e| said.availability(&e.name()) != Availability::Drained);
+        let none = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "All healthy nodes are drained");
+        if engines.is_empty() { Err(none()) } else { Ok(engines) }
     }
 
     /// The engine of this node.

@@ -185,7 +185,7 @@ fn system_status(manager: &Manager<'_>, nodes: &[NodeStatus]) -> Value {
 }
 
 /// Compares names so that runs of digits count as numbers: `node-2` comes before `node-10`.
-fn natural(a: &str, b: &str) -> Ordering {
+pub fn natural(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a, b);
     loop {
         let ((x, rest_a), (y, rest_b)) = (chunk(a), chunk(b));

@@ -10,7 +10,7 @@ const TOLERANCE: Duration = Duration::seconds(2);
 pub struct Clock {
     /// Our clock less the engine's, as exactly as it could be measured.
     pub offset: Duration,
-    /// The same where it is worth showing, else zero.
+    /// The same in whole seconds where it is worth showing, else zero.
     pub skew: Duration,
 }
 
@@ -20,7 +20,8 @@ impl Clock {
     pub fn measure(asked: OffsetDateTime, answered: OffsetDateTime, engine: OffsetDateTime) -> Self {
         let half = (answered - asked).max(Duration::ZERO) / 2;
         let offset: Duration = asked + half - engine;
-        Self { offset, skew: if offset.abs() < TOLERANCE + half { Duration::ZERO } else { offset } }
+        let whole = Duration::seconds((offset + Duration::milliseconds(500)).as_seconds_f64().floor() as i64);
+        Self { offset, skew: if offset.abs() < TOLERANCE + half { Duration::ZERO } else { whole } }
     }
 
     /// The engine's time when ours is `now`.

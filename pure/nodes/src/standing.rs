@@ -1,7 +1,7 @@
 //! Whether an engine can be used, and when to try again while it cannot.
 
 use crate::{Reason, Refresh, Trouble};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// The longest wait between two attempts to reach an engine, whatever the refresh intervals are.
@@ -12,7 +12,7 @@ const QUICK: Duration = Duration::from_millis(300);
 const STEADY: Duration = Duration::from_secs(30);
 
 /// Whether an engine can be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Health {
     /// Found, but it was not accepted yet.

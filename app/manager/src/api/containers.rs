@@ -1,22 +1,18 @@
 //! Containers: the list, and every call that names one.
 
-use super::{Answer, Api, Call, images::json_stream};
+use super::{Answer, Api, Call, images::json_stream, proxy::read_json};
 use crate::{
     engine::{Container, Engine},
     refusal::Refusal,
 };
 use futures::future::join_all;
-use http::{Response, StatusCode};
+use http::StatusCode;
 use osier_dockerapi::{
     convert, image, inspect,
     listing::{ListQuery, Listed},
     row::Row,
 };
-use osier_engine::{
-    Body,
-    body::{channel, collect},
-    json_response,
-};
+use osier_engine::{body::channel, json_response};
 use serde_json::Value;
 use std::{
     collections::{BTreeSet, HashMap},
@@ -227,12 +223,4 @@ fn write(listed: &Listed<'_>, now: OffsetDateTime, out: &mut Vec<u8>) {
         Some(state) => listed.row.write(&state.sentence(now), out),
         None => listed.row.write(&listed.row.status, out),
     }
-}
-
-/// An engine's JSON answer, whole.
-async fn read_json(response: Response<Body>) -> Result<Value, Refusal> {
-    let bad =
-        |e: &dyn std::fmt::Display| Refusal::new(StatusCode::BAD_GATEWAY, format!("read the engine's answer: {e}"));
-    let bytes = collect(response.into_body(), super::JSON_LIMIT).await.map_err(|e| bad(&e))?;
-    serde_json::from_slice(&bytes).map_err(|e| bad(&e))
 }

@@ -21,6 +21,7 @@ use osier_engine::{
     body::{BodySender, channel},
     empty,
 };
+use osier_nodes::Availability;
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, sync::Arc};
 use tokio::{sync::mpsc, task::JoinSet};
@@ -51,8 +52,7 @@ impl Api {
     /// Makes the same call to all engines that answer, and tells their progress as one. Where all of them refuse at
     /// once, so does this; else what went wrong where is told at the end of the progress.
     async fn everywhere(&self, call: Call, segments: &[&str], errand: Errand, upload: Option<Body>) -> Answer {
-        self.cluster.any_healthy()?;
-        let engines = self.cluster.healthy();
+        let engines = self.cluster.supplied()?;
         let (sender, answer) = channel(64);
         let (started, mut starts) = mpsc::channel(1);
         let (mut feeds, mut parts) = (Vec::new(), Vec::new());
@@ -79,7 +79,9 @@ impl Api {
             let refused = engines.iter().zip(parts).filter_map(|(e, part)| Some((e.name(), part.err()?)));
             return Err(joint(refused.collect()));
         }
-        let absent: Vec<Value> = self.cluster.engines().iter().filter_map(|e| absent(e, &errand.doing)).collect();
+        let said = self.cluster.hub.state.read();
+        let absent = |e: &Arc<Engine>| absent(e, said.availability(&e.name()), &errand.doing);
+        let absent: Vec<Value> = self.cluster.engines().iter().filter_map(absent).collect();
         tokio::spawn(async move {
             let tell = async {
                 for line in absent {
@@ -98,8 +100,8 @@ impl Api {
     /// An import makes an image of the current time, so two engines would make two images of one import. One engine
     /// makes it, the others get a copy.
     async fn image_import(&self, call: Call) -> Answer {
-        let engine = self.cluster.any_healthy()?;
-        let others: Vec<_> = self.cluster.healthy().into_iter().filter(|e| !Arc::ptr_eq(e, &engine)).collect();
+        let mut others = self.cluster.supplied()?;
+        let engine = others.remove(0);
         let repository = call.query.get("repo").filter(|r| !r.is_empty());
         let name = repository.map(|r| image::target(r, call.query.get("tag").unwrap_or_default()));
         let response = self.forward(&engine, call, &["images", "create"]).await?;
@@ -170,12 +172,16 @@ fn headers(call: &Call) -> HeaderMap {
     known.collect()
 }
 
-/// What is told of a node that takes no part because it does not answer.
-fn absent(engine: &Engine, doing: &str) -> Option<Value> {
-    let why = engine.view().standing.trouble().map_or("not connected yet".to_owned(), |t| t.text.clone());
+/// What is told of a node that takes no part because it does not answer or is drained.
+fn absent(engine: &Engine, availability: Availability, doing: &str) -> Option<Value> {
+    let error = engine.view().standing.trouble().map_or("not connected yet".to_owned(), |t| t.text.clone());
     let name = Some(engine.name()).filter(|name| !name.is_empty()).unwrap_or_else(|| engine.target.address());
-    let line = || json!({"id": name, "status": format!("{doing} : skipped, the node does not answer: {why}")});
-    (!engine.is_healthy()).then(line)
+    let why = match availability {
+        _ if !engine.is_healthy() => format!("the node does not answer: {error}"),
+        Availability::Drained => "the node is drained".to_owned(),
+        Availability::Active | Availability::Cordoned => return None,
+    };
+    Some(json!({"id": name, "status": format!("{doing} : skipped, {why}")}))
 }
 
 /// Tells each result once, and the failures at the end, as an engine does. That an image is not for some of the nodes'

@@ -12,6 +12,7 @@ mod images;
 mod launch;
 mod load;
 mod networks;
+mod nodes;
 mod plugins;
 mod proxy;
 mod prune;
@@ -119,6 +120,7 @@ impl Api {
     /// What no engine has.
     async fn own(&self, call: Call, segments: &[&str]) -> Answer {
         match segments {
+            ["nodes", rest @ ..] => self.nodes(call, rest).await,
             ["explain"] => self.explain(call).await,
             _ => Err(Refusal::not_found("page not found")),
         }

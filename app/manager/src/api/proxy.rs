@@ -1,12 +1,19 @@
 //! Forwarding a call to one engine, in that engine's version, for as long as the engine answers.
 
-use super::{Answer, Api, Call};
-use crate::{engine::Engine, refusal::Refusal};
-use http::{Response, StatusCode, Uri};
+use super::{Answer, Api, Call, JSON_LIMIT};
+use crate::{
+    engine::{CallError, Engine},
+    refusal::Refusal,
+};
+use http::{Method, Response, StatusCode, Uri};
 use osier_dockerapi::{convert::container_need, path::upstream};
-use osier_engine::{Body, forward};
-use std::sync::Arc;
+use osier_engine::{Body, BoxError, body::collect, forward};
+use serde_json::Value;
+use std::{sync::Arc, time::Duration};
 use tracing::debug;
+
+/// How long an engine may take to say what it knows already.
+const READ: Duration = Duration::from_secs(30);
 
 impl Api {
     /// Forwards the call under these path segments. The answer streams; an engine that is lost before it answers is
@@ -16,7 +23,14 @@ impl Api {
         let uri: Uri = path.parse().map_err(|e| Refusal::bad_request(format!("form a path for the engine: {e}")))?;
         *call.request.uri_mut() = uri;
         let client = engine.client()?;
-        let answer = async { Ok(forward(&client, call.request, call.hijacker).await) };
+        let reads = reads(&call, segments);
+        let answer = async {
+            let answer = forward(&client, call.request, call.hijacker);
+            if !reads {
+                return Ok(answer.await);
+            }
+            tokio::time::timeout(READ, answer).await.map_err(|_| CallError::Deadline(READ))
+        };
         let response = engine.while_healthy(answer).await?;
         if response.status() == StatusCode::BAD_GATEWAY {
             engine.suspect();
@@ -37,6 +51,21 @@ impl Api {
         let response = self.forward(&engine, call, &segments).await?;
         Ok(Forwarded { engine, id, response })
     }
+}
+
+/// Whether the call only asks what the engine knows: it has no reason to wait for anything. (Sizes are measured.)
+fn reads(call: &Call, segments: &[&str]) -> bool {
+    call.request.method() == Method::GET
+        && matches!(segments, [.., "json" | "top" | "changes" | "history"] | ["networks" | "volumes", _])
+        && !call.query.flag("size")
+}
+
+/// Reads the whole JSON answer of an engine that has begun it.
+pub(super) async fn read_json(response: Response<Body>) -> Result<Value, Refusal> {
+    let bytes = tokio::time::timeout(READ, collect(response.into_body(), JSON_LIMIT)).await;
+    let broken = |e: BoxError| Refusal::new(StatusCode::BAD_GATEWAY, format!("read the engine's answer: {e}"));
+    let bytes = bytes.map_err(|_| CallError::Deadline(READ))?.map_err(broken)?;
+    serde_json::from_slice(&bytes).map_err(|e| broken(e.into()))
 }
 
 /// What an engine answered about one container.

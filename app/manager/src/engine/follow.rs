@@ -11,7 +11,7 @@ use super::{
     lost::Lost,
     react::{Reader, Reads},
 };
-use crate::{hub::Hub, stream::JsonStream};
+use crate::{hub::Hub, nodes::settle, stream::JsonStream};
 use http::Method;
 use osier_dockerapi::{event, version};
 use osier_engine::Client;
@@ -125,6 +125,11 @@ impl Follower {
 
         let reader = Reader::new(engine.clone());
         let mut reads = Reads::new();
+        let (settled, hub) = (engine.clone(), self.hub.clone());
+        reads.spawn(async move {
+            settle(settled, hub).await;
+            Ok(())
+        });
         let now = Instant::now();
         let mut probe_at = now + self.probe_in();
         let mut list_at = now + self.list_in();

@@ -19,6 +19,7 @@ use osier_nodes::{Health, Refresh};
 use serde::Deserialize;
 use serde_json::Value;
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, Ordering},
@@ -26,7 +27,7 @@ use std::{
     time::Duration,
 };
 use time::OffsetDateTime;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex, Notify, watch};
 
 /// The largest answer that is read whole: a list of more containers than an engine can run.
 const ANSWER: usize = 256 << 20;
@@ -103,6 +104,8 @@ pub(crate) struct Engine {
     suspicion: Notify,
     /// Discovery no longer lists it.
     leaving: AtomicBool,
+    /// Held by whoever stops or starts the node's containers for its operator.
+    pub(crate) settling: Mutex<()>,
 }
 
 impl Engine {
@@ -110,7 +113,8 @@ impl Engine {
         let health = watch::Sender::new(Health::Pending);
         let view = RwLock::new(View::new(refresh, OffsetDateTime::now_utc()));
         let leaving = AtomicBool::new(false);
-        Arc::new(Self { target, cpu_shares_as_cpus, view, health, suspicion: Notify::new(), leaving })
+        let (suspicion, settling) = (Notify::new(), Mutex::default());
+        Arc::new(Self { target, cpu_shares_as_cpus, view, health, suspicion, leaving, settling })
     }
 
     pub(crate) fn view(&self) -> RwLockReadGuard<'_, View> {
@@ -189,6 +193,15 @@ impl Engine {
         };
         self.health.send_if_modified(|h| std::mem::replace(h, health) != health);
         result
+    }
+
+    /// Gives the node these labels of its operator's in the place of those it had.
+    pub(crate) fn relabel(&self, labels: &BTreeMap<String, String>) {
+        self.update(|view| {
+            if let Some(facts) = &mut view.facts {
+                Arc::make_mut(facts).label(labels);
+            }
+        });
     }
 
     /// The engine left the cluster: whoever waits for it need wait no longer.

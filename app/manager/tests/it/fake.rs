@@ -1,6 +1,6 @@
 //! An engine that is none: it answers what a test put into it, notes what it was asked, and can hang, refuse or lag.
 
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, header};
 use osier_engine::{
     Body, Hijacker,
     body::{BodySender, channel, collect},
@@ -8,6 +8,7 @@ use osier_engine::{
     server::{Handler, Listener, serve},
 };
 use osier_manager::Target;
+use rustls::ServerConfig;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -15,6 +16,10 @@ use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::{SystemTime, UNIX_EPOCH},
+};
+use time::{
+    OffsetDateTime,
+    format_description::well_known::{Rfc2822, Rfc3339},
 };
 use tokio::{net::TcpListener, sync::watch, task::AbortHandle};
 
@@ -37,8 +42,13 @@ pub(crate) struct State {
     pub(crate) images: Vec<Value>,
     pub(crate) networks: Vec<Value>,
     pub(crate) volumes: BTreeMap<String, Value>,
-    /// The labels it was started with.
-    pub(crate) labels: Vec<&'static str>,
+    /// The engine's id, its host's name and its labels.
+    pub(crate) id: String,
+    pub(crate) host: String,
+    pub(crate) labels: Vec<String>,
+    pub(crate) cpus: u64,
+    /// Seconds that the engine's clock is ahead.
+    pub(crate) clock: i64,
     /// Answers that come before all others.
     pub(crate) prepared: BTreeMap<(Method, String), Prepared>,
     pub(crate) asked: Vec<Asked>,
@@ -55,6 +65,7 @@ pub(crate) struct Fake {
     pub(crate) address: SocketAddr,
     pub(crate) state: Arc<Mutex<State>>,
     hanging: watch::Sender<bool>,
+    tls: Option<Arc<ServerConfig>>,
     server: Mutex<Option<AbortHandle>>,
 }
 
@@ -72,6 +83,15 @@ struct Answers {
 
 impl Fake {
     pub(crate) async fn start(name: &str) -> Self {
+        Self::listen(name, None).await
+    }
+
+    /// An engine that speaks TLS.
+    pub(crate) async fn start_tls(name: &str, tls: Arc<ServerConfig>) -> Self {
+        Self::listen(name, Some(tls)).await
+    }
+
+    async fn listen(name: &str, tls: Option<Arc<ServerConfig>>) -> Self {
         let state = State {
             api: "1.41",
             containers: BTreeMap::new(),
@@ -80,7 +100,11 @@ impl Fake {
                 json!({"Id": format!("{name}-bridge"), "Name": "bridge", "Driver": "bridge", "Scope": "local"}),
             ],
             volumes: BTreeMap::new(),
+            id: format!("{name}-id"),
+            host: name.to_owned(),
             labels: Vec::new(),
+            cpus: 4,
+            clock: 0,
             prepared: BTreeMap::new(),
             asked: Vec::new(),
             following: 0,
@@ -94,6 +118,7 @@ impl Fake {
             address: listener.local_addr().unwrap(),
             state: Arc::new(Mutex::new(state)),
             hanging: watch::Sender::new(false),
+            tls,
             server: Mutex::default(),
         };
         fake.serve(listener);
@@ -102,7 +127,11 @@ impl Fake {
 
     fn serve(&self, listener: TcpListener) {
         let answers = Answers { name: self.name.clone(), state: self.state.clone(), hanging: self.hanging.subscribe() };
-        let server = tokio::spawn(serve(Listener::Tcp(listener), Arc::new(answers), pending()));
+        let listener = match &self.tls {
+            Some(tls) => Listener::Tls(listener, tls.clone()),
+            None => Listener::Tcp(listener),
+        };
+        let server = tokio::spawn(serve(listener, Arc::new(answers), pending()));
         *self.server.lock().unwrap() = Some(server.abort_handle());
     }
 
@@ -116,7 +145,14 @@ impl Fake {
 
     /// Comes back at the same address.
     pub(crate) async fn restart(&self) {
-        self.serve(TcpListener::bind(self.address).await.unwrap());
+        // The server that was stopped lets go of its socket when its task is next looked at.
+        let listener = loop {
+            match TcpListener::bind(self.address).await {
+                Ok(listener) => break listener,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        };
+        self.serve(listener);
     }
 
     /// From now on, takes requests and never answers; or answers again.
@@ -152,6 +188,15 @@ impl Fake {
         self.state.lock().unwrap().containers.len()
     }
 
+    /// Ends all event streams, and forgets what was told if the engine is to be a fresh one.
+    pub(crate) fn end_events(&self, forget: bool) {
+        let mut state = self.state.lock().unwrap();
+        state.listeners.clear();
+        if forget {
+            state.past.clear();
+        }
+    }
+
     /// Tells an event to everybody who listens.
     pub(crate) fn tell(&self, kind: &str, action: &str, id: &str) {
         self.state.lock().unwrap().event(kind, action, id, json!({"name": "x"}));
@@ -174,7 +219,7 @@ impl State {
     }
 
     fn event(&mut self, kind: &str, action: &str, id: &str, attributes: Value) {
-        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+        let nanos = self.now().unix_timestamp_nanos() as u64;
         let event = json!({"Type": kind, "Action": action, "status": action, "id": id, "from": "busybox",
             "Actor": {"ID": id, "Attributes": attributes}, "time": nanos / 1_000_000_000, "timeNano": nanos});
         for listener in &self.listeners {
@@ -184,11 +229,15 @@ impl State {
         self.past.push(event);
     }
 
+    fn now(&self) -> OffsetDateTime {
+        OffsetDateTime::now_utc() + time::Duration::seconds(self.clock)
+    }
+
     fn rows(&self, filters: &str) -> Value {
         let wanted = |id: &str| !filters.contains("%22id%22") || filters.contains(id);
         let row = |(id, c): (&String, &Value)| {
             json!({"Id": id, "Names": [c["Name"]], "Image": c["Config"]["Image"], "ImageID": "sha256:b0b0",
-                   "Created": 1, "State": c["State"]["Status"], "Status": "Up 1 second", "Labels": c["Config"]["Labels"], "Ports": []})
+                   "Created": c["Seconds"].as_i64().unwrap_or(1), "State": c["State"]["Status"], "Status": "Up 1 second", "Labels": c["Config"]["Labels"], "Ports": []})
         };
         self.containers.iter().filter(|(id, _)| wanted(id)).map(row).collect()
     }
@@ -215,10 +264,13 @@ impl Handler for Answers {
         };
         let asked = Asked { method: parts.method.clone(), path, query: query.clone(), body: body.clone() };
         self.state.lock().unwrap().asked.push(asked);
-        match prepared {
+        let mut response = match prepared {
             Some((status, value)) => json_response(status, &value),
             None => self.answer(&parts.method, &bare, &query, &body),
-        }
+        };
+        let date = self.state.lock().unwrap().now().format(&Rfc2822).unwrap().replace("+0000", "GMT");
+        response.headers_mut().insert(header::DATE, date.parse().unwrap());
+        response
     }
 }
 
@@ -231,8 +283,9 @@ impl Answers {
         let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
         match (method.as_str(), segments.as_slice()) {
             ("GET", ["_ping"]) => Response::new(full("OK")),
-            ("GET", ["info"]) => json(json!({"ID": format!("{}-id", self.name), "Name": self.name, "NCPU": 4,
-                "MemTotal": 8_000_000_000_u64, "Driver": "overlay2", "Architecture": "x86_64", "Labels": state.labels})),
+            ("GET", ["info"]) => json(json!({"ID": state.id, "Name": state.host, "NCPU": state.cpus,
+                "MemTotal": 8_000_000_000_u64, "Driver": "overlay2", "Architecture": "x86_64", "Labels": state.labels,
+                "SystemTime": state.now().format(&Rfc3339).unwrap()})),
             ("GET", ["version"]) => {
                 json(json!({"Version": "20.10.24", "ApiVersion": state.api, "MinAPIVersion": "1.12"}))
             }
@@ -241,6 +294,15 @@ impl Answers {
                 let line = |e: &Value| format!("{e}\n");
                 if query.contains("until=") {
                     return Response::new(full(state.past.iter().map(line).collect::<String>()));
+                }
+                let since = query.strip_prefix("since=").map(|s| (s.parse::<f64>().unwrap() * 1e9) as i64);
+                if let Some(since) = since {
+                    // Backwards, until one is too old: as engines do.
+                    let recent = state.past.iter().rev().take_while(|e| e["timeNano"].as_i64() >= Some(since - 1000));
+                    let mut recent: Vec<String> = recent.map(line).collect();
+                    recent.reverse();
+                    let sender = sender.clone();
+                    tokio::spawn(async move { drop(sender.send(recent.concat()).await) });
                 }
                 state.listeners.push(sender);
                 Response::new(body)
@@ -294,6 +356,13 @@ impl Answers {
                 true => json(json!({"ID": id, "ExitCode": 7})),
                 false => missing(),
             },
+            ("POST", ["containers", id, change @ ("start" | "stop")]) => {
+                let status = if *change == "start" { "running" } else { "exited" };
+                if let Some(container) = state.containers.get_mut(*id) {
+                    container["State"]["Status"] = status.into();
+                }
+                empty()
+            }
             ("POST", ["containers", _, _] | ["networks", _, "connect"]) => empty(),
             ("POST", ["images", "load"]) => Response::new(full("{\"stream\":\"Loaded image: x:1\\n\"}\n")),
             ("POST", ["images", "create"]) => Response::new(full("{\"status\":\"Status: Downloaded\"}\n")),

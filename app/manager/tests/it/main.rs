@@ -5,13 +5,16 @@
 mod cluster;
 mod docker;
 mod dockerd;
+mod engines;
 mod fake;
 mod faults;
 mod hostile;
 mod images;
 mod images_real;
+mod nodes;
 mod placing;
 mod real;
 mod registry;
 mod security;
+mod twisted;
 mod world;

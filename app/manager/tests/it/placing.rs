@@ -14,8 +14,8 @@ fn env(entries: &[&str]) -> Value {
 
 async fn zones() -> ([Fake; 2], World) {
     let fakes = [Fake::start("n1").await, Fake::start("n2").await];
-    fakes[0].state.lock().unwrap().labels = vec!["zone=eu", "disk=ssd"];
-    fakes[1].state.lock().unwrap().labels = vec!["zone=us", "containerslots=2"];
+    fakes[0].state.lock().unwrap().labels = ["zone=eu", "disk=ssd"].map(str::to_owned).into();
+    fakes[1].state.lock().unwrap().labels = ["zone=us", "containerslots=2"].map(str::to_owned).into();
     let world = World::of(&fakes.each_ref()).await;
     (fakes, world)
 }

@@ -6,7 +6,7 @@ use osier_engine::{
     Body, Client, body, full,
     server::{Listener, serve},
 };
-use osier_manager::{Api, Cluster, Tokens};
+use osier_manager::{Api, Cluster, Engines, Target, Tokens};
 use osier_scheduler::Policy;
 use serde_json::Value;
 use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
@@ -39,7 +39,12 @@ impl World {
     }
 
     pub(crate) async fn start() -> Self {
-        let cluster = Cluster::new(None, Policy::default());
+        Self::with(None).await
+    }
+
+    /// A manager of no engines yet, which reaches and follows them like this.
+    pub(crate) async fn with(engines: impl Into<Engines>) -> Self {
+        let cluster = Cluster::new(engines, Policy::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let api = Api::new(cluster.clone(), Arc::new(Tokens::default()));
@@ -62,6 +67,11 @@ impl World {
     pub(crate) async fn rows(&self) -> Vec<(String, String)> {
         let info = self.get("/info").await;
         serde_json::from_value(info["SystemStatus"].clone()).unwrap()
+    }
+
+    /// What the manager knows of the node at an address.
+    pub(crate) async fn node_at(&self, target: &Target) -> Value {
+        self.get(&format!("/osier/v1/nodes/{}", target.address())).await
     }
 
     /// A GET that must succeed.
