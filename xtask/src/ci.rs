@@ -30,7 +30,7 @@ pub(crate) struct CiArgs {
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct BenchArgs {
-    /// Rows to measure: run, list, overlay; all where none is named.
+    /// Rows to measure: overlay, list, place, idle, run, parallel, stream; all where none is named.
     rows: Vec<String>,
 }
 

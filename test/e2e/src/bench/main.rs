@@ -3,11 +3,34 @@
 //! No row prints an absolute figure as a result: machines differ, ratios taken in one run much less.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
+mod fakes;
+mod idle;
 mod list;
 mod overlay;
+mod parallel;
+mod place;
 mod run;
+mod stream;
 
 use anyhow::{Result, bail};
+
+/// The docker command line of a node, talking to the manager on it.
+pub(crate) const MANAGER: &str =
+    "env DOCKER_HOST=tcp://127.0.0.1:3376 DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH=/etc/osier/pki docker";
+
+/// Measures what one name stands for.
+type Measure = fn() -> Result<Vec<Row>>;
+
+/// All measurements by name.
+const ROWS: [(&str, Measure); 7] = [
+    ("overlay", overlay::measure),
+    ("list", list::measure),
+    ("place", place::measure),
+    ("idle", idle::measure),
+    ("run", run::measure),
+    ("parallel", parallel::measure),
+    ("stream", stream::measure),
+];
 
 /// One line of the report.
 pub(crate) struct Row {
@@ -19,17 +42,13 @@ pub(crate) struct Row {
 
 fn main() -> Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let all = ["overlay", "list", "run"];
-    if let Some(unknown) = wanted.iter().find(|w| !all.contains(&w.as_str())) {
-        bail!("there is no row '{unknown}'; there are {}", all.join(", "));
+    if let Some(unknown) = wanted.iter().find(|w| !ROWS.iter().any(|(name, _)| name == w)) {
+        bail!("there is no row '{unknown}'; there are {}", ROWS.map(|(name, _)| name).join(", "));
     }
+    println!("Ratios are taken in turns within one run; on a machine that does other work they still spread.");
     let mut rows = Vec::new();
-    for name in all.iter().filter(|n| wanted.is_empty() || wanted.iter().any(|w| w == *n)) {
-        rows.extend(match *name {
-            "overlay" => overlay::measure()?,
-            "list" => list::measure()?,
-            _ => run::measure()?,
-        });
+    for (_, measure) in ROWS.iter().filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|w| w == name)) {
+        rows.extend(measure()?);
     }
     println!("\n{:<66} {:<34} {:<28} holds", "what", "result", "promise");
     for row in &rows {
