@@ -6,7 +6,7 @@ use osier_dns::{Action, Transport, handle};
 use osier_inventory::{Inventory, Source, SourceKind, split_words};
 use osier_mesh::{Mesh, MeshConfig};
 use osier_model::{MacAddr, PeerId, Token, config::Member};
-use osier_names::{Record, Records, Zone};
+use osier_names::{Link, Record, Records, Zone};
 use osier_ring::Ring;
 use rand::{SeedableRng, rngs::StdRng};
 use std::time::Duration;
@@ -86,10 +86,12 @@ pub(crate) fn dns(data: &[u8]) {
         node: PeerId([2, 0, 0, 0, 0, n]),
         container: format!("c{n}"),
         names: vec![name.parse().unwrap(), "all.weave.local".parse().unwrap()],
+        links: vec![Link { alias: "db".parse().unwrap(), target: "b".to_owned() }],
     };
     let records = Records::new(vec![record(1, "a.weave.local"), record(2, "b.weave.local")]);
     for (transport, limit) in [(Transport::Udp, 1232), (Transport::Tcp, 65_535)] {
-        if let Action::Reply(reply) = handle(data, transport, &zone, &records, &mut StdRng::seed_from_u64(1)) {
+        let asker = [10, 1, 1, 1].into();
+        if let Action::Reply(reply) = handle(data, transport, asker, &zone, &records, &mut StdRng::seed_from_u64(1)) {
             assert!(reply.len() <= limit && reply[..2] == data[..2] && reply[2] & 0x80 != 0);
         }
     }

@@ -150,10 +150,11 @@ pub(crate) fn create(data: &[u8]) {
         let all = edited["NetworkingConfig"]["EndpointsConfig"].as_object().map_or(0, |e| e.len());
         assert_eq!(left + deferred.len(), all);
     }
-    let Ok(create::Placement::Overlay { address }) = create::placement(&edited, "osier") else { return };
+    let overlay = create::Overlay { name: "osier", ids: &[] };
+    let Ok(create::Placement::Overlay { address }) = create::placement(&edited, &overlay) else { return };
     let address = address.unwrap_or([10, 1, 1, 7].into());
-    if create::put_on_overlay(&mut edited, "osier", address, "/r").is_ok() {
-        let again = create::placement(&edited, "osier").unwrap();
+    if create::put_on_overlay(&mut edited, &overlay, address, "/r").is_ok() {
+        let again = create::placement(&edited, &overlay).unwrap();
         assert_eq!(again, create::Placement::Overlay { address: Some(address) }, "{edited}");
     }
 }

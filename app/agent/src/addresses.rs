@@ -324,6 +324,11 @@ impl Addresses {
         self.change(|ring| ring.release(owner)).map(|_| ())
     }
 
+    /// Frees one address, whoever holds it.
+    pub(crate) fn release_address(&self, address: Ipv4Addr) -> Result<(), AddressError> {
+        self.change(|ring| ring.release_address(address)).map(|_| ())
+    }
+
     /// Frees an address unless a container keeps it across stops.
     pub(crate) fn release_unpinned(&self, address: Ipv4Addr) -> Result<(), AddressError> {
         self.change(|ring| {

@@ -339,7 +339,13 @@ fn name_fact(container: &Value, domain: &Hostname) -> Option<NameFact> {
             names.push(qualified);
         }
     }
-    Some(NameFact { container: id.to_owned(), address, names })
+    let links = endpoint["Links"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let links = links.filter_map(|link| {
+        let (target, alias) = link.split_once(':').unwrap_or((link, link));
+        let (target, alias) = (target.trim_start_matches('/'), alias.rsplit('/').next().unwrap_or(alias));
+        Some((alias.parse().ok()?, target.to_owned()))
+    });
+    Some(NameFact { container: id.to_owned(), address, names, links: links.collect() })
 }
 
 #[cfg(test)]
@@ -361,6 +367,16 @@ mod tests {
         let elsewhere = name_fact(&container("a.example.com", "/test-a", true), &domain).unwrap();
         assert_eq!(elsewhere.names[0].as_str(), "test-a.weave.local");
         assert_eq!(name_fact(&container("a", "/a", false), &domain), None);
+    }
+
+    #[test]
+    fn links_are_read_however_they_are_written() {
+        let mut linked = container("a", "/a", true);
+        linked["NetworkSettings"]["Networks"]["osier"]["Links"] =
+            json!(["db-1:db", "/queue", "/x:/a/cache", "y:not a name"]);
+        let fact = name_fact(&linked, &Hostname::default_domain()).unwrap();
+        let links: Vec<_> = fact.links.iter().map(|(alias, target)| (alias.as_str(), target.as_str())).collect();
+        assert_eq!(links, [("db", "db-1"), ("queue", "queue"), ("cache", "x")]);
     }
 
     #[test]

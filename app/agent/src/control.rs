@@ -125,7 +125,7 @@ impl Control {
         let facts = facts.filter_map(|(node, _, value)| Some((node, decode::<NameFact>(value)?)));
         let mut entries: Vec<DnsEntry> = facts
             .flat_map(|(node, fact)| {
-                let NameFact { container, address, names } = fact;
+                let NameFact { container, address, names, .. } = fact;
                 names.into_iter().map(move |name| DnsEntry { container: container.clone(), address, name, node })
             })
             .collect();

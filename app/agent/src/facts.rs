@@ -27,6 +27,9 @@ pub(crate) struct NameFact {
     pub(crate) container: String,
     pub(crate) address: Ipv4Addr,
     pub(crate) names: Vec<Hostname>,
+    /// What this container alone calls others: alias and target.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) links: Vec<(Hostname, String)>,
 }
 
 /// `node`: the agent itself.

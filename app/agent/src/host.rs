@@ -4,8 +4,15 @@ use crate::facts::NodeFact;
 use anyhow::{Context, Result, bail};
 use ipnet::Ipv4Net;
 use osier_dns::{ResolvConf, parse_resolv_conf};
+use osier_dockerapi::create::ResolverWishes;
 use osier_model::{DNS_ADDRESS, Hostname};
-use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    net::Ipv4Addr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 use tokio::net::UnixListener;
 use tracing::debug;
 
@@ -49,6 +56,32 @@ pub(crate) fn write_resolv_conf(path: &Path, domain: &Hostname, host: &ResolvCon
         osier_store::write(path, text.as_bytes(), osier_store::PUBLIC)?;
     }
     Ok(())
+}
+
+/// The resolver file for a container with wishes of its own about it, next to the one that the others get. Equal wishes
+/// share a file; it stays, because a container may have it mounted for as long as it exists.
+pub(crate) fn own_resolv_conf(shared: &Path, wishes: &ResolverWishes) -> Result<PathBuf, osier_store::Error> {
+    let text = osier_store::read(shared)?.unwrap_or_default();
+    let text = wished(&String::from_utf8_lossy(&text), wishes);
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    let path = shared.with_file_name(format!("resolv-{:016x}.conf", hasher.finish()));
+    if osier_store::read(&path)?.as_deref() != Some(text.as_bytes()) {
+        osier_store::write(&path, text.as_bytes(), osier_store::PUBLIC)?;
+    }
+    Ok(path)
+}
+
+fn wished(shared: &str, wishes: &ResolverWishes) -> String {
+    let kept = shared.lines().filter(|line| wishes.search.is_empty() || !line.starts_with("search "));
+    let mut lines: Vec<String> = kept.map(str::to_owned).collect();
+    if !(wishes.search.is_empty() || wishes.search == ["."]) {
+        lines.push(format!("search {}", wishes.search.join(" ")));
+    }
+    if !wishes.options.is_empty() {
+        lines.push(format!("options {}", wishes.options.join(" ")));
+    }
+    lines.join("\n") + "\n"
 }
 
 /// The address that engines are told is the gateway: the last of the pool, on every node the same. Nothing listens
@@ -108,6 +141,24 @@ mod tests {
         let path = dir.path().join("incarnation");
         assert_eq!(next_incarnation(&path).unwrap(), 1);
         assert_eq!(next_incarnation(&path).unwrap(), 2);
+    }
+
+    #[test]
+    fn wishes_about_the_resolver_are_a_file_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = dir.path().join("resolv.conf");
+        write_resolv_conf(&shared, &Hostname::default_domain(), &ResolvConf::default()).unwrap();
+        let own = |search: &[&str], options: &[&str]| {
+            let words = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect();
+            let wishes = ResolverWishes { search: words(search), options: words(options) };
+            let path = own_resolv_conf(&shared, &wishes).unwrap();
+            (fs::read_to_string(&path).unwrap(), path)
+        };
+        let (text, path) = own(&["example.org", "b.example"], &["ndots:2"]);
+        assert_eq!(text, "nameserver 169.254.53.53\nsearch example.org b.example\noptions ndots:2\n");
+        assert_eq!(own(&["example.org", "b.example"], &["ndots:2"]).1, path, "equal wishes share a file");
+        assert_eq!(own(&["."], &[]).0, "nameserver 169.254.53.53\n");
+        assert_eq!(own(&[], &["timeout:1"]).0, "nameserver 169.254.53.53\nsearch weave.local\noptions timeout:1\n");
     }
 
     #[test]

@@ -170,6 +170,7 @@ pub async fn run(args: AgentArgs) -> Result<()> {
         engine: engine.clone(),
         addresses: addresses.clone(),
         containers: containers.clone(),
+        endpoints: endpoints.clone(),
         ready: ready.clone(),
     };
     let resolver = resolver::serve(kernel.clone(), &config, &resolv, gossip.clone(), ended);

@@ -5,7 +5,7 @@ use osier_dns::{ResolvConf, Server, Sockets};
 use osier_gossip::{Handle, Snapshot};
 use osier_kernel::Kernel;
 use osier_model::{DNS_ADDRESS, config::AgentConfig, port};
-use osier_names::{Record, Records, Zone};
+use osier_names::{Link, Record, Records, Zone};
 use std::{
     net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
     sync::Arc,
@@ -80,7 +80,10 @@ pub(crate) fn records(snapshot: &Snapshot) -> Records {
         if fact.is_none() {
             warn!(%node, key, "passed over a fact that cannot be read");
         }
-        fact.map(|f| Record { node, container: f.container, address: f.address, names: f.names })
+        fact.map(|NameFact { container, address, names, links }| {
+            let links = links.into_iter().map(|(alias, target)| Link { alias, target }).collect();
+            Record { node, container, address, names, links }
+        })
     });
     Records::new(records.collect())
 }

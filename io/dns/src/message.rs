@@ -14,6 +14,7 @@ use hickory_proto::{
 use osier_model::Hostname;
 use osier_names::{Answer, QueryName, QueryType, Records, TTL, Zone};
 use rand::Rng;
+use std::net::IpAddr;
 
 /// The UDP payload every client can take (RFC 1035, 4.2.1).
 const PLAIN_PAYLOAD: u16 = 512;
@@ -43,8 +44,15 @@ pub enum Transport {
     Tcp,
 }
 
-/// Decides about one query.
-pub fn handle(bytes: &[u8], transport: Transport, zone: &Zone, records: &Records, rng: &mut impl Rng) -> Action {
+/// Decides about one query from `asker`.
+pub fn handle(
+    bytes: &[u8],
+    transport: Transport,
+    asker: IpAddr,
+    zone: &Zone,
+    records: &Records,
+    rng: &mut impl Rng,
+) -> Action {
     let Some(&[high, low]) = bytes.first_chunk() else { return Action::Drop };
     let id = u16::from_be_bytes([high, low]);
     let flags = bytes.get(2).copied().unwrap_or_default();
@@ -73,7 +81,11 @@ pub fn handle(bytes: &[u8], transport: Transport, zone: &Zone, records: &Records
         _ => QueryType::Other,
     };
     let name = QueryName::from_labels(asked.name.iter());
-    match osier_names::answer(&name, kind, zone, records, rng) {
+    let asker = match asker.to_canonical() {
+        IpAddr::V4(asker) => Some(asker),
+        IpAddr::V6(_) => None,
+    };
+    match osier_names::answer(&name, kind, asker, zone, records, rng) {
         Answer::Forward => Action::Forward,
         answer => match own(&query, answer) {
             Some(message) => fitting(message, limit(&query, transport)),
@@ -210,13 +222,14 @@ mod tests {
             container: index.to_string(),
             address: [10, 1, index.to_be_bytes()[0], index.to_be_bytes()[1]].into(),
             names: vec![name.parse().unwrap()],
+            links: Vec::new(),
         };
         let many = (1000..1200).map(|i| record(i, "many"));
         Records::new(many.chain([record(1, "b.weave.local")]).collect())
     }
 
     fn act(bytes: &[u8], transport: Transport) -> Action {
-        handle(bytes, transport, &zone(), &records(), &mut SmallRng::seed_from_u64(1))
+        handle(bytes, transport, [10, 1, 1, 9].into(), &zone(), &records(), &mut SmallRng::seed_from_u64(1))
     }
 
     fn query(name: &str, kind: RecordType) -> Message {

@@ -14,7 +14,7 @@ use osier_names::{Records, Zone};
 use rand::{SeedableRng, rngs::SmallRng};
 use std::{
     io,
-    net::{SocketAddr, TcpListener, UdpSocket},
+    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
     sync::Arc,
     time::Duration,
 };
@@ -101,9 +101,9 @@ async fn until(mut stopped: watch::Receiver<bool>, work: impl Future<Output = ()
 }
 
 impl Context {
-    fn decide(&self, query: &[u8], transport: Transport, rng: &mut SmallRng) -> Action {
+    fn decide(&self, query: &[u8], transport: Transport, asker: IpAddr, rng: &mut SmallRng) -> Action {
         let records = self.records.borrow().clone();
-        handle(query, transport, &self.zone, &records, rng)
+        handle(query, transport, asker, &self.zone, &records, rng)
     }
 }
 
@@ -123,7 +123,7 @@ async fn serve_datagrams(socket: Arc<tokio::net::UdpSocket>, context: Context) {
             }
         };
         let query = &buffer[..length];
-        match context.decide(query, Transport::Udp, &mut rng) {
+        match context.decide(query, Transport::Udp, client.ip(), &mut rng) {
             Action::Drop => {}
             // A full send buffer loses the datagram, as any network may.
             Action::Reply(reply) => drop(socket.try_send_to(&reply, client)),
@@ -164,7 +164,7 @@ async fn serve_connections(listener: tokio::net::TcpListener, context: Context) 
         };
         let context = context.clone();
         open.spawn(async move {
-            if let Err(error) = serve_connection(stream, context).await {
+            if let Err(error) = serve_connection(stream, client.ip(), context).await {
                 debug!(%client, %error, "a DNS connection broke");
             }
             drop(slot);
@@ -173,11 +173,11 @@ async fn serve_connections(listener: tokio::net::TcpListener, context: Context) 
 }
 
 /// Answers the queries of one connection, one after the other.
-async fn serve_connection(mut stream: TcpStream, context: Context) -> io::Result<()> {
+async fn serve_connection(mut stream: TcpStream, asker: IpAddr, context: Context) -> io::Result<()> {
     let mut rng = SmallRng::from_rng(&mut rand::rng());
     stream.set_nodelay(true)?;
     while let Some(query) = timeout(SILENCE, read_message(&mut stream)).await?? {
-        let reply = match context.decide(&query, Transport::Tcp, &mut rng) {
+        let reply = match context.decide(&query, Transport::Tcp, asker, &mut rng) {
             // Whoever sends what deserves no reply has lost its place in the stream.
             Action::Drop => return Ok(()),
             Action::Reply(reply) => Some(reply),

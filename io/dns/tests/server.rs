@@ -30,6 +30,7 @@ fn records(names: &[(&str, [u8; 4])]) -> Arc<Records> {
         container: format!("{name}-{address:?}"),
         address: (*address).into(),
         names: vec![name.parse().unwrap()],
+        links: Vec::new(),
     };
     Arc::new(Records::new(names.iter().map(record).collect()))
 }

@@ -1,5 +1,5 @@
 //! What the engine proxy changes in a `POST /containers/create`, so that a container with no network of its own
-//! choosing lives on the overlay and only there.
+//! choosing lives on the overlay and only there, and in a request that connects a container to the overlay later.
 //!
 //! Must not know addresses' owners or files: the address and the resolver file are arguments. Only named members are
 //! edited; everything else passes as it came. Choices that the user made (another network, `--dns`, a mounted
@@ -13,6 +13,39 @@ pub const OPT_OUT_LABEL: &str = "osier.network";
 /// The environment entry that kept a container off Weave Net's network.
 const OPT_OUT_ENV: &str = "WEAVE_CIDR=none";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// The length of a shortened id.
+const SHORT_ID: usize = 12;
+
+/// The overlay as one engine knows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Overlay<'a> {
+    /// The network's name.
+    pub name: &'a str,
+    /// The ids that the engine gave it. (compose 2 names external networks by their ids.)
+    pub ids: &'a [String],
+}
+
+impl Overlay<'_> {
+    /// Whether an engine would take this word, a name or an id or the beginning of one, for the overlay.
+    pub fn is_meant(&self, word: &str) -> bool {
+        word == self.name || (word.len() >= SHORT_ID && self.ids.iter().any(|id| id.starts_with(word)))
+    }
+
+    /// Whether an endpoint key means the network a container gets by default. (Newer clients send their default
+    /// network's options under `default` or `bridge`.)
+    fn is_ours(&self, key: &str) -> bool {
+        is_default(key) || key == "bridge" || self.is_meant(key)
+    }
+}
+
+/// What a user wants of the resolver's file besides servers: `--dns-search` and `--dns-option`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolverWishes {
+    /// Search domains, in place of all others; `.` alone is none.
+    pub search: Vec<String>,
+    /// Options as in resolv.conf(5).
+    pub options: Vec<String>,
+}
 
 /// Where a container is to live.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,43 +71,76 @@ pub enum CreateError {
     /// The address is not IPv4.
     #[error("'{0}' is not an IPv4 address")]
     BadAddress(String),
+    /// A search domain or resolver option that would be more than one word in a file.
+    #[error("'{0}' is not a search domain or resolver option")]
+    BadResolver(String),
 }
 
-/// Decides where the container of this create request is to live; `network` is the overlay's name.
-pub fn placement(body: &Value, network: &str) -> Result<Placement, CreateError> {
+/// Decides where the container of this create request is to live.
+pub fn placement(body: &Value, overlay: &Overlay<'_>) -> Result<Placement, CreateError> {
     let body = body.as_object().ok_or(CreateError::NotAnObject)?;
     let host = member(body, "HostConfig")?;
     let mode = host.and_then(|h| h.get("NetworkMode")).and_then(Value::as_str).unwrap_or_default();
-    if opted_out(body) || !(is_default(mode) || mode == network) {
+    if opted_out(body) || !(is_default(mode) || overlay.is_meant(mode)) {
         return Ok(Placement::Elsewhere);
     }
     let networking = member(body, "NetworkingConfig")?;
     let endpoints = networking.map(|n| member(n, "EndpointsConfig")).transpose()?.flatten();
     let Some(endpoints) = endpoints else { return Ok(Placement::Overlay { address: None }) };
-    let ours = endpoints.iter().find(|(name, _)| is_ours(name, network));
+    let ours = endpoints.iter().find(|(name, _)| overlay.is_ours(name));
     match ours {
-        Some((_, endpoint)) => {
-            let wanted = endpoint.pointer("/IPAMConfig/IPv4Address").and_then(Value::as_str).filter(|a| !a.is_empty());
-            let parse = |a: &str| a.parse().map_err(|_| CreateError::BadAddress(a.to_owned()));
-            Ok(Placement::Overlay { address: wanted.map(parse).transpose()? })
-        }
+        Some((_, endpoint)) => Ok(Placement::Overlay { address: wanted_address(endpoint)? }),
         // Endpoints on other networks only: the client placed the container itself.
         None if !endpoints.is_empty() => Ok(Placement::Elsewhere),
         None => Ok(Placement::Overlay { address: None }),
     }
 }
 
-/// Puts the container on `network` at `address`, with the resolver file `resolv_conf` of its node unless the user
-/// chose resolvers. The request must have been found fit by [`placement`].
+/// What the user wants of the resolver's file; `None` where that is nothing, or where the user chose resolvers.
+pub fn resolver_wishes(body: &Value) -> Result<Option<ResolverWishes>, CreateError> {
+    let host = member(body.as_object().ok_or(CreateError::NotAnObject)?, "HostConfig")?;
+    let Some(host) = host.filter(|h| !has_own_resolver(h)) else { return Ok(None) };
+    let words = |name: &str| {
+        let words = host.get(name).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        let fit = |word: &str| !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || c.is_control());
+        let word = |w: &str| if fit(w) { Ok(w.to_owned()) } else { Err(CreateError::BadResolver(w.to_owned())) };
+        words.map(word).collect::<Result<Vec<String>, _>>()
+    };
+    let wishes = ResolverWishes { search: words("DnsSearch")?, options: words("DnsOptions")? };
+    Ok(Some(wishes).filter(|w| !(w.search.is_empty() && w.options.is_empty())))
+}
+
+/// The address that a request to connect a container to the overlay asks for.
+pub fn connect_address(body: &Value) -> Result<Option<Ipv4Addr>, CreateError> {
+    let body = body.as_object().ok_or(CreateError::NotAnObject)?;
+    body.get("EndpointConfig").map_or(Ok(None), wanted_address)
+}
+
+/// Has a request to connect a container to the overlay ask for this address.
+pub fn pin_connect(body: &mut Value, address: Ipv4Addr) -> Result<(), CreateError> {
+    let endpoint = child(body.as_object_mut().ok_or(CreateError::NotAnObject)?, "EndpointConfig")?;
+    child(endpoint, "IPAMConfig")?.insert("IPv4Address".into(), address.to_string().into());
+    Ok(())
+}
+
+fn wanted_address(endpoint: &Value) -> Result<Option<Ipv4Addr>, CreateError> {
+    let wanted = endpoint.pointer("/IPAMConfig/IPv4Address").and_then(Value::as_str).filter(|a| !a.is_empty());
+    wanted.map(|a| a.parse().map_err(|_| CreateError::BadAddress(a.to_owned()))).transpose()
+}
+
+/// Puts the container on the overlay at `address`, with the resolver file `resolv_conf` of its node unless the user
+/// chose resolvers. Links go with it: outside the default bridge engines read only those of the endpoint. The request
+/// must have been found fit by [`placement`].
 pub fn put_on_overlay(
     body: &mut Value,
-    network: &str,
+    overlay: &Overlay<'_>,
     address: Ipv4Addr,
     resolv_conf: &str,
 ) -> Result<(), CreateError> {
     let body = body.as_object_mut().ok_or(CreateError::NotAnObject)?;
     let host = child(body, "HostConfig")?;
-    host.insert("NetworkMode".into(), network.into());
+    host.insert("NetworkMode".into(), overlay.name.into());
+    let links = host.get("Links").and_then(Value::as_array).cloned().unwrap_or_default();
     if !has_own_resolver(host) {
         let binds = host.entry("Binds").or_insert(Value::Null);
         if binds.is_null() {
@@ -84,23 +150,25 @@ pub fn put_on_overlay(
         binds.push(format!("{resolv_conf}:{RESOLV_CONF}:ro").into());
     }
     let endpoints = child(child(body, "NetworkingConfig")?, "EndpointsConfig")?;
-    let key = endpoints.keys().find(|name| is_ours(name, network)).cloned();
+    let key = endpoints.keys().find(|name| overlay.is_ours(name)).cloned();
     let endpoint = key.and_then(|key| endpoints.remove(&key)).filter(|e| !e.is_null());
     let mut endpoint = endpoint.unwrap_or_else(|| json!({}));
     let fields = endpoint.as_object_mut().ok_or(CreateError::WrongType("EndpointsConfig"))?;
     child(fields, "IPAMConfig")?.insert("IPv4Address".into(), address.to_string().into());
-    endpoints.insert(network.to_owned(), endpoint);
+    if !links.is_empty() {
+        let own = fields.entry("Links").or_insert(Value::Null);
+        if own.is_null() {
+            *own = json!([]);
+        }
+        let own = own.as_array_mut().ok_or(CreateError::WrongType("Links"))?;
+        own.extend(links.into_iter().filter(|link| link.is_string()));
+    }
+    endpoints.insert(overlay.name.to_owned(), endpoint);
     Ok(())
 }
 
 fn is_default(mode: &str) -> bool {
     mode.is_empty() || mode == "default"
-}
-
-/// Whether an endpoint key means the network a container gets by default. (Newer clients send their default
-/// network's options under `default` or `bridge`.)
-fn is_ours(name: &str, network: &str) -> bool {
-    is_default(name) || name == "bridge" || name == network
 }
 
 fn opted_out(body: &Map<String, Value>) -> bool {
@@ -139,10 +207,11 @@ mod tests {
     use super::*;
 
     const IP: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 7);
+    const OVERLAY: Overlay<'_> = Overlay { name: "osier", ids: &[] };
 
     fn edited(mut body: Value) -> Value {
-        assert!(matches!(placement(&body, "osier").unwrap(), Placement::Overlay { .. }));
-        put_on_overlay(&mut body, "osier", IP, "/var/lib/osier/resolv.conf").unwrap();
+        assert!(matches!(placement(&body, &OVERLAY).unwrap(), Placement::Overlay { .. }));
+        put_on_overlay(&mut body, &OVERLAY, IP, "/var/lib/osier/resolv.conf").unwrap();
         body
     }
 
@@ -177,7 +246,7 @@ mod tests {
             json!({"NetworkingConfig": {"EndpointsConfig": {"mine": {}}}}),
         ];
         for body in elsewhere {
-            assert_eq!(placement(&body, "osier"), Ok(Placement::Elsewhere), "{body}");
+            assert_eq!(placement(&body, &OVERLAY), Ok(Placement::Elsewhere), "{body}");
         }
         for host in [
             json!({"Dns": ["1.2.3.4"]}),
@@ -193,9 +262,74 @@ mod tests {
     fn a_wanted_address_is_read_and_nonsense_is_refused() {
         let with =
             |ip: &str| json!({"NetworkingConfig": {"EndpointsConfig": {"osier": {"IPAMConfig": {"IPv4Address": ip}}}}});
-        assert_eq!(placement(&with("10.1.1.9"), "osier"), Ok(Placement::Overlay { address: "10.1.1.9".parse().ok() }));
-        assert_eq!(placement(&with("nine"), "osier"), Err(CreateError::BadAddress("nine".into())));
-        assert_eq!(placement(&json!([]), "osier"), Err(CreateError::NotAnObject));
-        assert_eq!(placement(&json!({"HostConfig": 3}), "osier"), Err(CreateError::WrongType("HostConfig")));
+        assert_eq!(placement(&with("10.1.1.9"), &OVERLAY), Ok(Placement::Overlay { address: "10.1.1.9".parse().ok() }));
+        assert_eq!(placement(&with("nine"), &OVERLAY), Err(CreateError::BadAddress("nine".into())));
+        assert_eq!(placement(&json!([]), &OVERLAY), Err(CreateError::NotAnObject));
+        assert_eq!(placement(&json!({"HostConfig": 3}), &OVERLAY), Err(CreateError::WrongType("HostConfig")));
+    }
+
+    #[test]
+    fn the_overlay_is_known_by_its_id_too() {
+        let ids = ["0123456789abcdef".repeat(4)];
+        let overlay = Overlay { name: "osier", ids: &ids };
+        for word in [ids[0].as_str(), "0123456789ab"] {
+            let mut body = json!({"HostConfig": {"NetworkMode": word},
+                "NetworkingConfig": {"EndpointsConfig": {word: {"Aliases": ["db"]}}}});
+            assert_eq!(placement(&body, &overlay), Ok(Placement::Overlay { address: None }));
+            put_on_overlay(&mut body, &overlay, IP, "/r").unwrap();
+            let endpoints = &body["NetworkingConfig"]["EndpointsConfig"];
+            assert_eq!(
+                (&body["HostConfig"]["NetworkMode"], endpoints.as_object().unwrap().len()),
+                (&json!("osier"), 1)
+            );
+            assert_eq!(endpoints["osier"]["Aliases"], json!(["db"]));
+        }
+        for word in ["0123", "0123456789ac", "other"] {
+            assert!(!overlay.is_meant(word), "{word}");
+        }
+    }
+
+    #[test]
+    fn links_move_to_the_endpoint() {
+        let body = edited(json!({"HostConfig": {"Links": ["base:db"]},
+            "NetworkingConfig": {"EndpointsConfig": {"default": {"Links": ["peer:p"]}}}}));
+        assert_eq!(body["NetworkingConfig"]["EndpointsConfig"]["osier"]["Links"], json!(["peer:p", "base:db"]));
+        let none = edited(json!({"HostConfig": {"Links": null}}));
+        assert!(none["NetworkingConfig"]["EndpointsConfig"]["osier"].get("Links").is_none());
+    }
+
+    #[test]
+    fn wishes_about_the_resolver_are_read_word_by_word() {
+        let of = |host: Value| resolver_wishes(&json!({ "HostConfig": host }));
+        let wishes = |search: &[&str], options: &[&str]| {
+            let own = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect();
+            Ok(Some(ResolverWishes { search: own(search), options: own(options) }))
+        };
+        assert_eq!(
+            of(json!({"DnsSearch": ["example.org"], "DnsOptions": ["ndots:2"]})),
+            wishes(&["example.org"], &["ndots:2"])
+        );
+        assert_eq!(of(json!({"DnsSearch": ["."], "DnsOptions": null})), wishes(&["."], &[]));
+        for nothing in [json!({}), json!({"DnsSearch": []}), json!({"DnsSearch": ["a"], "Dns": ["192.0.2.53"]})] {
+            assert_eq!(of(nothing), Ok(None));
+        }
+        assert_eq!(
+            of(json!({"DnsSearch": ["a\nnameserver b"]})),
+            Err(CreateError::BadResolver("a\nnameserver b".into()))
+        );
+    }
+
+    #[test]
+    fn a_connect_asks_for_the_reserved_address() {
+        for mut body in [json!({"Container": "c"}), json!({"Container": "c", "EndpointConfig": null})] {
+            assert_eq!(connect_address(&body), Ok(None));
+            pin_connect(&mut body, IP).unwrap();
+            assert_eq!(connect_address(&body), Ok(Some(IP)), "{body}");
+        }
+        let mut named = json!({"EndpointConfig": {"Aliases": ["a"], "IPAMConfig": {"IPv4Address": "10.1.1.9"}}});
+        assert_eq!(connect_address(&named), Ok("10.1.1.9".parse().ok()));
+        pin_connect(&mut named, IP).unwrap();
+        assert_eq!(named["EndpointConfig"]["Aliases"], json!(["a"]), "all else stays");
+        assert!(pin_connect(&mut json!([]), IP).is_err());
     }
 }

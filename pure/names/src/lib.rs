@@ -9,7 +9,7 @@ mod name;
 mod records;
 
 pub use name::QueryName;
-pub use records::{Record, Records};
+pub use records::{Link, Record, Records};
 
 use ipnet::Ipv4Net;
 use osier_model::Hostname;
@@ -58,14 +58,25 @@ pub enum Answer {
 
 /// Answers one question from the records of all nodes that are alive.
 ///
-/// A name of one label is looked up under the domain, and is somebody else's only if it is not found there.
-pub fn answer(name: &QueryName, kind: QueryType, zone: &Zone, records: &Records, rng: &mut impl Rng) -> Answer {
+/// A name of one label is looked up under the domain, and is somebody else's only if it is not found there. What the
+/// container that asks calls others itself comes before everybody's names.
+pub fn answer(
+    name: &QueryName,
+    kind: QueryType,
+    asker: Option<Ipv4Addr>,
+    zone: &Zone,
+    records: &Records,
+    rng: &mut impl Rng,
+) -> Answer {
     if let Some(address) = name.reverse() {
         return reverse(address, kind, zone, records);
     }
     let inside = name.inside(&zone.domain);
     let Some(label) = inside.or_else(|| name.single_label()) else { return Answer::Forward };
-    let mut addresses = records.addresses(label, &zone.domain);
+    let mut addresses = asker.map(|a| records.linked(a, label, &zone.domain)).unwrap_or_default();
+    if addresses.is_empty() {
+        addresses = records.addresses(label, &zone.domain);
+    }
     if !addresses.is_empty() {
         if !matches!(kind, QueryType::A | QueryType::Any) {
             return Answer::NoData(zone.domain.clone());
@@ -108,6 +119,7 @@ mod tests {
             container: container.to_owned(),
             address: address.into(),
             names: names.iter().map(|n| n.parse().unwrap()).collect(),
+            links: Vec::new(),
         }
     }
 
@@ -122,11 +134,43 @@ mod tests {
 
     fn ask(name: &str, kind: QueryType, seed: u64) -> Answer {
         let name = QueryName::from_labels(name.split('.').map(str::as_bytes));
-        answer(&name, kind, &zone(), &records(), &mut SmallRng::seed_from_u64(seed))
+        answer(&name, kind, None, &zone(), &records(), &mut SmallRng::seed_from_u64(seed))
     }
 
     fn domain() -> Hostname {
         Hostname::default_domain()
+    }
+
+    #[test]
+    fn a_link_is_a_name_for_its_asker_alone() {
+        let link = |alias: &str, target: &str| Link { alias: alias.parse().unwrap(), target: target.to_owned() };
+        let id = "f341653f5583".repeat(5);
+        let asker = Record {
+            links: vec![
+                link("db", "Test-B"),
+                link("web", "db.backend"),
+                link("by-id", &id[..12]),
+                link("gone", "nobody"),
+            ],
+            ..record("9", [10, 1, 1, 9], &["asker"])
+        };
+        let records = Records::new(vec![
+            record("1", [10, 1, 1, 1], &["b.weave.local", "test-b"]),
+            record("2", [10, 1, 1, 2], &["web"]),
+            record("4", [10, 1, 1, 4], &["db.backend.weave.local"]),
+            record(&id, [10, 1, 1, 5], &[]),
+            asker,
+        ]);
+        let ask = |name: &str, asker: u8| {
+            let name = QueryName::from_labels(name.split('.').map(str::as_bytes));
+            let asker = Some([10, 1, 1, asker].into());
+            answer(&name, QueryType::A, asker, &zone(), &records, &mut SmallRng::seed_from_u64(1))
+        };
+        let is = |last: u8| Answer::Addresses(vec![[10, 1, 1, last].into()]);
+        assert_eq!((ask("db", 9), ask("DB.weave.local", 9), ask("by-id", 9)), (is(1), is(1), is(5)));
+        assert_eq!((ask("web", 9), ask("web", 1)), (is(4), is(2)), "a link comes before everybody's names");
+        assert_eq!((ask("db", 1), ask("by-id.weave.local", 1)), (Answer::Forward, Answer::NxDomain(domain())));
+        assert_eq!(ask("gone", 9), Answer::Forward);
     }
 
     #[test]
@@ -196,6 +240,7 @@ mod tests {
             container,
             address: [10, 1, 1, address].into(),
             names: names.iter().map(|n| n.parse().unwrap()).collect(),
+            links: Vec::new(),
         })
     }
 
@@ -213,7 +258,7 @@ mod tests {
             expected.dedup();
             let records = Records::new(list.clone());
             let name = QueryName::from_labels(full.as_str().split('.').map(str::as_bytes));
-            let found = answer(&name, QueryType::A, &zone, &records, &mut SmallRng::seed_from_u64(1));
+            let found = answer(&name, QueryType::A, None, &zone, &records, &mut SmallRng::seed_from_u64(1));
             let mut addresses = if let Answer::Addresses(a) = found { a } else { Vec::new() };
             addresses.sort();
             prop_assert_eq!(addresses, expected);
@@ -221,10 +266,10 @@ mod tests {
                 let octets = record.address.octets();
                 let reverse = format!("{}.{}.{}.{}.in-addr.arpa", octets[3], octets[2], octets[1], octets[0]);
                 let name = QueryName::from_labels(reverse.split('.').map(str::as_bytes));
-                let found = answer(&name, QueryType::Ptr, &zone, &records, &mut SmallRng::seed_from_u64(1));
+                let found = answer(&name, QueryType::Ptr, None, &zone, &records, &mut SmallRng::seed_from_u64(1));
                 let Answer::Pointer(pointer) = found else { panic!("{found:?}") };
                 let back = QueryName::from_labels(pointer.as_str().split('.').map(str::as_bytes));
-                let Answer::Addresses(back) = answer(&back, QueryType::A, &zone, &records, &mut SmallRng::seed_from_u64(1))
+                let Answer::Addresses(back) = answer(&back, QueryType::A, None, &zone, &records, &mut SmallRng::seed_from_u64(1))
                 else { panic!("{pointer}") };
                 prop_assert!(back.contains(&record.address));
             }
@@ -234,7 +279,7 @@ mod tests {
         fn arbitrary_labels_never_panic(labels in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..64), 0..8)) {
             let name = QueryName::from_labels(labels.iter().map(Vec::as_slice));
             for kind in [QueryType::A, QueryType::Ptr, QueryType::Any, QueryType::Other] {
-                answer(&name, kind, &zone(), &records(), &mut SmallRng::seed_from_u64(1));
+                answer(&name, kind, None, &zone(), &records(), &mut SmallRng::seed_from_u64(1));
             }
         }
     }

@@ -8,6 +8,9 @@ use std::{
     net::Ipv4Addr,
 };
 
+/// The length of a shortened container id.
+const SHORT_ID: usize = 12;
+
 /// The names of one container, as its node tells them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Record {
@@ -19,6 +22,17 @@ pub struct Record {
     pub container: String,
     /// Its names, inside the domain or without it; the first is the one that the address resolves to.
     pub names: Vec<Hostname>,
+    /// What it alone calls others.
+    pub links: Vec<Link>,
+}
+
+/// A name that one container has for another (`docker run --link`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Link {
+    /// The name as it is asked for, without the domain.
+    pub alias: Hostname,
+    /// Whom it means: a container's id, or its beginning, or one of its names.
+    pub target: String,
 }
 
 /// Records by name and by address; a lookup takes logarithmic time.
@@ -26,6 +40,9 @@ pub struct Record {
 pub struct Records {
     by_name: BTreeMap<String, Vec<Ipv4Addr>>,
     by_address: BTreeMap<Ipv4Addr, Hostname>,
+    by_container: BTreeMap<String, Ipv4Addr>,
+    /// What the container at an address calls others.
+    links: BTreeMap<Ipv4Addr, Vec<Link>>,
     /// Names that have no address but names below them.
     parents: BTreeSet<String>,
 }
@@ -36,7 +53,11 @@ impl Records {
     pub fn new(mut records: Vec<Record>) -> Self {
         records.sort();
         let mut index = Self::default();
-        for Record { address, names, .. } in records {
+        for Record { address, container, names, links, .. } in records {
+            index.by_container.insert(container, address);
+            if !links.is_empty() {
+                index.links.insert(address, links);
+            }
             for name in &names {
                 let addresses = index.by_name.entry(name.as_str().to_owned()).or_default();
                 // Records are sorted by address, so that an equal one can only be the last.
@@ -75,6 +96,17 @@ impl Records {
         addresses.sort_unstable();
         addresses.dedup();
         addresses
+    }
+
+    /// Addresses of what the container at `asker` calls `label`; none where it calls nothing so, or nothing that runs.
+    pub(crate) fn linked(&self, asker: Ipv4Addr, label: &str, domain: &Hostname) -> Vec<Ipv4Addr> {
+        let link = self.links.get(&asker).and_then(|links| links.iter().find(|l| l.alias.as_str() == label));
+        let Some(target) = link.map(|l| l.target.to_ascii_lowercase()) else { return Vec::new() };
+        let by_id = self.by_container.range(target.clone()..).next().filter(|(id, _)| id.starts_with(&target));
+        match by_id.filter(|_| target.len() >= SHORT_ID) {
+            Some((_, address)) => vec![*address],
+            None => self.addresses(&target, domain),
+        }
     }
 
     /// Whether some name lies below `label.domain`.
