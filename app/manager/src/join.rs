@@ -24,13 +24,11 @@ pub async fn join(args: JoinArgs, caller: &Caller, place: impl Fn(&Token) -> Opt
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut registration = joining.backend.registration(&joining.advertise, joining.ttl);
     let address = joining.advertise.to_string();
-    let luck = rand::rng().random_range(0.0..1.0);
-    let mut pause = joining.delay.mul_f64(luck);
-    let mut waits = false;
+    let mut pause = joining.delay.mul_f64(rand::rng().random_range(0.0..1.0));
+    if !pause.is_zero() {
+        info!(addr = address, delay = ?pause, "waiting before the first registration");
+    }
     loop {
-        if !pause.is_zero() && !waits {
-            info!(addr = address, delay = ?pause, "waiting before the first registration");
-        }
         let register = async {
             tokio::time::sleep(pause).await;
             info!(addr = address, "Registering on the discovery service every {}...", joining.heartbeat);
@@ -43,7 +41,7 @@ pub async fn join(args: JoinArgs, caller: &Caller, place: impl Fn(&Token) -> Opt
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
-        (pause, waits) = (joining.every, true);
+        pause = joining.every;
     }
     match tokio::time::timeout(LEAVE, registration.remove()).await {
         Ok(Ok(())) => info!(addr = address, "left the discovery service"),

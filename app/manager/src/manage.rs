@@ -49,7 +49,8 @@ pub async fn manage(
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
     };
     if let Some(config) = &args.config {
-        return manage_provisioned(config, managing, shutdown).await;
+        let cors = args.api_enable_cors;
+        return manage_provisioned(config, managing, cors, caller, shutdown).await;
     }
     let Managing { tls, refresh, heartbeat, backend, policy, hosts, replication } = managing;
     let Some(backend) = backend else { return Err(Failure::usage("discovery required to manage a cluster")) };
@@ -90,6 +91,8 @@ pub async fn manage(
 async fn manage_provisioned(
     config: &Path,
     managing: Managing,
+    cors: bool,
+    caller: &Caller,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
     let read = osier_store::read_json::<ManagerConfig>(config).context("read the manager's configuration");
@@ -105,7 +108,8 @@ async fn manage_provisioned(
     info!(cluster = config.cluster, listen = %config.listen, "managing a cluster");
     let agent = Client::unix(path::AGENT_SOCKET);
     let following = tokio::spawn(discovery::follow_mesh(agent, cluster.clone(), tokens.clone()));
-    serve_all(vec![listener], Api::new(cluster.clone(), tokens), &cluster, shutdown).await;
+    let api = Api::new(cluster.clone(), tokens).experimental(caller.experimental);
+    serve_all(vec![listener], Front { api, cors, gate: None }, &cluster, shutdown).await;
     following.abort();
     Ok(())
 }

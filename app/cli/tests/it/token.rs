@@ -50,6 +50,12 @@ async fn a_service_that_is_away_is_no_reason_to_end() {
     let url = format!("token://http://{address}/v1/{TOKEN}");
     let said = bench.run(&format!("swarm list --timeout 5s {url}"));
     assert_eq!(said.code, Some(1), "{}", said.err);
+    // One that takes connections and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let said =
+        bench.run(&format!("swarm list --timeout 100ms token://http://{}/{TOKEN}", silent.local_addr().unwrap()));
+    assert_eq!(said.code, Some(1));
+    assert!(said.err.contains("Timed out"), "{}", said.err);
     let mut join = bench.start(&format!("swarm join --addr 127.0.0.1:1 --heartbeat 1s {url}"));
     until("it has tried", async || join.log().contains("the token service at")).await;
     let (_service, _) = bench.manager("s", &format!("swarm manage -H {address} 127.0.0.1:1")).await;

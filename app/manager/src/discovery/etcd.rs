@@ -72,8 +72,13 @@ impl EtcdRegistration {
             _ => self.etcd.grant(self.ttl).await.map_err(chain)?,
         };
         self.lease = Some(alive);
-        // Put again each time: somebody may have removed the key, and etcd may have been set back.
-        Ok(self.etcd.put(&self.key, &self.value, alive).await.map_err(chain)?)
+        // Somebody may have removed the key, and etcd may have been set back; but a key that is there is not put again,
+        // which would wake every manager that watches.
+        let stands = self.etcd.get(&self.key).await.map_err(chain)?;
+        if !stands.entries.iter().any(|entry| entry.is_under(alive) && entry.value == self.value) {
+            self.etcd.put(&self.key, &self.value, alive).await.map_err(chain)?;
+        }
+        Ok(())
     }
 
     pub(crate) async fn remove(self) -> Result<(), BoxError> {

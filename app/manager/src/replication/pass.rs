@@ -5,6 +5,7 @@ use super::Role;
 use crate::refusal::Refusal;
 use http::{HeaderName, HeaderValue, Request, StatusCode};
 use osier_discovery::Entry;
+use osier_dockerapi::path::ApiPath;
 use osier_engine::{Body, BoxError, Client, resolve};
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -16,6 +17,12 @@ use tokio::sync::watch;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Marks a request that was passed on once: two managers that take each other for the leader must not play ball with it.
 const PASSED_ON: HeaderName = HeaderName::from_static("x-osier-passed-on");
+
+/// Whether a path asks about this very manager.
+fn is_own(path: &str) -> bool {
+    let segments = ApiPath::parse(path).map(|path| path.segments).unwrap_or_default();
+    matches!(segments.as_slice(), [only] if only == "_ping" || only == "info")
+}
 
 /// Decides who answers a request.
 pub(crate) struct Gate {
@@ -32,8 +39,7 @@ impl Gate {
 
     /// The leader that has to answer this request, which is marked for it; `None` means that this manager answers.
     pub(crate) async fn passes(&self, request: &mut Request<Body>) -> Result<Option<Client>, Refusal> {
-        let path = request.uri().path();
-        if ["/_ping", "/info", "/debug"].iter().any(|own| path.ends_with(own)) {
+        if is_own(request.uri().path()) {
             return Ok(None);
         }
         let marked = request.headers().contains_key(PASSED_ON);
@@ -66,5 +72,21 @@ impl Gate {
         };
         *self.leader.lock().unwrap_or_else(PoisonError::into_inner) = Some((primary.clone(), client.clone()));
         Ok(client)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_asked_of_this_manager_stays_here() {
+        for own in ["/_ping", "/v1.41/_ping", "/info", "/v1.24/info"] {
+            assert!(is_own(own), "{own}");
+        }
+        // A network may have any name.
+        for other in ["/networks/info", "/v1.41/volumes/_ping", "/version", "/", "/v1/clusters"] {
+            assert!(!is_own(other), "{other}");
+        }
     }
 }
