@@ -5,7 +5,7 @@ use crate::{
     filter::{broken_tie, conditions, objection},
     policy::{Filter, Policy},
     rank::{place, weight},
-    snapshot::{Node, Request},
+    snapshot::{Node, Request, Tie},
 };
 use std::fmt;
 
@@ -184,7 +184,8 @@ fn unplaced(policy: &Policy, request: &Request, explanation: Explanation) -> Unp
                 conditions.push(vec!["node that takes new containers".to_owned()]);
             }
             if last == Reason::Tie {
-                conditions.push(request.ties.iter().map(|tie| tie.condition.clone()).collect());
+                let met = |tie: &Tie| explanation.nodes.iter().all(|(name, _)| tie.nodes.contains(name.as_str()));
+                conditions.push(request.ties.iter().filter(|t| !met(t)).map(|tie| tie.condition.clone()).collect());
             }
             conditions.retain(|c| !c.is_empty());
             Unplaced::NoNodeFits { conditions, explanation }

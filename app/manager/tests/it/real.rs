@@ -29,6 +29,8 @@ async fn dockers_command_line_sees_one_engine() {
         placing(&docker, [&one, &two]).await;
         interaction(&docker).await;
         lifecycle(&docker).await;
+        wishes(&docker).await;
+        volumes(&docker).await;
         docker.ok(&["rm", "-f", "first", "second"]).await;
         assert_eq!(docker.ok(&["ps", "-aq"]).await, "");
         docker.ok(&["rmi", "box:1"]).await;
@@ -136,4 +138,46 @@ async fn lifecycle(docker: &Docker) {
     assert!(told.lines().all(|l| l.ends_with("node-1") || l.ends_with("node-2")), "{told}");
     let code = docker.say(&["run", "--rm", "--net=none", "box:1", "sh", "-c", "exit 5"], b"").await.code;
     assert_eq!((code, docker.ok(&["ps", "-aq"]).await.lines().count()), (5, 2));
+}
+
+/// What the environment wishes about the place is done, and kept with the container.
+async fn wishes(docker: &Docker) {
+    for (wish, node) in [
+        ("constraint:node==node-2", "node-2"),
+        ("constraint:node!=/2$/", "node-1"),
+        ("constraint:ostype==linux", "node-1"),
+        ("affinity:container==second", "node-2"),
+        ("affinity:image==~nothing*", "node-1"),
+        ("whitelist:node==node-2|node-3", "node-2"),
+    ] {
+        docker.ok(&["create", "--net=none", "--name", "wishes", "-e", wish, "box:1", "true"]).await;
+        let format = "{{.Node.Name}} [{{range .Config.Env}}{{.}}{{end}}] {{len .Config.Labels}}";
+        assert_eq!(docker.ok(&["inspect", "-f", format, "wishes"]).await, format!("{node} [] 2"), "{wish}");
+        docker.ok(&["rm", "wishes"]).await;
+    }
+    let refused = docker.say(&["create", "--net=none", "-e", "constraint:zone==mars", "box:1", "true"], b"").await;
+    let text =
+        "Unable to find a node that satisfies the following conditions \n[available container slots]\n[zone==mars]";
+    assert!(refused.code == 1 && refused.err.contains(text), "{refused:?}");
+}
+
+/// A declared volume is made, with its options, where its first container lands, and holds the others there.
+async fn volumes(docker: &Docker) {
+    let list = async || docker.ok(&["volume", "ls", "--format", "{{.Name}}"]).await;
+    docker.ok(&["volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", "data"]).await;
+    assert_eq!(list().await, "data");
+    let run = async |wish: &str, command: &str| {
+        docker.say(&["run", "--rm", "--net=none", "-v", "data:/d", "-e", wish, "box:1", "sh", "-c", command], b"").await
+    };
+    assert_eq!(run("constraint:node==node-2", "true").await.code, 0);
+    assert_eq!(list().await, "node-2/data");
+    assert_eq!(docker.ok(&["volume", "inspect", "-f", "{{.Options.type}}", "data"]).await, "tmpfs");
+    assert_eq!(run("A=b", "hostname").await.code, 0, "node-1 has fewer containers, but not the data");
+    let refused = run("constraint:node==node-1", "true").await;
+    assert!(refused.code == 125 && refused.err.contains("\n[volume==data]\n"), "{refused:?}");
+    assert_eq!(list().await, "node-2/data");
+    docker.ok(&["volume", "create", "node-1/own"]).await;
+    assert_eq!(docker.ok(&["volume", "ls", "--filter", "node=node-1", "--format", "{{.Name}}"]).await, "node-1/own");
+    docker.ok(&["volume", "rm", "data", "own"]).await;
+    assert_eq!(list().await, "");
 }

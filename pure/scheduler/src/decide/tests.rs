@@ -165,7 +165,8 @@ fn what_does_not_fit_is_explained() {
     assert_eq!(pick(Strategy::Spread, &hosts[..1], &memory(0)), "No healthy node available in the cluster");
     assert_eq!(pick(Strategy::Spread, &[], &memory(0)), "No healthy node available in the cluster");
     let tie = Tie { condition: "network==a/web".into(), nodes: ["a".into()].into() };
-    let request = Request { ties: vec![tie], ..Request::default() };
+    let met = Tie { condition: "API 1.25".into(), nodes: ["a".into(), "b".into()].into() };
+    let request = Request { ties: vec![met, tie], ..Request::default() };
     let error = pick(Strategy::Spread, &hosts, &request);
     assert!(error.contains("\n[network==a/web]\n(a: its engine does not answer; b: network==a/web)"), "{error}");
     let closed =
