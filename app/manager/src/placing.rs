@@ -214,13 +214,10 @@ fn volume_ties(volumes: &[String], seen: &[Seen], held: &Held, document: &Docume
     let mut ties = Vec::new();
     for volume in volumes {
         let remembered = document.volumes.get(volume).map(|v| &v.nodes);
+        // What an engine had when it was last seen is still there.
         let has = |s: &&Seen| match &s.volumes {
-            Some(volumes) if s.health > 0 => volumes.contains(volume),
-            // What an engine had when it was last seen is still there.
-            known => {
-                known.as_ref().is_some_and(|v| v.contains(volume))
-                    || remembered.is_some_and(|nodes| nodes.contains(&s.facts.owner.node))
-            }
+            Some(volumes) => volumes.contains(volume),
+            None => remembered.is_some_and(|nodes| nodes.contains(&s.facts.owner.node)),
         };
         let here = seen.iter().filter(has).map(|s| s.facts.owner.node.as_str());
         let coming = held.pending.values().filter(|p| p.placing.volumes.contains(volume)).map(|p| p.node.as_str());

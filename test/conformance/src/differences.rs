@@ -63,6 +63,18 @@ pub const ALL: &[Difference] = &[
         probe: |t| Box::pin(import_tells_the_nodes(t)),
     },
     Difference {
+        what: "a local volume that is created without a node's name has no `Mountpoint` until a container uses it, then is \
+               listed as `node/name`",
+        why: "its data is on one node, and only the first container tells which",
+        probe: |t| Box::pin(volumes_wait_for_their_node(t)),
+    },
+    Difference {
+        what: "a container has the label `com.docker.swarm.id`, and wishes such as `constraint:…` move from its environment \
+               to labels",
+        why: "classic Swarm's tools read them there",
+        probe: |t| Box::pin(wishes_become_labels(t)),
+    },
+    Difference {
         what: "an event carries its node, as a member and as attributes",
         why: "otherwise events of several engines could not be told apart",
         probe: |t| Box::pin(events_carry_nodes(t)),
@@ -114,6 +126,19 @@ async fn bridges_end_at_their_node(t: &Target) -> Result<bool, Failure> {
         reply.is(200)?;
     }
     Ok(false)
+}
+
+async fn volumes_wait_for_their_node(t: &Target) -> Result<bool, Failure> {
+    let name = t.volume("data", json!({})).await?;
+    let shown = t.get(&format!("/volumes/{name}")).await?.is(200)?.json()?;
+    Ok(text(&shown["Mountpoint"]).is_empty())
+}
+
+async fn wishes_become_labels(t: &Target) -> Result<bool, Failure> {
+    let id = t.container("one", json!({"Env": ["constraint:ostype==linux"]})).await?;
+    let config = t.inspect(&id).await?["Config"].clone();
+    let kept = text(&config["Labels"]["com.docker.swarm.constraints"]) == "[\"ostype==linux\"]";
+    Ok(kept && config["Labels"]["com.docker.swarm.id"].is_string() && !config["Env"].to_string().contains("ostype"))
 }
 
 async fn import_tells_the_nodes(t: &Target) -> Result<bool, Failure> {

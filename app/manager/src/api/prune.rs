@@ -12,7 +12,7 @@ use crate::{
 use futures::future::join_all;
 use http::{Method, StatusCode};
 use osier_dockerapi::{
-    convert::{VolumePrune, volume_prune},
+    convert::{VolumePrune, prunes_named_volumes, volume_prune},
     filters::Filters,
     moment,
     network::Local,
@@ -74,7 +74,9 @@ impl Api {
         });
         let answers = successes(join_all(pruned).await)?;
         let answers: Vec<(String, Value)> = answers.into_iter().map(|(e, answer)| (e.name(), answer)).collect();
-        let total = totals::pruned(answers.iter().map(|(node, answer)| (node.as_str(), answer.clone())));
+        let mut total = totals::pruned(answers.iter().map(|(node, answer)| (node.as_str(), answer.clone())));
+        let declared = prunes_named_volumes(&filters, call.version).then_some(&filters);
+        self.forget_volumes(&mut total["VolumesDeleted"], declared).await?;
         Ok(json_response(StatusCode::OK, &total))
     }
 

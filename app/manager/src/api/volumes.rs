@@ -13,7 +13,7 @@ use crate::{
 };
 use futures::future::join_all;
 use http::{Method, StatusCode};
-use osier_dockerapi::{filters::Filters, query::Query, volume, wishes};
+use osier_dockerapi::{filters::Filters, query::Query, row::labels, volume, wishes};
 use osier_engine::json_response;
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -177,6 +177,37 @@ impl Api {
             self.cluster.hub.state.change(|document| document.volumes.remove(name)).await?;
         }
         Ok(osier_engine::empty_response(StatusCode::NO_CONTENT))
+    }
+
+    /// Forgets volumes that were pruned (`node/name` each), and adds to them those that were only declared and pass the
+    /// filters, where there are some.
+    pub(super) async fn forget_volumes(&self, pruned: &mut Value, filters: Option<&Filters>) -> Result<(), Refusal> {
+        let gone: Vec<String> =
+            pruned.as_array().into_iter().flatten().filter_map(|name| Some(name.as_str()?.to_owned())).collect();
+        let passes = |request: &Value, filters: &Filters| {
+            let labels = labels(request.get("Labels"));
+            filters.labels("label", |label| labels.get(label).map(String::as_str))
+        };
+        let forget = |document: &mut Document| {
+            for (node, name) in gone.iter().filter_map(|gone| gone.split_once('/')) {
+                document.volumes.get_mut(name).map(|state| state.nodes.remove(node));
+            }
+            let declared = document.volumes.iter_mut().filter(|(_, state)| {
+                filters.is_some_and(|filters| state.request.as_ref().is_some_and(|request| passes(request, filters)))
+            });
+            let take = |(name, state): (&String, &mut VolumeState)| {
+                (state.request, state.declared) = (None, String::new());
+                Value::from(name.as_str())
+            };
+            declared.map(take).collect::<Vec<_>>()
+        };
+        let declared = self.cluster.hub.state.change(forget).await?;
+        match pruned {
+            Value::Array(pruned) => pruned.extend(declared),
+            none if !declared.is_empty() => *none = declared.into(),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Has the cache know which volumes these engines have now. A failure is no failure of the call: events tell it again.

@@ -195,6 +195,21 @@ async fn volumes_are_where_they_are_said_to_be() {
     assert_eq!(world.ask(Method::DELETE, "/volumes/soon", None).await.0, StatusCode::NO_CONTENT);
     assert_eq!(world.ask(Method::DELETE, "/volumes/soon", None).await.0, StatusCode::NOT_FOUND);
     assert_eq!(world.ask(Method::GET, "/volumes/soon", None).await.0, StatusCode::NOT_FOUND);
+    for fake in &fakes {
+        fake.prepare(
+            Method::POST,
+            "/volumes/prune",
+            StatusCode::OK,
+            json!({"VolumesDeleted": null, "SpaceReclaimed": 0}),
+        );
+    }
+    for (name, label) in [("red", "color"), ("plain", "other")] {
+        assert_eq!(create(json!({"Name": name, "Labels": {label: "1"}})).await.0, StatusCode::CREATED);
+    }
+    let prune = "/v1.41/volumes/prune?filters=%7B%22label%22%3A%5B%22color%22%5D%7D";
+    let (_, pruned) = world.ask(Method::POST, prune, None).await;
+    assert_eq!(pruned["VolumesDeleted"], json!(["red"]));
+    assert_eq!(world.get("/volumes/plain").await["Name"], "plain");
 }
 
 #[tokio::test]

@@ -74,11 +74,16 @@ pub enum VolumePrune {
     OneByOne,
 }
 
+/// Whether a client means also volumes that somebody named when it prunes volumes.
+pub fn prunes_named_volumes(filters: &Filters, client: ApiVersion) -> bool {
+    client < PRUNE_ALL || matches!(filters.boolean("all"), Ok(Some(true)))
+}
+
 /// Keeps what a client means by pruning volumes: to one that speaks 1.42 or newer, volumes that somebody named are safe
 /// unless it says `all`; an older one wants all that are unused.
 pub fn volume_prune(query: &Query, client: ApiVersion, engine: ApiVersion) -> VolumePrune {
     let Ok(filters) = Filters::parse(query.get("filters")) else { return VolumePrune::Ask(query.clone()) };
-    let all = client < PRUNE_ALL || matches!(filters.boolean("all"), Ok(Some(true)));
+    let all = prunes_named_volumes(&filters, client);
     if engine < PRUNE_ALL && !all {
         return VolumePrune::OneByOne;
     }

@@ -13,7 +13,9 @@ mod call;
 mod create;
 
 pub use answer::{container_inspect, info};
-pub use call::{VolumePrune, connect_need, container_need, network_create, network_need, volume_prune};
+pub use call::{
+    VolumePrune, connect_need, container_need, network_create, network_need, prunes_named_volumes, volume_prune,
+};
 pub use create::{create, needs_version};
 
 use crate::version::ApiVersion;
