@@ -21,7 +21,7 @@ pub(crate) struct FuzzArgs {
 /// are flags of LLVM and need no other compiler, only one unit of code per crate, so that the linker keeps all tables.
 const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-    -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions -Coverflow-checks";
+    -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions -Coverflow-checks --cfg fuzzing";
 
 /// The longest input that is made up.
 const LENGTH: usize = 4096;

@@ -100,7 +100,7 @@ async fn odd_paths_and_queries_are_refused_and_reach_no_engine() {
         ("GET /exec/%00/json", 404),
         ("GET /networks/%00", 404),
         ("GET /volumes/%00", 404),
-        ("OPTIONS *", 404),
+        ("OPTIONS *", 200),
         ("TRACE /info", 404),
         ("CONNECT d:1", 404),
         ("BREW /containers/json", 404),
@@ -175,6 +175,10 @@ async fn filters_that_are_no_filters_are_refused() {
             "{\"no such filter\":[\"x\"]}",
             &nested,
         ] {
+            // Engines pass over a filter of events that they do not know.
+            if path == "/events" && filters.contains("no such filter") {
+                continue;
+            }
             let escaped: String = filters.bytes().map(|b| format!("%{b:02x}")).collect();
             let (status, message) = raw(world.address, &format!("GET {path}?filters={escaped}"), b"").await;
             let shown: String = filters.chars().take(30).collect();
@@ -224,6 +228,34 @@ async fn uploads_that_stand_still_hold_nobody_else() {
     drop(slow);
     is_well(&world).await;
     assert_eq!(fake.count(), 1);
+}
+
+#[tokio::test]
+async fn few_large_bodies_are_held_at_a_time_and_small_ones_pass_by() {
+    let fake = Fake::start("n1").await;
+    let world = World::of(&[&fake]).await;
+    let large = json!({"Image": "busybox", "Labels": {"x": "y".repeat(2 << 20)}}).to_string();
+    let head = format!("POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Length: {}\r\n\r\n", large.len());
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let mut stream = TcpStream::connect(world.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&large.as_bytes()[..3 << 19]).await.unwrap();
+        held.push(stream);
+    }
+    let waiting = world.create("fifth", serde_json::from_str(&large).unwrap());
+    tokio::pin!(waiting);
+    // The four have what there is, or will have it; then the fifth does not come through.
+    let small = async {
+        for n in 0..20 {
+            let (status, body) = world.create(&format!("small-{n}"), json!({"Image": "busybox"})).await;
+            assert_eq!(status, StatusCode::CREATED, "{body}");
+        }
+    };
+    tokio::select! { biased; () = small => {}, answer = &mut waiting => panic!("the fifth came through: {answer:?}") }
+    drop(held);
+    assert_eq!(waiting.await.0, StatusCode::CREATED);
+    assert_eq!(fake.count(), 21);
 }
 
 #[tokio::test]
