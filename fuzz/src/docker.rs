@@ -201,6 +201,6 @@ pub(crate) fn image(data: &[u8]) {
     let reference = image::Reference::parse(word);
     assert!(word.contains(reference.repository()));
     let _ = (reference.is_tagged(), reference.is_ancestor("busybox:1", "sha256:b0"));
-    let rows: Vec<std::sync::Arc<Value>> = Vec::new();
+    let rows: Vec<Arc<Value>> = Vec::new();
     assert!(image::find(word, &rows).is_none());
 }
