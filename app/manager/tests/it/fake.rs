@@ -1,6 +1,7 @@
 //! An engine that is none: it answers what a test put into it, notes what it was asked, and can hang, refuse or lag.
 
 use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::BodyExt;
 use osier_engine::{
     Body, Hijacker,
     body::{BodySender, channel, collect},
@@ -54,6 +55,10 @@ pub(crate) struct State {
     pub(crate) asked: Vec<Asked>,
     /// Logs that are being followed.
     pub(crate) following: usize,
+    /// The size of the images that it saves; those that it loads are counted and not kept then.
+    pub(crate) flood: u64,
+    /// How many bytes were loaded so.
+    pub(crate) loaded: u64,
     listeners: Vec<BodySender>,
     past: Vec<Value>,
     last_id: u64,
@@ -111,6 +116,8 @@ impl Fake {
             listeners: Vec::new(),
             past: Vec::new(),
             last_id: 0,
+            flood: 0,
+            loaded: 0,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let fake = Self {
@@ -258,8 +265,14 @@ impl Handler for Answers {
         let query = parts.uri.query().unwrap_or_default().to_owned();
         let prepared = self.state.lock().unwrap().prepared.get(&(parts.method.clone(), bare.clone())).cloned();
         // A prepared refusal does not wait for the upload to end.
+        let flooded = self.state.lock().unwrap().flood > 0;
         let body = match &prepared {
             Some((status, _)) if !status.is_success() => Vec::new(),
+            None if flooded && bare == "/images/load" => {
+                let count = count(body).await;
+                self.state.lock().unwrap().loaded += count;
+                Vec::new()
+            }
             _ => collect(body, 64 << 20).await.map(|b| b.to_vec()).unwrap_or_else(|e| format!("broken: {e}").into()),
         };
         let asked = Asked { method: parts.method.clone(), path, query: query.clone(), body: body.clone() };
@@ -364,9 +377,34 @@ impl Answers {
                 empty()
             }
             ("POST", ["containers", _, _] | ["networks", _, "connect"]) => empty(),
+            ("GET", ["images", "get"]) if state.flood > 0 => flood(state.flood),
             ("POST", ["images", "load"]) => Response::new(full("{\"stream\":\"Loaded image: x:1\\n\"}\n")),
             ("POST", ["images", "create"]) => Response::new(full("{\"status\":\"Status: Downloaded\"}\n")),
             _ => missing(),
         }
     }
+}
+
+/// An answer of so many bytes.
+fn flood(bytes: u64) -> Response<Body> {
+    const CHUNK: usize = 64 << 10;
+    let (sender, body) = channel(1);
+    tokio::spawn(async move {
+        for _ in 0..bytes / CHUNK as u64 {
+            if sender.send(vec![7; CHUNK]).await.is_err() {
+                return;
+            }
+        }
+    });
+    Response::new(body)
+}
+
+/// Reads a body without keeping it; one that broke counts for nothing.
+async fn count(mut body: Body) -> u64 {
+    let mut count = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { return 0 };
+        count += frame.data_ref().map_or(0, |data| data.len() as u64);
+    }
+    count
 }

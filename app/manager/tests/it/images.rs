@@ -304,3 +304,29 @@ async fn what_belongs_to_a_build_meets_on_its_engine() {
         assert_eq!(refused, (StatusCode::BAD_REQUEST, json!({"message": message})));
     }
 }
+
+/// The most memory that this process ever held, in bytes.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_images_pass_through_and_are_not_kept() {
+    const SIZE: u64 = 256 << 20;
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await];
+    fakes.iter().for_each(|fake| fake.state.lock().unwrap().flood = SIZE);
+    let world = World::of(&fakes.each_ref()).await;
+    let before = peak();
+    // As `docker save | docker load` do it.
+    let request = http::Request::get("/images/get?names=busybox").body(full("")).unwrap();
+    let saved = world.client.send(request).await.unwrap().into_body();
+    let (status, _) = world.send(Method::POST, "/images/load", saved).await;
+    assert_eq!(status, StatusCode::OK);
+    for fake in &fakes {
+        assert_eq!(fake.state.lock().unwrap().loaded, SIZE, "{}", fake.name);
+    }
+    let grown = peak() - before;
+    assert!(grown < SIZE / 2, "grew by {} MiB", grown >> 20);
+}

@@ -4,7 +4,7 @@
 use crate::{
     docker::{Docker, pack, programs},
     dockerd::Dockerd,
-    registry::{PASSWORD, Registry, USER},
+    registry::{AUTH, PASSWORD, Registry, USER},
     world::World,
 };
 use std::{fs, path::Path};
@@ -39,7 +39,7 @@ async fn images_are_built_pushed_pulled_and_pruned() {
                 builds(&docker, &format!("{builder}{number}"), folder.path()).await;
             }
         }
-        registers(&docker, &registry, [&one, &two]).await;
+        registers(&world, &docker, &registry, [&one, &two]).await;
         measures(&docker, [&one, &two]).await;
     }
 }
@@ -66,7 +66,7 @@ async fn builds(docker: &Docker, builder: &str, folder: &Path) {
 }
 
 /// Images go to a registry, and come back on every node, only with the right password.
-async fn registers(docker: &Docker, registry: &Registry, engines: [&Dockerd; 2]) {
+async fn registers(world: &World, docker: &Docker, registry: &Registry, engines: [&Dockerd; 2]) {
     let name = format!("{}/team/box", registry.name);
     let (first, second) = (format!("{name}:1"), format!("{name}:2"));
     docker.ok(&["tag", "box:1", &first]).await;
@@ -92,6 +92,14 @@ async fn registers(docker: &Docker, registry: &Registry, engines: [&Dockerd; 2])
     assert!(!pulled.contains("Downloading"), "each layer by itself: {pulled}");
     let none = docker.say(&["pull", &format!("{name}:none")], b"").await;
     assert!(none.code == 1 && none.err.contains("manifest unknown"), "{none:?}");
+
+    // What a registry has of an image is asked with the password, too.
+    let distribution = async |auth: &str| {
+        let request = http::Request::get(format!("/distribution/{first}/json")).header("x-registry-auth", auth);
+        let request = request.body(osier_engine::empty()).unwrap();
+        world.client.send(request).await.unwrap().status()
+    };
+    assert_eq!((distribution(AUTH).await, distribution("").await.is_success()), (http::StatusCode::OK, false));
 
     // Run pulls with the password of its user, and says what the registry says without it.
     let run = ["run", "--rm", "--net=none", &second];

@@ -16,6 +16,8 @@ use time::OffsetDateTime;
 pub(crate) const USER: &str = "tester";
 /// The user's password.
 pub(crate) const PASSWORD: &str = "a test password";
+/// Both, as clients send them with a request.
+pub(crate) const AUTH: &str = "eyJ1c2VybmFtZSI6ICJ0ZXN0ZXIiLCAicGFzc3dvcmQiOiAiYSB0ZXN0IHBhc3N3b3JkIn0=";
 /// The password's hash (bcrypt).
 const HASH: &str = "$2y$05$osierosierosierosierou5SFbsxaPaprLlqaQoICvRBSbFJdCaBe";
 const HOST: &str = "registry.osier.test";
