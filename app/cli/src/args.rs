@@ -74,6 +74,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: osier_manager::NodeCommand,
     },
+    Explain(osier_manager::ExplainArgs),
     Manage(Box<osier_manager::ManageArgs>),
     Agent(osier_agent::AgentArgs),
     Weave(osier_agent::WeaveArgs),

@@ -73,6 +73,7 @@ async fn run(command: Command, caller: &Caller, ui: &Ui) -> Result<(), Failure> 
         Command::Manage(a) => osier_manager::manage(*a, caller, ui, token_place).await,
         Command::Join(a) => osier_manager::join(a, caller, token_place).await,
         Command::Node { command } => osier_manager::run_node(command, ui, cluster_place).await,
+        Command::Explain(a) => osier_manager::run_explain(a, ui, cluster_place).await,
         Command::Agent(a) => Ok(osier_agent::run(a).await?),
         Command::Status(a) => osier_agent::run_status(a, ui).await,
         Command::Weave(a) => osier_agent::run_weave(a, ui).await,

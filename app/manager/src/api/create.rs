@@ -17,6 +17,7 @@ use osier_dockerapi::{
     wishes,
 };
 use osier_engine::{Body, error_response, json_bytes};
+use osier_model::NETWORK;
 use osier_scheduler::{Expression, Request, Tie};
 use serde_json::Value;
 use std::{collections::BTreeSet, sync::Arc};
@@ -116,8 +117,15 @@ impl Api {
         rename_networks(&mut body, |word| on_node("network", word));
         rename_volumes(&mut body, |word| on_node("volume", word));
         rename_networks(&mut body, |word| self.cluster_network_name(word));
+        let mode = body["HostConfig"]["NetworkMode"].as_str().unwrap_or_default();
+        let on_overlay = matches!(mode, "" | "default" | NETWORK);
         map_companions(&mut body, |word, condition| {
             let (engine, container) = self.cluster.container(word)?;
+            let reached_by_name = on_overlay && container.row.networks.iter().any(|(network, _)| network == NETWORK);
+            if reached_by_name && condition.starts_with("--link=") {
+                // On the overlay a link is a name, which leads to any node.
+                return Ok(container.row.name().to_owned());
+            }
             dependencies.push(tie(condition, [engine.name().as_str()]));
             Ok::<_, Refusal>(container.row.id.clone())
         })?;

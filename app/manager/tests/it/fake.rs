@@ -215,10 +215,12 @@ impl State {
         self.last_id += 1;
         let id = format!("{:0>64}", format!("{:x}", SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()));
         let name = if name.is_empty() { format!("{node}_{}", self.last_id) } else { name.to_owned() };
+        let network = body["HostConfig"]["NetworkMode"].as_str();
+        let networks: Value = network.map(|n| (n.to_owned(), json!({"NetworkID": ""}))).into_iter().collect();
         let container = json!({
             "Id": id, "Name": format!("/{name}"), "Created": "2026-01-01T00:00:00Z", "Image": "sha256:b0b0",
             "State": {"Status": "running", "StartedAt": "2026-01-01T00:00:00Z", "FinishedAt": "0001-01-01T00:00:00Z"},
-            "Config": {"Image": body["Image"], "Labels": body["Labels"], "Env": body["Env"]}, "HostConfig": body["HostConfig"], "NetworkSettings": {"Ports": {}},
+            "Config": {"Image": body["Image"], "Labels": body["Labels"], "Env": body["Env"]}, "HostConfig": body["HostConfig"], "NetworkSettings": {"Ports": {}, "Networks": networks},
         });
         self.containers.insert(id.clone(), container);
         self.event("container", "create", &id, json!({"name": name}));
@@ -244,7 +246,8 @@ impl State {
         let wanted = |id: &str| !filters.contains("%22id%22") || filters.contains(id);
         let row = |(id, c): (&String, &Value)| {
             json!({"Id": id, "Names": [c["Name"]], "Image": c["Config"]["Image"], "ImageID": "sha256:b0b0",
-                   "Created": c["Seconds"].as_i64().unwrap_or(1), "State": c["State"]["Status"], "Status": "Up 1 second", "Labels": c["Config"]["Labels"], "Ports": []})
+                   "Created": c["Seconds"].as_i64().unwrap_or(1), "State": c["State"]["Status"], "Status": "Up 1 second", "Labels": c["Config"]["Labels"], "Ports": [],
+                   "NetworkSettings": {"Networks": c["NetworkSettings"]["Networks"]}})
         };
         self.containers.iter().filter(|(id, _)| wanted(id)).map(row).collect()
     }

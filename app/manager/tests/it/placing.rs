@@ -92,6 +92,17 @@ async fn dependencies_are_placed_together() {
 }
 
 #[tokio::test]
+async fn a_link_on_the_overlay_leads_to_any_node() {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await];
+    let world = World::of(&fakes.each_ref()).await;
+    let peer = json!({"Image": "busybox", "HostConfig": {"NetworkMode": "osier"}});
+    assert_eq!(world.create("n1%2Fpeer", peer).await.0, StatusCode::CREATED);
+    let asker = json!({"Image": "busybox", "HostConfig": {"Links": ["n1/peer"]}});
+    assert_eq!(world.create("n2%2Fasker", asker).await.0, StatusCode::CREATED);
+    assert_eq!(created(&fakes[1])["HostConfig"]["Links"], json!(["peer:peer"]));
+}
+
+#[tokio::test]
 async fn an_engine_s_own_error_decides_what_is_tried_next() {
     let (fakes, world) = zones().await;
     let windows = json!({"message": "image operating system \"linux\" cannot be used on this platform"});
