@@ -5,20 +5,22 @@ use http::Method;
 use osier_dockerapi::{
     convert, create, event,
     filters::{Filters, Pattern},
-    image, inspect,
+    image, info, inspect,
     listing::{ListQuery, Listed, newest_first},
-    network,
+    moment, network,
     path::{ApiPath, upstream},
     placement,
     query::Query,
     route::{Route, route},
     row::{Owner, Row},
     state::RunState,
+    totals,
     version::{self, ApiVersion, MAX, MIN},
     volume, wishes,
 };
 use serde_json::{Value, json};
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -175,6 +177,12 @@ pub(crate) fn answers(data: &[u8]) {
         assert_eq!((&again.id, again.created), (&row.id, row.created));
         let _ = row.name();
     }
+    let mut progress = image::Progress::default();
+    for part in list.as_array().into_iter().flatten() {
+        let _ = progress.take(part);
+    }
+    let twice = [(NODE, answer.clone()), ("node-2", answer.clone())];
+    let _ = (totals::disk_usage(twice.clone(), &[]), totals::pruned(twice));
     let state = RunState::read(&answer, Duration::seconds(-3));
     let _ = state.sentence(OffsetDateTime::UNIX_EPOCH);
     let mut inspected = answer.clone();
@@ -193,6 +201,18 @@ pub(crate) fn answers(data: &[u8]) {
     let _ = network::list(locals.into_iter(), &BTreeSet::new(), Filters::default());
     let _ = volume::list(parts.iter().map(|v| (NODE, *v)), Filters::default());
     let _ = image::list(parts.iter().map(|v| (NODE, *v)), list_options(Filters::default()));
+}
+
+/// A moment in one of the forms that clients use, and names in the order of people.
+pub(crate) fn moment(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    for now in [0, i128::from(i64::MIN), i128::from(i64::MAX)] {
+        let _ = moment::parse(text, now);
+    }
+    if let Some((a, b)) = text.split_once('\n') {
+        assert_eq!(info::natural(a, b), info::natural(b, a).reverse());
+        assert_eq!(info::natural(a, a), Ordering::Equal);
+    }
 }
 
 /// An image's reference.

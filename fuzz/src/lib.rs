@@ -24,6 +24,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "create", run: docker::create },
     Target { name: "expression", run: docker::expression },
     Target { name: "answers", run: docker::answers },
+    Target { name: "moment", run: docker::moment },
     Target { name: "image", run: docker::image },
     Target { name: "json_stream", run: stream::json_stream },
     Target { name: "request", run: stream::request },

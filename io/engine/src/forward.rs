@@ -9,7 +9,7 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -76,8 +76,11 @@ fn strip(headers: &mut HeaderMap) {
 
 async fn plain(client: &Client, mut request: Request<Body>) -> Result<Response<Body>, Error> {
     strip(request.headers_mut());
+    // A proxy speaks its own version to either side: whoever spoke an older one says nothing about the other.
+    *request.version_mut() = Version::HTTP_11;
     let mut response = client.send(request).await?;
     strip(response.headers_mut());
+    *response.version_mut() = Version::HTTP_11;
     Ok(response)
 }
 
@@ -89,6 +92,7 @@ async fn tunnel(
 ) -> Result<Response<Body>, Error> {
     let talk = |source: hyper::Error| Error::Talk { endpoint: client.name(), source: source.into() };
     let (mut parts, body) = request.into_parts();
+    parts.version = Version::HTTP_11;
     // Read to its end before the takeover, or the rest of it would land in the raw stream.
     let body = collect(body, HIJACK_BODY_LIMIT).await;
     let body = body.map_err(|source| Error::Request { endpoint: client.name(), source })?;
@@ -124,6 +128,7 @@ async fn tunnel(
         });
         let mut response = response.map(boxed);
         strip(response.headers_mut());
+        *response.version_mut() = Version::HTTP_11;
         return Ok(response);
     }
     let head = head(&response, upgrade.is_some());

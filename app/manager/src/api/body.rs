@@ -36,6 +36,12 @@ impl Call {
         let bytes = self.bytes().await?;
         serde_json::from_slice(&bytes).map_err(|e| Refusal::bad_request(format!("invalid JSON: {e}")))
     }
+
+    /// Takes the body as a JSON object.
+    pub(crate) async fn object(&mut self) -> Result<Value, Refusal> {
+        let body = self.json().await?;
+        if body.is_object() { Ok(body) } else { Err(Refusal::bad_request("the request's body must be a JSON object")) }
+    }
 }
 
 async fn whole(mut body: Body, large: &mut LargeBody) -> Result<Bytes, Refusal> {

@@ -51,7 +51,7 @@ impl Setback {
 impl Api {
     /// `POST /containers/create`
     pub(super) async fn container_create(&self, mut call: Call) -> Answer {
-        let body = call.json().await?;
+        let body = call.object().await?;
         let mut creation = self.prepare(&call, body)?;
         let (mut unreachable, mut setback) = (BTreeSet::new(), None::<Setback>);
         let mut retries = self.cluster.policy.create_retry;

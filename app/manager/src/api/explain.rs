@@ -11,7 +11,7 @@ impl Api {
         if call.request.method() != Method::POST {
             return Err(Refusal::not_found("page not found"));
         }
-        let body = call.json().await?;
+        let body = call.object().await?;
         let placing = self.prepare(&call, body)?.placing;
         if let Some(name) = &placing.name {
             self.cluster.check_name(name)?;

@@ -165,7 +165,7 @@ impl Api {
 
     /// `POST /networks/create`: on the node that the name tells, or on one that the scheduler chooses.
     pub(super) async fn network_create(&self, mut call: Call) -> Answer {
-        let mut body = call.json().await?;
+        let mut body = call.object().await?;
         let name = body["Name"].as_str().unwrap_or_default().to_owned();
         let mut ties = Vec::new();
         if let Some((node, name)) = name.split_once('/').filter(|(node, _)| self.cluster.is_node(node)) {
@@ -223,7 +223,7 @@ impl Api {
 
     /// `POST /networks/{name}/connect` and `disconnect`: the container's engine does it.
     pub(super) async fn network_attachment(&self, mut call: Call, name: &str, verb: &str) -> Answer {
-        let mut body = call.json().await?;
+        let mut body = call.object().await?;
         let container = body["Container"].as_str().unwrap_or_default().to_owned();
         if container.is_empty() {
             return Err(Refusal::bad_request("invalid name or ID supplied: \"\""));

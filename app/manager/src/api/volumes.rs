@@ -97,7 +97,7 @@ impl Api {
     /// `POST /volumes/create`: at once on the nodes that the name or the labels tell; on all nodes where the driver keeps
     /// the data elsewhere; else once a container uses it.
     pub(super) async fn volume_create(&self, mut call: Call) -> Answer {
-        let mut body = call.json().await?;
+        let mut body = call.object().await?;
         if !body.is_object() {
             return Err(Refusal::bad_request("the body of a volume's create request must be a JSON object"));
         }

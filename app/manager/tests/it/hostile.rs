@@ -138,13 +138,22 @@ async fn bodies_that_are_no_json_are_refused() {
         "1",
         "[]",
         "\"x\"",
-        "{\"HostConfig\":5}",
-        "{\"Image\":{}}",
-        "{\"NetworkingConfig\":[]}",
+        "{\"HostConfig\":5,\"Labels\":[],\"Name\":{},\"Driver\":1,\"Container\":[]}",
+        "{\"Image\":{},\"Labels\":{\"a\":1},\"EndpointConfig\":[]}",
+        "{\"NetworkingConfig\":[],\"DriverOpts\":5,\"IPAM\":[],\"Container\":\"\"}",
+        "{\"NetworkingConfig\":{\"EndpointsConfig\":{\"a\":1,\"b\":[]}},\"Env\":{},\"HostConfig\":{\"Binds\":[1],\"Mounts\":[1,[]]}}",
         "{\"HostConfig\":{\"PortBindings\":{\"80/tcp\":[{\"HostPort\":\"99999\"}],\"x\":1},\"NanoCpus\":-1,\"Memory\":1e300}}",
     ] {
-        let (status, _) = raw(world.address, "POST /containers/create", body.as_bytes()).await;
-        assert!(status < 500, "{body}: {status}");
+        for path in [
+            "/containers/create",
+            "/networks/create",
+            "/volumes/create",
+            "/networks/bridge/connect",
+            "/osier/v1/explain",
+        ] {
+            let (status, message) = raw(world.address, &format!("POST {path}"), body.as_bytes()).await;
+            assert!(status < 500, "{path} {body}: {status} {message}");
+        }
     }
     // As the engine does, the last of two equal members is taken.
     let (status, _) =

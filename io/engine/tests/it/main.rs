@@ -126,6 +126,20 @@ async fn what_came_before_an_engine_broke_off_arrives_and_does_not_look_complete
 }
 
 #[tokio::test]
+async fn the_engines_version_of_http_and_the_clients_are_their_own() {
+    // Were the answer passed on as HTTP/1.0, its reader could not tell a whole body from one that broke off.
+    let proxy = proxy_to(scripted("HTTP/1.0 200 OK\r\n\r\nuntil the end").await).await;
+    let mut client = TcpStream::connect(proxy).await.unwrap();
+    client.write_all(b"GET /info HTTP/1.1\r\nHost: d\r\n\r\n").await.unwrap();
+    let head = read_until(&mut client, "until the end\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 200 OK") && head.contains("transfer-encoding: chunked"), "{head}");
+    let script = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
+    let mut old = TcpStream::connect(proxy_to(scripted(script).await).await).await.unwrap();
+    old.write_all(b"GET /info HTTP/1.0\r\n\r\n").await.unwrap();
+    assert!(site::rest(&mut old).await.ends_with("\r\n\r\nok"));
+}
+
+#[tokio::test]
 async fn an_offer_of_http2_changes_nothing() {
     let script = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
     let mut client = TcpStream::connect(proxy_to(scripted(script).await).await).await.unwrap();

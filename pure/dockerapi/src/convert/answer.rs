@@ -51,7 +51,8 @@ pub fn info(info: &mut Value, client: ApiVersion) {
     if client >= SECURITY_PAIRS {
         return;
     }
-    for option in info["SecurityOptions"].as_array_mut().into_iter().flatten() {
+    let options = info.get_mut("SecurityOptions").and_then(Value::as_array_mut);
+    for option in options.into_iter().flatten() {
         let name = option.as_str().and_then(|o| o.split(',').find_map(|pair| pair.strip_prefix("name=")));
         if let Some(name) = name.map(Value::from) {
             *option = name;
