@@ -157,6 +157,9 @@ impl Api {
     /// `POST /commit`
     pub(super) async fn commit(&self, mut call: Call) -> Answer {
         let name = call.query.get("container").unwrap_or_default().to_owned();
+        if name.is_empty() {
+            return Err(Refusal::bad_request("invalid name or ID supplied: \"\""));
+        }
         let (engine, container) = self.cluster.reachable(&name)?;
         let given = |key: &str| call.query.get(key).unwrap_or_default();
         let target = image::target(given("repo"), given("tag"));

@@ -167,6 +167,9 @@ impl Api {
     pub(super) async fn network_create(&self, mut call: Call) -> Answer {
         let mut body = call.object().await?;
         let name = body["Name"].as_str().unwrap_or_default().to_owned();
+        if name.is_empty() {
+            return Err(Refusal::bad_request("invalid name: name is empty"));
+        }
         let mut ties = Vec::new();
         if let Some((node, name)) = name.split_once('/').filter(|(node, _)| self.cluster.is_node(node)) {
             ties.push(Tie { condition: format!("node=={node}"), nodes: [node.into()].into() });

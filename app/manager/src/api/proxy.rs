@@ -6,7 +6,7 @@ use crate::{
     refusal::Refusal,
 };
 use http::{Method, Response, StatusCode, Uri};
-use osier_dockerapi::{convert::container_need, path::upstream};
+use osier_dockerapi::{convert::container_need, path::upstream, row::Row};
 use osier_engine::{Body, BoxError, body::collect, forward};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
@@ -46,7 +46,8 @@ impl Api {
             return Err(Refusal::too_old(&engine, &need));
         }
         let id = container.row.id.clone();
-        let mut segments = vec!["containers", &id];
+        let word = engine_word(name, &engine.name(), &container.row);
+        let mut segments = vec!["containers", word];
         segments.extend(rest);
         let response = self.forward(&engine, call, &segments).await?;
         Ok(Forwarded { engine, id, response })
@@ -66,6 +67,14 @@ pub(super) async fn read_json(response: Response<Body>) -> Result<Value, Refusal
     let broken = |e: BoxError| Refusal::new(StatusCode::BAD_GATEWAY, format!("read the engine's answer: {e}"));
     let bytes = bytes.map_err(|_| CallError::Deadline(READ))?.map_err(broken)?;
     serde_json::from_slice(&bytes).map_err(|e| broken(e.into()))
+}
+
+/// What the engine is to call a container: as its user did, without the node, so that its errors say the same word.
+fn engine_word<'a>(word: &'a str, node: &str, row: &'a Row) -> &'a str {
+    let word = word.strip_prefix('/').unwrap_or(word);
+    let local = word.strip_prefix(node).and_then(|rest| rest.strip_prefix('/')).unwrap_or(word);
+    let named = !local.contains('/') && row.names.iter().any(|name| name == local);
+    if named || row.id.starts_with(local) { local } else { &row.id }
 }
 
 /// What an engine answered about one container.
