@@ -73,7 +73,6 @@ async fn names_are_found_in_every_form_and_paths_stay_whole() {
         fake.has(name);
     }
     let world = World::of(&fakes.each_ref()).await;
-    let names = ["con", "v1.41", "web", "twin"];
     for name in ["con", "v1.41", "n2/web", "web", "n1%2Ftwin"] {
         let (status, _) = world.ask(Method::POST, &format!("/v1.41/containers/{name}/stop?t=1"), None).await;
         assert_eq!(status, StatusCode::NO_CONTENT, "{name}");
@@ -83,7 +82,7 @@ async fn names_are_found_in_every_form_and_paths_stay_whole() {
     for stop in stops {
         let segments: Vec<&str> = stop.path.split('/').collect();
         assert!(
-            matches!(segments.as_slice(), ["", "v1.41", "containers", name, "stop"] if names.contains(name)),
+            matches!(segments.as_slice(), ["", "v1.41", "containers", id, "stop"] if id.len() == 64),
             "{}",
             stop.path
         );

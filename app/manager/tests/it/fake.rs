@@ -211,6 +211,21 @@ impl Fake {
 }
 
 impl State {
+    /// The path with a container's id where its name stands; engines know both.
+    fn with_id(&self, method: &Method, path: &str) -> String {
+        let mut segments: Vec<&str> = path.split('/').collect();
+        let Some(at) = segments.iter().position(|s| *s == "containers") else { return path.to_owned() };
+        let named = |word: &str| self.containers.iter().find(|(_, c)| c["Name"].as_str().unwrap()[1..] == *word);
+        if let Some((id, _)) = segments
+            .get(at + 1)
+            .filter(|_| segments.len() > at + 2 || method == Method::DELETE)
+            .and_then(|word| named(word))
+        {
+            segments[at + 1] = id;
+        }
+        segments.join("/")
+    }
+
     fn make(&mut self, node: &str, name: &str, body: &Value) -> String {
         self.last_id += 1;
         let id = format!("{:0>64}", format!("{:x}", SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()));
@@ -260,7 +275,7 @@ impl Handler for Answers {
             let _ = hanging.wait_for(|h| !*h).await;
         }
         let (parts, body) = request.into_parts();
-        let path = parts.uri.path().to_owned();
+        let path = self.state.lock().unwrap().with_id(&parts.method, parts.uri.path());
         let bare = match path[1..].split_once('/') {
             Some((version, rest)) if version.starts_with("v1.") => format!("/{rest}"),
             _ => path.clone(),
