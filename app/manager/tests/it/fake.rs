@@ -2,6 +2,7 @@
 
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
+use osier_dockerapi::path::ApiPath;
 use osier_engine::{
     Body, Hijacker,
     body::{BodySender, channel, collect},
@@ -215,7 +216,10 @@ impl State {
     fn with_id(&self, method: &Method, path: &str) -> String {
         let mut segments: Vec<&str> = path.split('/').collect();
         let Some(at) = segments.iter().position(|s| *s == "containers") else { return path.to_owned() };
-        let named = |word: &str| self.containers.iter().find(|(_, c)| c["Name"].as_str().unwrap()[1..] == *word);
+        let named = |word: &str| {
+            let name = ApiPath::parse(&format!("/containers/{word}")).unwrap().segments[1].clone();
+            self.containers.iter().find(|(_, c)| c["Name"].as_str().unwrap()[1..] == name)
+        };
         if let Some((id, _)) = segments
             .get(at + 1)
             .filter(|_| segments.len() > at + 2 || method == Method::DELETE)
