@@ -236,7 +236,8 @@ async fn bad_answers_are_errors_of_their_request_alone() {
     ] {
         wire.twist(&format!("/containers/{id}/json"), twist);
         let start = Instant::now();
-        let asked = world.ask(Method::GET, "/containers/twisted/json", None);
+        let path = format!("/containers/{id}/json");
+        let asked = world.ask(Method::GET, &path, None);
         let (status, body) = tokio::time::timeout(Duration::from_secs(10), asked).await.expect(what);
         if what == "tells more than it said" {
             assert_eq!(status, StatusCode::OK, "{what}");
