@@ -8,6 +8,7 @@ mod etcd;
 mod fake;
 mod grace;
 mod manage;
+mod node;
 mod program;
 mod replication;
 #[path = "../../../../io/etcd/tests/it/server.rs"]

@@ -168,9 +168,9 @@ impl Follower {
                 }
                 Some(read) = reads.join_next() => match read {
                     Ok(Ok(())) => {}
-                    // Slow is not broken.
-                    Ok(Err(error @ CallError::Deadline(_))) => {
-                        debug!(node = engine.name(), error = error.chain(), "an engine is slow");
+                    // Slow is not broken, and an engine that says what went wrong answers.
+                    Ok(Err(error)) if matches!(error, CallError::Deadline(_)) || !error.is_unreachable() => {
+                        debug!(node = engine.name(), error = error.chain(), "cannot list what an engine has");
                     }
                     Ok(Err(error)) => return Err(Lost::call("list what the engine has")(error)),
                     Err(error) => debug!(node = engine.name(), %error, "a reader ended early"),

@@ -20,6 +20,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, Ordering},
@@ -171,17 +172,19 @@ impl Engine {
         &self,
         call: impl Future<Output = Result<T, CallError>>,
     ) -> Result<T, CallError> {
-        let impatient = async {
-            tokio::time::sleep(PATIENCE).await;
-            loop {
-                self.suspect();
-                tokio::time::sleep(IMPATIENCE).await;
-            }
-        };
         tokio::select! {
             result = call => result,
             lost = self.lost() => Err(lost),
-            () = impatient => unreachable!("it never ends"),
+            never = self.impatient() => match never {},
+        }
+    }
+
+    /// Has the engine looked at for as long as a call to it waits.
+    async fn impatient(&self) -> Infallible {
+        tokio::time::sleep(PATIENCE).await;
+        loop {
+            self.suspect();
+            tokio::time::sleep(IMPATIENCE).await;
         }
     }
 
