@@ -14,6 +14,7 @@ use crate::{
     refusal::Refusal,
     stream::with_end,
 };
+use http::header;
 use osier_dockerapi::{build::BuildRequest, image::Reference, wishes};
 use osier_scheduler::{Request, Tie};
 use std::{sync::Arc, time::Duration};
@@ -65,7 +66,9 @@ impl Api {
             call.raw_query = rest.to_string();
         }
         let before = self.before(&engine);
-        let response = self.forward(&engine, call, &["build"]).await?;
+        let mut response = self.forward(&engine, call, &["build"]).await?;
+        // With a length, a client would not wait for the end.
+        response.headers_mut().remove(header::CONTENT_LENGTH);
         // Whoever runs the image once the build has ended is to find it.
         Ok(response.map(|body| {
             with_end(body, async move {

@@ -5,13 +5,14 @@ use super::{
     Answer, Api, Call,
     fanout::joint,
     images::{json_stream, refresh},
+    supersede::Before,
     transfer::{Errand, Part, Progress, Work, part, spread},
 };
 use crate::{engine::Engine, refusal::Refusal, stream::JsonStream};
 use futures::future::join_all;
 use http::{HeaderMap, Method, header};
 use osier_dockerapi::{
-    image::{self, platform_mismatch},
+    image::{self, Reference, platform_mismatch},
     path::upstream,
     query::Query,
     version::MAX,
@@ -38,14 +39,18 @@ impl Api {
             digest if digest.contains(':') => format!("{image}@{digest}"),
             tag => format!("{image}:{tag}"),
         };
-        let errand = Errand { verb: "Pull", doing: format!("Pulling {reference}...") };
+        let errand = Errand {
+            verb: "Pull",
+            doing: format!("Pulling {reference}..."),
+            repository: Some(Reference::parse(&reference).repository().to_owned()),
+        };
         self.everywhere(call, &["images", "create"], errand, None).await
     }
 
     /// `POST /images/load`
     pub(super) async fn image_load(&self, mut call: Call) -> Answer {
         let body = std::mem::replace(call.request.body_mut(), empty());
-        let errand = Errand { verb: "Load", doing: "Loading image...".to_owned() };
+        let errand = Errand { verb: "Load", doing: "Loading image...".to_owned(), repository: None };
         self.everywhere(call, &["images", "load"], errand, Some(body)).await
     }
 
@@ -55,6 +60,7 @@ impl Api {
         let engines = self.cluster.supplied()?;
         let (sender, answer) = channel(64);
         let (started, mut starts) = mpsc::channel(1);
+        let mut befores: Vec<Before> = engines.iter().map(|e| self.before(e)).collect();
         let (mut feeds, mut parts) = (Vec::new(), Vec::new());
         for engine in &engines {
             let path = upstream(engine.api().nearest(call.version), segments, &call.raw_query);
@@ -89,6 +95,12 @@ impl Api {
                 }
                 if let Some(Ok(parts)) = work.join_next().await {
                     refresh(engines.iter()).await;
+                    if let Some(done) = parts.iter().position(Result::is_ok) {
+                        let mine = |name: &str| {
+                            errand.repository.as_deref().is_none_or(|r| Reference::parse(name).repository() == r)
+                        };
+                        befores.swap_remove(done).settle(mine).await;
+                    }
                     conclude(&engines, parts, &sender).await;
                 }
             };
@@ -104,6 +116,7 @@ impl Api {
         let engine = others.remove(0);
         let repository = call.query.get("repo").filter(|r| !r.is_empty());
         let name = repository.map(|r| image::target(r, call.query.get("tag").unwrap_or_default()));
+        let before = self.before(&engine);
         let response = self.forward(&engine, call, &["images", "create"]).await?;
         if !response.status().is_success() {
             return Ok(response);
@@ -122,6 +135,7 @@ impl Api {
             // Without an id the import failed, and the engine has told why.
             if let Some(image) = id.map(|id| name.unwrap_or(id)) {
                 let parts = copy(&engine, &others, &image).await;
+                before.settle(|given| given == image).await;
                 refresh(others.iter().chain([&engine])).await;
                 conclude(&others, parts, &sender).await;
             }

@@ -33,6 +33,8 @@ pub(super) struct Errand {
     pub(super) verb: &'static str,
     /// What is being done, such as `Pulling busybox:latest...`.
     pub(super) doing: String,
+    /// The repository of the images that come; any where there is none.
+    pub(super) repository: Option<String>,
 }
 
 /// Where one engine's progress is told to the client.

@@ -166,6 +166,13 @@ impl Engine {
         CallError::Lost(self.view().error())
     }
 
+    /// Resolves when the engine is healthy and has been read.
+    pub(crate) async fn recovered(&self) {
+        let mut health = self.health.subscribe();
+        // As above.
+        let _ = health.wait_for(|h| *h == Health::Healthy).await;
+    }
+
     /// Awaits a call to a healthy engine for as long as it is healthy, so that one that hangs is not waited for to the
     /// end of the call's own deadline. A quiet engine is looked at rarely; a call that waits has it looked at soon.
     pub(crate) async fn while_healthy<T>(

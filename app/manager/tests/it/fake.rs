@@ -400,6 +400,14 @@ impl Answers {
             }
             ("POST", ["containers", _, _] | ["networks", _, "connect"]) => empty(),
             ("GET", ["images", "get"]) if state.flood > 0 => flood(state.flood),
+            ("POST", ["build"]) => {
+                let tag = query.split('&').find_map(|p| p.strip_prefix("t=")).unwrap_or_default().replace("%3A", ":");
+                state.images.retain(|image| image["RepoTags"][0] != *tag);
+                state
+                    .images
+                    .push(json!({"Id": format!("sha256:b{:063}", query.len()), "RepoTags": [tag], "Created": 9}));
+                json(json!({"stream": "built"}))
+            }
             ("POST", ["images", "load"]) => Response::new(full("{\"stream\":\"Loaded image: x:1\\n\"}\n")),
             ("POST", ["images", "create"]) => Response::new(full("{\"status\":\"Status: Downloaded\"}\n")),
             _ => missing(),

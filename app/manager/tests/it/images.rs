@@ -305,6 +305,32 @@ async fn what_belongs_to_a_build_meets_on_its_engine() {
     }
 }
 
+#[tokio::test]
+async fn a_name_means_one_image_everywhere() {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await, Fake::start("n3").await];
+    let world = World::of(&fakes.each_ref()).await;
+    let old = json!({"Id": "sha256:01d", "RepoTags": ["app:1"], "Created": 1});
+    for fake in &fakes {
+        gets(fake, old.clone());
+        fake.prepare(Method::DELETE, "/images/app:1", StatusCode::OK, json!([{"Untagged": "app:1"}]));
+    }
+    for node in ["n1", "n2", "n3"] {
+        let there = format!("/images/json?filters=%7B%22node%22:%5B%22{node}%22%5D,%22reference%22:%5B%22app%22%5D%7D");
+        crate::world::until("all have it", async || world.get(&there).await.as_array().unwrap().len() == 1).await;
+    }
+    fakes[2].stop();
+    world.healthy(2).await;
+    let there = "%7B%22constraint:node%22:%22=n1%22%7D";
+    let (status, _) = world.ask(Method::POST, &format!("/build?t=app:1&buildargs={there}"), None).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(fakes[0].asked(Method::POST, "/build")[0].query, "t=app%3A1&buildargs=%7B%7D");
+    let untagged = |fake: &Fake| fake.asked(Method::DELETE, "/images/app:1").len();
+    assert_eq!((untagged(&fakes[0]), untagged(&fakes[1])), (0, 1));
+    assert_eq!(fakes[1].asked(Method::DELETE, "/images/app:1")[0].query, "force=1&noprune=1");
+    fakes[2].restart().await;
+    crate::world::until("the node that was away has lost the name", async || untagged(&fakes[2]) == 1).await;
+}
+
 /// The most memory that this process ever held, in bytes.
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
