@@ -91,7 +91,13 @@ async fn judge(args: Args, ui: &Ui) -> Result<(), Failure> {
         sessions.push(session.with_context(|| format!("prepare the host '{host}'"))?);
     }
     let progress = ui.progress();
-    let rows = run(&sessions, &scenarios, |name| progress.doing("scenario", name)).await;
+    // Hundreds of names are of use only where each takes the place of the one before.
+    let doing = |name: &str| {
+        if ui.is_interactive() {
+            progress.doing("scenario", name)
+        }
+    };
+    let rows = run(&sessions, &scenarios, doing).await;
     for session in &sessions {
         session.close().await.context("remove the suite's image")?;
     }

@@ -18,7 +18,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// The API version that scenarios speak where the version is not their subject: that of the oldest engine supported.
@@ -345,6 +345,13 @@ impl Target {
             Ok(if state == wanted { Ok(found) } else { Err(state) })
         };
         self.until(&format!("{container} is {wanted}"), look).await
+    }
+
+    /// Waits for the clock's next second. Lists tell times in whole ones: what has to be told apart by them is made in
+    /// different ones.
+    pub(crate) async fn next_second(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        tokio::time::sleep(Duration::from_nanos(1_000_000_000 - u64::from(now.subsec_nanos()))).await;
     }
 
     /// The row of a container in a list with this query, if it is there.

@@ -122,6 +122,7 @@ async fn filter_by_dangling(t: &Target) -> Result<(), Failure> {
 
 async fn filter_by_before_and_since(t: &Target) -> Result<(), Failure> {
     let first = committed(t, "one", json!({})).await?;
+    t.next_second().await;
     let second = committed(t, "two", json!({})).await?;
     holds("since", own(t, &filters(json!({"since": [first]}))).await?.contains(&"two:1".to_owned()), &first)?;
     holds("before", own(t, &filters(json!({"before": [second]}))).await?.contains(&"one:1".to_owned()), &second)?;

@@ -204,18 +204,11 @@ async fn filter_by_ancestor(t: &Target) -> Result<(), Failure> {
 async fn filter_by_before_and_since(t: &Target) -> Result<(), Failure> {
     for word in ["a", "b", "c"] {
         t.container(word, json!({})).await?;
-        next_second().await;
+        t.next_second().await;
     }
     same("before c", own(t, json!({"before": [t.name("c")]})).await?, ["a", "b"])?;
     same("since a", own(t, json!({"since": [t.name("a")]})).await?, ["b", "c"])?;
     same("between", own(t, json!({"since": [t.name("a")], "before": [t.name("c")]})).await?, ["b"])
-}
-
-/// Lists tell times in whole seconds: what has to be told apart by them is made in different ones.
-async fn next_second() {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let rest = std::time::Duration::from_nanos(1_000_000_000 - u64::from(now.subsec_nanos()));
-    tokio::time::sleep(rest).await;
 }
 
 async fn filter_by_volume(t: &Target) -> Result<(), Failure> {

@@ -18,8 +18,15 @@ scenarios! { Prune:
     "POST /volumes/prune?filters" => malformed_filters_are_refused,
 }
 
+/// An engine prunes one thing of a kind at a time, and refuses whoever else comes meanwhile.
 async fn prune(t: &Target, what: &str, wanted: Value) -> Result<Value, Failure> {
-    t.post(&format!("/{what}/prune?{}", filters(wanted))).await?.is(200)?.json()
+    let path = format!("/{what}/prune?{}", filters(wanted));
+    let ask = async || {
+        let reply = t.post(&path).await?;
+        let busy = reply.status == 409 && reply.text().contains("a prune operation is already running");
+        Ok(if busy { Err(reply.text()) } else { Ok(reply) })
+    };
+    t.until("the engine prunes", ask).await?.is(200)?.json()
 }
 
 async fn stopped_containers_go(t: &Target) -> Result<(), Failure> {
