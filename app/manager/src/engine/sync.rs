@@ -86,17 +86,27 @@ impl Engine {
         query.set("all", "1");
         query.set("filters", &json!({"id": [id]}).to_string());
         let query = query.to_string();
-        let (list, one) = (["containers", "json"], ["containers", id, "json"]);
-        let list = self.bytes(MAX, Method::GET, &list, &query, None, ONE);
-        let (bytes, inspect) = tokio::join!(list, self.get(&one, "", ONE));
-        let (bytes, facts) = (bytes?, self.facts().ok_or(CallError::NotConnected)?);
-        let rows: Vec<&RawValue> = self.parse(&bytes)?;
-        let mut rows = rows.into_iter().filter_map(|raw| Some((raw, read_row(raw, &facts)?)));
-        let found = rows.find(|(_, row)| row.id == id);
+        let (listing, one) = (["containers", "json"], ["containers", id, "json"]);
+        let list = || self.bytes(MAX, Method::GET, &listing, &query, None, ONE);
+        let (bytes, inspect) = tokio::join!(list(), self.get(&one, "", ONE));
+        let facts = self.facts().ok_or(CallError::NotConnected)?;
         let inspect = inspect.ok();
-        let found = found.map(|(raw, row)| self.container(row, inspect.as_ref(), &facts, fingerprint(raw, &facts)));
+        let mut found = self.find_row(&bytes?, id, &facts)?;
+        // An engine tells that a container ended before its list shows it; what inspects waits until both are done.
+        let state = inspect.as_ref().and_then(|i| i["State"]["Status"].as_str());
+        if found.as_ref().zip(state).is_some_and(|((row, _), state)| row.state != state) {
+            found = self.find_row(&list().await?, id, &facts)?;
+        }
+        let found = found.map(|(row, fingerprint)| self.container(row, inspect.as_ref(), &facts, fingerprint));
         self.view_mut().observe(id, asked, found.map(Arc::new));
         Ok(())
+    }
+
+    /// One container's row in a list, with its fingerprint.
+    fn find_row(&self, list: &[u8], id: &str, facts: &Facts) -> Result<Option<(Row, u64)>, CallError> {
+        let rows: Vec<&RawValue> = self.parse(list)?;
+        let mut rows = rows.into_iter().filter_map(|raw| Some((read_row(raw, facts)?, fingerprint(raw, facts))));
+        Ok(rows.find(|(row, _)| row.id == id))
     }
 
     /// Notes that a container is gone.
