@@ -38,6 +38,7 @@ pub(crate) struct BenchArgs {
 const TEST_PACKAGES: [&str; 13] = [
     "busybox-static",
     "curl",
+    "debootstrap",
     "docker-compose",
     "docker.io",
     "docker-registry",

@@ -11,9 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
+    io::copy_bidirectional,
     net::{TcpListener, UnixStream},
     task::AbortHandle,
 };
+use tokio_rustls::TlsAcceptor;
 
 /// How long a program may take to answer for the first time.
 const START: Duration = Duration::from_secs(60);
@@ -22,12 +24,23 @@ const STOP: Duration = Duration::from_secs(15);
 
 /// What runs inside the new namespaces before dockerd. The engine's own places are made private, so that engines of one
 /// machine share neither sockets nor the key that their id comes from; `/run` keeps no trace of the machine's services.
+/// Arguments: the host's name, the engine's folder, and the root to run in, where that is another one.
 const PREPARE: &str = r#"
 set -e
 hostname "$1"
 ip link set lo up
+if [ -n "$3" ]; then
+  mount --bind "$3" "$3"
+  for tree in proc sys dev; do mount --rbind "/$tree" "$3/$tree"; done
+  mkdir -p "$3$2" "$3/old"
+  mount --bind "$2" "$3$2"
+  cd "$3"
+  pivot_root . old
+  cd /
+  umount -l /old
+fi
 mount -t tmpfs tmpfs /run
-mkdir -p /etc/docker "$2/etc"
+mkdir -p /run/lock /etc/docker "$2/etc"
 mount --bind "$2/etc" /etc/docker
 exec dockerd --data-root "$2/data" --exec-root "$2/exec" --pidfile "$2/pid" -H "unix://$2/docker.sock" \
   --exec-opt native.cgroupdriver=cgroupfs --ip-masq=false
@@ -79,20 +92,25 @@ impl Drop for Engine {
 }
 
 impl Engine {
-    /// Starts an engine whose host has this name.
+    /// Starts this machine's dockerd on a host of this name.
     pub(crate) async fn start(name: &str) -> Self {
+        Self::start_in(name, Path::new("")).await
+    }
+
+    /// Starts the dockerd of another system, which lies in the folder `root`.
+    pub(crate) async fn start_in(name: &str, root: &Path) -> Self {
         let folder = tempfile::Builder::new().prefix("osier-conformance-").tempdir().expect("a folder");
         let socket = folder.path().join("docker.sock");
         let mut command = Command::new("unshare");
         // --kill-child: if this test dies, so does the engine with all its containers.
         command.args(["--mount", "--net", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]);
-        command.args(["sh", "-c", PREPARE, "sh", name]).arg(folder.path());
+        command.args(["sh", "-c", PREPARE, "sh", name]).arg(folder.path()).arg(root);
         let log = folder.path().join("log");
         let process = Process::start(command, &log);
         answers(&Client::unix(&socket), "dockerd", &log).await;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let relay = tokio::spawn(relay(listener, socket.clone())).abort_handle();
+        let relay = tokio::spawn(relay(listener, socket.clone(), None)).abort_handle();
         Self { address, socket, relay, _process: process, _folder: folder }
     }
 
@@ -100,18 +118,46 @@ impl Engine {
     pub(crate) fn host(&self) -> String {
         format!("unix://{}", self.socket.display())
     }
+
+    /// Serves the engine over TLS as well, on a loopback port, until the test's runtime ends.
+    pub(crate) async fn serve_tls(&self, acceptor: TlsAcceptor) -> SocketAddr {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(relay(listener, self.socket.clone(), Some(acceptor)));
+        address
+    }
 }
 
 /// Copies bytes both ways, halves closing one by one as they do without a relay.
-async fn relay(listener: TcpListener, socket: PathBuf) {
+async fn relay(listener: TcpListener, socket: PathBuf, tls: Option<TlsAcceptor>) {
     while let Ok((mut near, _)) = listener.accept().await {
-        let socket = socket.clone();
+        let (socket, tls) = (socket.clone(), tls.clone());
         tokio::spawn(async move {
             let Ok(mut far) = UnixStream::connect(&socket).await else { return };
             // A broken connection is the business of the two who talk over it.
-            let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            let _ = match tls {
+                None => copy_bidirectional(&mut near, &mut far).await,
+                Some(tls) => match tls.accept(near).await {
+                    Ok(mut near) => copy_bidirectional(&mut near, &mut far).await,
+                    Err(_) => return,
+                },
+            };
         });
     }
+}
+
+/// Unpacks a Debian of this release with its Docker Engine into a folder, from where this machine gets its packages.
+pub(crate) fn debootstrap(release: &str, root: &Path) {
+    let targets = ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"];
+    let targets = Command::new("apt-get").args(targets).output().expect("apt-get");
+    let targets = String::from_utf8_lossy(&targets.stdout).into_owned();
+    let mirror = targets.lines().find(|uri| !uri.contains("security")).expect("a source of packages");
+    let mut command = Command::new("debootstrap");
+    command.args(["--variant=minbase", "--include=docker.io", release]).arg(root).arg(mirror);
+    // A release that is newer than the program is unpacked as the development one.
+    command.arg("/usr/share/debootstrap/scripts/sid");
+    let output = command.output().expect("debootstrap (Debian: debootstrap)");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stdout));
 }
 
 /// A manager's process over some engines.
@@ -122,13 +168,13 @@ pub(crate) struct Manager {
 }
 
 impl Manager {
-    /// Starts a manager and waits until all engines are healthy. `more` are further arguments of `osier manage`.
-    pub(crate) async fn start(engines: &[SocketAddr], more: &[&str]) -> Self {
+    /// Starts a manager and waits until all engines are healthy.
+    pub(crate) async fn start(engines: &[SocketAddr]) -> Self {
         let folder = tempfile::Builder::new().prefix("osier-conformance-").tempdir().expect("a folder");
         let socket = folder.path().join("manager.sock");
         let nodes: Vec<String> = engines.iter().map(SocketAddr::to_string).collect();
         let mut command = Command::new(binary());
-        command.args(["manage", "-H", &format!("unix://{}", socket.display())]).args(more);
+        command.args(["manage", "-H", &format!("unix://{}", socket.display())]);
         command.arg(format!("nodes://{}", nodes.join(",")));
         let log = folder.path().join("log");
         let manager = Self { socket, _process: Process::start(command, &log), folder };
