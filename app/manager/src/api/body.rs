@@ -3,7 +3,7 @@
 use super::{Call, JSON_LIMIT};
 use crate::refusal::Refusal;
 use bytes::{Bytes, BytesMut};
-use http::StatusCode;
+use http::{StatusCode, header};
 use http_body_util::BodyExt;
 use osier_engine::{Body, body::announced, empty};
 use serde_json::Value;
@@ -31,8 +31,14 @@ impl Call {
         })
     }
 
-    /// Takes the body as JSON.
+    /// Takes the body as JSON. As engines do, refuses one that says it is something else.
     pub(crate) async fn json(&mut self) -> Result<Value, Refusal> {
+        let kind = self.request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let plain = kind.split(';').next().unwrap_or_default().trim();
+        if !plain.is_empty() && !plain.eq_ignore_ascii_case("application/json") {
+            let message = format!("Content-Type specified ({kind}) must be 'application/json'");
+            return Err(Refusal::bad_request(message));
+        }
         let bytes = self.bytes().await?;
         serde_json::from_slice(&bytes).map_err(|e| Refusal::bad_request(format!("invalid JSON: {e}")))
     }
