@@ -101,20 +101,22 @@ async fn filter_by_label(t: &Target) -> Result<(), Failure> {
     same("by another value", own(t, &filters(json!({"label": ["osier.conformance=x"]}))).await?.len(), 0)
 }
 
+/// The second image of one container takes the first one's name away.
 async fn filter_by_dangling(t: &Target) -> Result<(), Failure> {
-    let image = committed(t, "one", json!({})).await?;
-    let id = text(&inspect(t, &image).await?["Id"]);
+    let container = t.started("source", json!({})).await?;
+    let path = format!("/commit?container={container}&repo={}&tag=1", t.name("one"));
+    t.later(format!("/images/{}:1?force=1", t.name("one")));
+    t.exec(&container, &format!("echo {} > /own", t.name("first"))).await?;
+    let id = text(&t.post(&path).await?.is(201)?.json()?["Id"]);
     t.later(format!("/images/{id}?force=1"));
     let has = async |dangling: &str| {
-        let rows =
-            t.get(&format!("/images/json?{}", filters(json!({"dangling": [dangling]})))).await?.is(200)?.list()?;
+        let path = format!("/images/json?{}", filters(json!({"dangling": [dangling]})));
+        let rows = t.get(&path).await?.is(200)?.list()?;
         Ok::<_, Failure>(rows.iter().any(|r| r["Id"] == id.as_str()))
     };
     same("a named image is dangling", has("true").await?, false)?;
-    // The second image takes the first one's name away.
-    let container = t.ran("again", "echo other > /own").await?;
-    let (name, _) = image.split_once(':').unwrap_or_default();
-    t.post(&format!("/commit?container={container}&repo={name}&tag=1")).await?.is(201)?;
+    t.exec(&container, "echo second > /own").await?;
+    t.post(&path).await?.is(201)?;
     same("the nameless image is dangling", has("true").await?, true)?;
     same("the nameless image is not dangling", has("false").await?, false)?;
     t.get(&format!("/images/json?{}", filters(json!({"dangling": ["x"]})))).await?.refuses(400, "invalid filter")
