@@ -53,11 +53,6 @@ pub const ALL: &[Difference] = &[
         probe: |t| Box::pin(info_has_no_id(t)),
     },
     Difference {
-        what: "a volume of the driver `local` is declared by its creation, and made where the first container uses it",
-        why: "its data ties containers to a node, which is chosen when it is known what the container needs",
-        probe: |t| Box::pin(volumes_are_declared(t)),
-    },
-    Difference {
         what: "`network ls` shows a network that belongs to one node as `node/name`",
         why: "every engine has networks of the same names, and each is another one",
         probe: |t| Box::pin(networks_carry_nodes(t)),
@@ -119,12 +114,6 @@ async fn version_names_the_server(t: &Target) -> Result<bool, Failure> {
 
 async fn info_has_no_id(t: &Target) -> Result<bool, Failure> {
     Ok(t.get("/info").await?.is(200)?.json()?["ID"] == "")
-}
-
-async fn volumes_are_declared(t: &Target) -> Result<bool, Failure> {
-    let name = t.volume("data", json!({})).await?;
-    let shown = t.get(&format!("/volumes/{name}")).await?.is(200)?.json()?;
-    Ok(text(&shown["Mountpoint"]).is_empty())
 }
 
 async fn networks_carry_nodes(t: &Target) -> Result<bool, Failure> {
