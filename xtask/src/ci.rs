@@ -35,7 +35,7 @@ pub(crate) struct BenchArgs {
 }
 
 /// Debian packages that the tests use and the lab does not install itself.
-const TEST_PACKAGES: [&str; 13] = [
+const TEST_PACKAGES: [&str; 14] = [
     "busybox-static",
     "curl",
     "debootstrap",
