@@ -9,15 +9,22 @@ use serde_json::{Value, json};
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 use time::OffsetDateTime;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, broadcast, watch};
 
 /// Events that a subscriber may be behind before it is cut off.
 const EVENTS: usize = 10_000;
 /// The last events, which are kept for whoever asks for the past: engines remember theirs, but by their own clocks, which
 /// leave in doubt what happened just now.
 const RECENT: usize = 1_000;
+
+/// Engines that are read whole at the same time. A thousand at once would be no faster and take the memory of thousands
+/// of connections.
+const TURNS: usize = 64;
+/// How long an engine waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One event, as the cluster tells it.
 #[derive(Debug)]
@@ -61,6 +68,7 @@ pub(crate) struct Hub {
     claims: Mutex<Claims>,
     freed: watch::Sender<u64>,
     closing: watch::Sender<bool>,
+    turns: Semaphore,
 }
 
 impl Hub {
@@ -75,7 +83,13 @@ impl Hub {
             claims: Mutex::default(),
             freed: watch::Sender::new(0),
             closing: watch::Sender::new(false),
+            turns: Semaphore::new(TURNS),
         }
+    }
+
+    /// A turn to read all of an engine. Who waits too long goes without: engines that hang must not hold up the others.
+    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        tokio::time::timeout(PATIENCE, self.turns.acquire()).await.ok()?.ok()
     }
 
     /// The last events, and all that come after them.

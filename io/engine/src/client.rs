@@ -33,8 +33,9 @@ use tracing::debug;
 
 /// How long a connection may take to stand, TLS included.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// How long an unused connection is kept.
+/// How long an unused connection is kept, and how many are: a manager has a thousand engines, and each connection buffers.
 const IDLE: Duration = Duration::from_secs(30);
+const IDLE_CONNECTIONS: usize = 2;
 /// The largest JSON answer read whole; lists of tens of thousands of containers stay far below.
 const JSON_LIMIT: usize = 512 << 20;
 
@@ -150,6 +151,7 @@ impl Client {
         let pool = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .build(Connector(endpoint.clone()));
         Self { endpoint, pool }
     }

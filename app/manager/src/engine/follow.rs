@@ -114,6 +114,7 @@ impl Follower {
         self.accept(address).await?;
         // Open the events before reading the lists, so that no change falls between the two.
         let mut events = self.open_events().await.map_err(Lost::call("open the engine's events"))?;
+        let turn = self.hub.turn().await;
         engine.sync_networks().await.map_err(Lost::call("list the engine's networks"))?;
         engine.sync_images().await.map_err(Lost::call("list the engine's images"))?;
         engine.sync_containers(true).await.map_err(Lost::call("list the engine's containers"))?;
@@ -121,6 +122,7 @@ impl Follower {
         if let Err(error) = engine.sync_volumes().await {
             debug!(node = engine.name(), error = error.chain(), "cannot list the engine's volumes");
         }
+        drop(turn);
         self.succeeded();
 
         let reader = Reader::new(engine.clone());
