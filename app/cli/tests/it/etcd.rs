@@ -20,7 +20,7 @@ async fn engines_are_found_in_etcd_through_its_restarts() {
     until("the first is a member", async || nodes("1").await).await;
     assert_eq!(list("").out, "127.0.0.1:1\n");
     assert_eq!(list("--discovery-opt kv.path=elsewhere").out, "", "another folder");
-    let mut second = join("127.0.0.1:2", "2s");
+    let mut second = join("127.0.0.1:2", "5s");
     until("the watch tells of the second", async || nodes("2").await).await;
 
     etcd.stop();

@@ -67,9 +67,9 @@ async fn a_replica_passes_on_and_takes_over_at_once_from_one_that_resigns() {
 #[tokio::test]
 async fn a_leader_that_was_paused_is_none_when_it_wakes_up() {
     let (bench, etcd) = (Bench::new(), Server::start());
-    let one = Manager::start(&bench, &etcd, "one", "3s").await;
+    let one = Manager::start(&bench, &etcd, "one", "6s").await;
     until("the first leads", async || one.leads().await).await;
-    let mut two = Manager::start(&bench, &etcd, "two", "3s").await;
+    let mut two = Manager::start(&bench, &etcd, "two", "6s").await;
     until("the second follows it", async || two.follows(&one).await).await;
     one.daemon.signal("STOP");
     until("the second leads", async || two.leads().await).await;

@@ -25,7 +25,7 @@ async fn engines_join_are_listed_leave_and_expire() {
     };
     assert_eq!(list(), "");
     let mut polite = bench.start(&format!("swarm join --addr 127.0.0.1:1 --heartbeat 1s --ttl 1h {url}"));
-    let mut killed = bench.start(&format!("swarm join --addr [::1]:2 --heartbeat 1s --ttl 2s {url}"));
+    let mut killed = bench.start(&format!("swarm join --addr [::1]:2 --heartbeat 1s --ttl 4s {url}"));
     until("both have joined", async || list() == "127.0.0.1:1\n[::1]:2\n").await;
     assert!(polite.log().contains("Registering on the discovery service every 1s..."), "{}", polite.log());
     let (_manager, cluster) = bench.manager("m", &format!("swarm manage --heartbeat 1s {url}")).await;
