@@ -6,6 +6,8 @@ use crate::{
 };
 use futures::future::join_all;
 use http::{Method, StatusCode};
+use osier_manager::{Engines, State};
+use osier_scheduler::{Filter, Policy, Strategy};
 use serde_json::{Value, json};
 
 fn env(entries: &[&str]) -> Value {
@@ -244,4 +246,76 @@ async fn what_would_become_of_a_container_is_explained() {
     let taken = world.ask(Method::POST, "/osier/v1/explain?name=web", Some(env(&[]))).await;
     assert_eq!(taken.0, StatusCode::CONFLICT);
     assert_eq!(fakes[0].count() + fakes[1].count(), 1, "nothing was created");
+}
+
+/// A manager of these engines that places containers like this.
+async fn under(policy: Policy, fakes: &[Fake]) -> World {
+    let world = World::under(policy, None).await;
+    world.cluster.set_members(fakes.iter().map(Fake::target).collect());
+    world.healthy(fakes.len()).await;
+    world
+}
+
+#[tokio::test]
+async fn where_volumes_are_is_known_after_a_restart_too() {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await];
+    let folder = tempfile::tempdir().unwrap();
+    let start = async || {
+        let state = State::open(&folder.path().join("manager.json")).unwrap();
+        let world = World::with(Engines { state, ..None.into() }).await;
+        world.cluster.set_members(fakes.iter().map(Fake::target).collect());
+        world
+    };
+    let world = start().await;
+    world.healthy(2).await;
+    for name in ["data", "soon"] {
+        let (status, _) = world.ask(Method::POST, "/volumes/create", Some(json!({ "Name": name }))).await;
+        assert_eq!(status, StatusCode::CREATED);
+    }
+    assert_eq!(world.create("n2%2Fuser", uses("data")).await.0, StatusCode::CREATED);
+    drop(world);
+    fakes[1].stop();
+    let world = start().await;
+    world.healthy(1).await;
+    assert_eq!(world.get("/volumes/soon").await["Name"], "soon");
+    let (status, refused) = world.create("", uses("data")).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{refused}");
+    assert!(refused["message"].as_str().unwrap().starts_with("the data of volume 'data' is on node n2, "), "{refused}");
+    // Whoever knows that the data is lost says so.
+    assert_eq!(world.ask(Method::DELETE, "/volumes/data?force=1", None).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(world.create("", uses("data")).await.0, StatusCode::CREATED);
+    assert_eq!(fakes[0].count(), 1);
+}
+
+#[tokio::test]
+async fn shares_are_cores_where_the_operator_wants_it() {
+    let fakes = [Fake::start("n1").await];
+    let world = under(Policy { cpu_shares_as_cpus: true, ..Policy::default() }, &fakes).await;
+    let shares = |shares: u64| json!({"Image": "busybox", "HostConfig": {"CpuShares": shares}});
+    assert_eq!(world.create("", shares(3)).await.0, StatusCode::CREATED);
+    assert_eq!(created(&fakes[0])["HostConfig"]["CpuShares"], 768);
+    assert_eq!(world.status("Reserved CPUs", "3 / 4").await, 1);
+    assert_eq!(world.create("", shares(2)).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(world.create("", shares(1)).await.0, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn the_operator_s_policy_is_in_force() {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await];
+    let filters = vec![Filter::Health, Filter::Whitelist];
+    let world =
+        under(Policy { strategy: Strategy::Binpack, filters, create_retry: 2, ..Policy::default() }, &fakes).await;
+    assert_eq!(
+        world.rows().await[1..3],
+        [("Strategy", "binpack"), ("Filters", "health, whitelist")].map(|(k, v)| (k.into(), v.into()))
+    );
+    for _ in 0..3 {
+        assert_eq!(world.create("", env(&["constraint:zone==mars"])).await.0, StatusCode::CREATED);
+    }
+    assert_eq!(fakes.each_ref().map(Fake::count), [3, 0], "all on one node, and nobody asked about zones");
+    let broken = json!({"message": "disk trouble"});
+    fakes[0].prepare(Method::POST, "/containers/create", StatusCode::INTERNAL_SERVER_ERROR, broken.clone());
+    let before = fakes[0].asked(Method::POST, "/containers/create").len();
+    assert_eq!(world.create("", env(&[])).await, (StatusCode::INTERNAL_SERVER_ERROR, broken));
+    assert_eq!(fakes[0].asked(Method::POST, "/containers/create").len() - before, 3);
 }

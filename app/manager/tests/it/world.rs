@@ -44,7 +44,12 @@ impl World {
 
     /// A manager of no engines yet, which reaches and follows them like this.
     pub(crate) async fn with(engines: impl Into<Engines>) -> Self {
-        let cluster = Cluster::new(engines, Policy::default());
+        Self::under(Policy::default(), engines).await
+    }
+
+    /// The same, placing containers like this.
+    pub(crate) async fn under(policy: Policy, engines: impl Into<Engines>) -> Self {
+        let cluster = Cluster::new(engines, policy);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let api = Api::new(cluster.clone(), Arc::new(Tokens::default()));
