@@ -2,6 +2,7 @@
 
 use crate::{
     failure::{Failure, holds, same},
+    reply::Reply,
     scenario::scenarios,
     target::{Target, filters, text},
 };
@@ -19,14 +20,17 @@ scenarios! { Prune:
 }
 
 /// An engine prunes one thing of a kind at a time, and refuses whoever else comes meanwhile.
-async fn prune(t: &Target, what: &str, wanted: Value) -> Result<Value, Failure> {
-    let path = format!("/{what}/prune?{}", filters(wanted));
-    let ask = async || {
-        let reply = t.post(&path).await?;
+async fn ask(t: &Target, path: &str) -> Result<Reply, Failure> {
+    let look = async || {
+        let reply = t.post(path).await?;
         let busy = reply.status == 409 && reply.text().contains("a prune operation is already running");
         Ok(if busy { Err(reply.text()) } else { Ok(reply) })
     };
-    t.until("the engine prunes", ask).await?.is(200)?.json()
+    t.until("the engine prunes", look).await
+}
+
+async fn prune(t: &Target, what: &str, wanted: Value) -> Result<Value, Failure> {
+    ask(t, &format!("/{what}/prune?{}", filters(wanted))).await?.is(200)?.json()
 }
 
 async fn stopped_containers_go(t: &Target) -> Result<(), Failure> {
@@ -99,7 +103,7 @@ async fn the_builders_cache_may_be_pruned(t: &Target) -> Result<(), Failure> {
 
 async fn a_filter_nobody_knows_is_refused(t: &Target) -> Result<(), Failure> {
     for what in ["containers", "images", "networks", "volumes"] {
-        let reply = t.post(&format!("/{what}/prune?{}", filters(json!({"nonsense": ["1"]})))).await?;
+        let reply = ask(t, &format!("/{what}/prune?{}", filters(json!({"nonsense": ["1"]})))).await?;
         reply.refuses(400, "invalid filter")?;
     }
     Ok(())
@@ -107,7 +111,7 @@ async fn a_filter_nobody_knows_is_refused(t: &Target) -> Result<(), Failure> {
 
 async fn malformed_filters_are_refused(t: &Target) -> Result<(), Failure> {
     for what in ["containers", "images", "networks", "volumes"] {
-        t.post(&format!("/{what}/prune?filters=x")).await?.rejects("")?;
+        ask(t, &format!("/{what}/prune?filters=x")).await?.rejects("")?;
     }
     Ok(())
 }

@@ -71,8 +71,8 @@ async fn judge(engine: &Engine, manager: &Manager) {
     for session in &sessions {
         session.close().await.unwrap_or_else(|e| panic!("{}", e.chain()));
     }
-    assert!(!rows.iter().any(|row| row.is_red()), "{}\n{}", report::sentence(&rows), manager.log());
     assert_eq!(wrong, Vec::<String>::new());
+    assert!(!rows.iter().any(|row| row.is_red()), "{}\n{}", report::sentence(&rows), manager.log());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
