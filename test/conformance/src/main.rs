@@ -94,7 +94,7 @@ async fn judge(args: Args, ui: &Ui) -> Result<(), Failure> {
     // Hundreds of names are of use only where each takes the place of the one before.
     let doing = |name: &str| {
         if ui.is_interactive() {
-            progress.doing("scenario", name)
+            progress.doing("scenario", name);
         }
     };
     let rows = run(&sessions, &scenarios, doing).await;

@@ -124,7 +124,7 @@ async fn hosts_with_tls_are_judged_too() {
     let session = Session::open(host, None).await.unwrap_or_else(|e| panic!("{}", e.chain()));
     let areas = [Area::System, Area::Exec, Area::Attach, Area::Cli];
     let scenarios: Vec<&Scenario> = Scenario::all().filter(|s| areas.contains(&s.area)).collect();
-    let rows = run(&[session.clone()], &scenarios, |_| {}).await;
+    let rows = run(std::slice::from_ref(&session), &scenarios, |_| {}).await;
     session.close().await.unwrap_or_else(|e| panic!("{}", e.chain()));
     assert!(!rows.iter().any(|row| row.is_red()), "{}", report::table(&rows, &["engine".to_owned()]));
 }
