@@ -1,6 +1,6 @@
 //! What all engines of a cluster share: how they are dialled, who has which name, and the stream of everybody's events.
 
-use crate::{engine::Engine, state::State};
+use crate::{engine::Engine, replication::Role, state::State};
 use bytes::Bytes;
 use osier_dockerapi::event;
 use osier_nodes::{Claims, Conflict, Identity, Refresh};
@@ -8,8 +8,8 @@ use rustls::ClientConfig;
 use serde_json::{Value, json};
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant},
 };
 use time::OffsetDateTime;
 use tokio::sync::{Semaphore, SemaphorePermit, broadcast, watch};
@@ -69,6 +69,8 @@ pub(crate) struct Hub {
     freed: watch::Sender<u64>,
     closing: watch::Sender<bool>,
     turns: Semaphore,
+    /// What this manager is to others, where there are others.
+    role: OnceLock<watch::Receiver<Role>>,
 }
 
 impl Hub {
@@ -84,7 +86,19 @@ impl Hub {
             freed: watch::Sender::new(0),
             closing: watch::Sender::new(false),
             turns: Semaphore::new(TURNS),
+            role: OnceLock::new(),
         }
+    }
+
+    /// Whether this manager may change nodes of its own accord: of several, only the leader may.
+    pub(crate) fn leads(&self) -> bool {
+        self.role.get().is_none_or(|role| role.borrow().leads(Instant::now()))
+    }
+
+    /// Has this manager act only while it leads. To be said once, before any engine is followed.
+    pub(crate) fn stand_behind(&self, role: watch::Receiver<Role>) {
+        // A second role would be a second election, which nobody begins.
+        let _ = self.role.set(role);
     }
 
     /// A turn to read all of an engine. Who waits too long goes without: engines that hang must not hold up the others.

@@ -71,8 +71,11 @@ pub async fn manage(
         listeners.push(listen(host, server.as_ref()).await?);
     }
     let election = replication.map(Election::begin);
-    let following = tokio::spawn(discovery::follow(backend, cluster.clone(), heartbeat));
     let role = election.as_ref().map(|election| election.role.clone());
+    if let Some(role) = role.clone() {
+        cluster.hub.stand_behind(role);
+    }
+    let following = tokio::spawn(discovery::follow(backend, cluster.clone(), heartbeat));
     let api = Api::new(cluster.clone(), Arc::new(Tokens::default())).experimental(caller.experimental);
     let gate = role.clone().map(|role| Gate::new(role, client));
     let front = Front { api: api.replicated(role), cors: args.api_enable_cors, gate };

@@ -70,8 +70,8 @@ impl Document {
 /// The state in memory and, where it has a file, on disk.
 pub struct State {
     file: Option<PathBuf>,
-    current: RwLock<Arc<Document>>,
-    writing: Mutex<()>,
+    current: Arc<RwLock<Arc<Document>>>,
+    writing: Arc<Mutex<()>>,
 }
 
 /// The state could not be kept, so nothing was changed.
@@ -88,14 +88,14 @@ pub(crate) enum StateError {
 impl State {
     /// A state that ends with the process.
     pub fn in_memory() -> Self {
-        Self { file: None, current: RwLock::default(), writing: Mutex::default() }
+        Self { file: None, current: Arc::default(), writing: Arc::default() }
     }
 
     /// The state in this file, which is made with the first change.
     pub fn open(file: &Path) -> Result<Self, osier_store::Error> {
         let document: Document = osier_store::read_json(file)?.unwrap_or_default();
-        let current = RwLock::new(Arc::new(document));
-        Ok(Self { file: Some(file.to_owned()), current, writing: Mutex::default() })
+        let current = Arc::new(RwLock::new(Arc::new(document)));
+        Ok(Self { file: Some(file.to_owned()), current, writing: Arc::default() })
     }
 
     /// The state as it is now.
@@ -105,7 +105,7 @@ impl State {
 
     /// Makes a change, which others see once it is on disk. Where it cannot be kept there, nothing changes.
     pub(crate) async fn change<T>(&self, edit: impl FnOnce(&mut Document) -> T) -> Result<T, StateError> {
-        let _one_at_a_time = self.writing.lock().await;
+        let one_at_a_time = self.writing.clone().lock_owned().await;
         let before = self.read();
         let mut document = (*before).clone();
         let result = edit(&mut document);
@@ -115,12 +115,17 @@ impl State {
             return Ok(result);
         }
         let document = Arc::new(document);
-        if let Some(file) = self.file.clone() {
-            let document = document.clone();
-            let write = move || osier_store::write_json(&file, &*document, osier_store::SECRET);
-            tokio::task::spawn_blocking(write).await.map_err(StateError::Interrupted)??;
-        }
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = document;
+        let (file, current) = (self.file.clone(), self.current.clone());
+        // Whoever asked may go away meanwhile: the write and what others see of it end together all the same.
+        let write = move || {
+            let _one_at_a_time = one_at_a_time;
+            if let Some(file) = file {
+                osier_store::write_json(&file, &*document, osier_store::SECRET)?;
+            }
+            *current.write().unwrap_or_else(PoisonError::into_inner) = document;
+            Ok::<_, osier_store::Error>(())
+        };
+        tokio::task::spawn_blocking(write).await.map_err(StateError::Interrupted)??;
         Ok(result)
     }
 }

@@ -73,7 +73,10 @@ impl Api {
     /// The containers of all nodes, in the order of the nodes' names.
     fn lists(&self, query: &ListQuery) -> Vec<NodeList> {
         let list = |e: &Arc<Engine>| {
-            let (containers, images) = (e.view().listed(), e.view().images.clone());
+            // One view for both: a second one would wait for a writer that waits for the first.
+            let view = e.view();
+            let (containers, images) = (view.listed(), view.images.clone());
+            drop(view);
             NodeList { containers, node: e.name(), healthy: e.is_healthy(), family: query.family(&images) }
         };
         let mut lists: Vec<NodeList> = self.cluster.engines().iter().map(list).collect();

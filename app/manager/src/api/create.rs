@@ -49,10 +49,16 @@ impl Setback {
 }
 
 impl Api {
-    /// `POST /containers/create`
+    /// `POST /containers/create`. What was begun is finished also when the client goes away, as an engine does: the place
+    /// is held until it is known what became of the container.
     pub(super) async fn container_create(&self, mut call: Call) -> Answer {
         let body = call.object().await?;
-        let mut creation = self.prepare(&call, body)?;
+        let (api, creation) = (self.clone(), self.prepare(&call, body)?);
+        let created = tokio::spawn(async move { api.create(creation).await }).await;
+        created.unwrap_or_else(|e| Err(Refusal::internal(format!("create a container: {e}"))))
+    }
+
+    async fn create(&self, mut creation: Creation) -> Answer {
         let (mut unreachable, mut setback) = (BTreeSet::new(), None::<Setback>);
         let mut retries = self.cluster.policy.create_retry;
         loop {

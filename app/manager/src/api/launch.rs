@@ -55,11 +55,26 @@ impl Api {
         let engine = &place.engine;
         let mut made = Vec::new();
         let result = match self.make_declared(creation, engine, &mut made).await {
+            // The volumes are here now, so nowhere else will do.
+            Ok(()) if !made.is_empty() => {
+                self.create_on(creation, engine).await.map_err(|e| match e.is_unreachable() {
+                    true => CallError::Lost(e.chain()),
+                    false => e,
+                })
+            }
             Ok(()) => self.create_on(creation, engine).await,
             Err(error) => Err(error),
         };
-        if !result.as_ref().is_ok_and(|outcome| outcome.status.is_success()) {
-            for volume in made.into_iter().filter(|v| !place.shares_volume(v)) {
+        // Without an answer the engine may still be making the container, and its data may be in the volume already.
+        let refused = match &result {
+            Ok(outcome) => !outcome.status.is_success(),
+            Err(error) => !error.is_unreachable(),
+        };
+        if refused {
+            let said = self.cluster.hub.state.read();
+            let unused =
+                |v: &&str| !place.shares_volume(v) && said.volumes.get(*v).is_some_and(|state| state.request.is_some());
+            for volume in made.into_iter().filter(unused) {
                 let undone = engine.json(Method::DELETE, &["volumes", volume], "", None, VOLUME).await;
                 debug!(node = engine.name(), volume, undone = undone.is_ok(), "undid a volume");
             }
@@ -79,7 +94,14 @@ impl Api {
             let request = document.volumes.get(volume).and_then(|v| v.request.as_ref());
             let known = engine.view().volumes.as_ref().is_some_and(|known| known.contains(volume));
             let Some(request) = request.filter(|_| !known) else { continue };
-            engine.json(Method::POST, &["volumes", "create"], "", Some(request), VOLUME).await?;
+            // The cache may be behind; a volume that is there already is not ours to undo.
+            if engine.get(&["volumes", volume], "", VOLUME).await.is_ok() {
+                continue;
+            }
+            let posted = engine.json(Method::POST, &["volumes", "create"], "", Some(request), VOLUME).await;
+            if let Err(error) = posted {
+                return Err(if made.is_empty() { error } else { CallError::Lost(error.chain()) });
+            }
             made.push(volume);
         }
         Ok(())
@@ -105,9 +127,16 @@ impl Api {
                 engine.json(Method::POST, &["networks", &network, "connect"], "", Some(&body), CONNECT).await;
             if let Err(error) = connected {
                 // Half a container is worse than none.
-                let undone = engine.json(Method::DELETE, &["containers", &id], "force=1", None, CONNECT).await;
-                debug!(node = engine.name(), container = id, undone = undone.is_ok(), "undid a create");
-                return Err(error);
+                let undone = engine.json(Method::DELETE, &["containers", &id], "force=1&v=1", None, CONNECT).await;
+                return Err(match undone {
+                    Ok(_) => error,
+                    // Not an error of connecting: that would have the container made a second time elsewhere.
+                    Err(undo) => CallError::Lost(format!(
+                        "{}; container {id} is left half made: {}",
+                        error.chain(),
+                        undo.chain()
+                    )),
+                });
             }
         }
         Ok(outcome)

@@ -58,7 +58,8 @@ impl Api {
     /// once, so does this; else what went wrong where is told at the end of the progress.
     async fn everywhere(&self, call: Call, segments: &[&str], errand: Errand, upload: Option<Body>) -> Answer {
         let engines = self.cluster.supplied()?;
-        let (sender, answer) = channel(64);
+        // Nobody reads before one of them starts, and each may have a line to tell until then.
+        let (sender, answer) = channel(64 + engines.len());
         let (started, mut starts) = mpsc::channel(1);
         let mut befores: Vec<Before> = engines.iter().map(|e| self.before(e)).collect();
         let (mut feeds, mut parts) = (Vec::new(), Vec::new());

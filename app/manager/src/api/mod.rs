@@ -39,10 +39,11 @@ use tokio::sync::watch;
 const JSON_LIMIT: usize = 16 << 20;
 
 /// Answers the API's requests.
+#[derive(Clone)]
 pub struct Api {
     cluster: Arc<Cluster>,
     tokens: Arc<Tokens>,
-    meetings: Meetings,
+    meetings: Arc<Meetings>,
     experimental: bool,
     /// What this manager is to others, where there are others.
     role: Option<watch::Receiver<Role>>,
@@ -85,7 +86,7 @@ impl Handler for Api {
 impl Api {
     /// The API of this cluster, with its token service.
     pub fn new(cluster: Arc<Cluster>, tokens: Arc<Tokens>) -> Self {
-        Self { cluster, tokens, meetings: Meetings::default(), experimental: false, role: None }
+        Self { cluster, tokens, meetings: Arc::default(), experimental: false, role: None }
     }
 
     /// The same API, which tells clients that experimental features are on or off.

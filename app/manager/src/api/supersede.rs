@@ -77,6 +77,13 @@ async fn take_names(engine: &Arc<Engine>, other: &Arc<Engine>, given: &BTreeMap<
     }
 }
 
-fn platform(engine: &Engine) -> Option<(Value, Value)> {
-    engine.facts().map(|facts| (facts.info["OSType"].clone(), facts.info["Architecture"].clone()))
+/// What nodes must share for the ids of their images to be comparable: different stores name one image differently.
+fn platform(engine: &Engine) -> Option<[Value; 4]> {
+    engine.facts().map(|facts| ["OSType", "Architecture", "Driver", "DriverStatus"].map(|key| store(&facts.info, key)))
+}
+
+/// One member of an engine's info; of its storage driver's status only whether it is containerd's.
+fn store(info: &Value, key: &str) -> Value {
+    let value = &info[key];
+    if key == "DriverStatus" { value.to_string().contains("io.containerd.snapshotter").into() } else { value.clone() }
 }

@@ -153,18 +153,13 @@ impl Api {
     /// be forgotten (`force`).
     pub(super) async fn volume_remove(&self, call: Call, name: &str) -> Answer {
         let (holders, volume) = self.volume_holders(name).await?;
-        let state = self.cluster.hub.state.read().volumes.get(name).cloned();
+        let state = self.cluster.hub.state.read().volumes.get(&volume).cloned();
         let engines: Vec<Arc<Engine>> = holders.into_iter().map(|(engine, _)| engine).collect();
-        let answers =
-            self.ask(engines.clone(), Method::DELETE, &["volumes", &volume], &call.raw_query, None, CHANGE).await;
-        self.volumes_changed(&engines).await;
-        if !engines.is_empty() {
-            unanimous(answers)?;
-        }
+        let asked: BTreeSet<String> = engines.iter().map(|e| e.name()).collect();
+        let (whole, force) = (volume == name, call.query.flag("force"));
         let healthy: BTreeSet<String> = self.cluster.healthy().iter().map(|e| e.name()).collect();
-        let away: Vec<&str> =
-            state.iter().flat_map(|s| &s.nodes).filter(|n| !healthy.contains(*n)).map(String::as_str).collect();
-        let force = call.query.flag("force");
+        let remembered = state.iter().flat_map(|s| &s.nodes);
+        let away: Vec<&str> = remembered.filter(|n| whole && !healthy.contains(*n)).map(String::as_str).collect();
         if !away.is_empty() && !force {
             let message =
                 format!("the data of volume '{name}' is on node {}, which does not answer", away.join(" and "));
@@ -173,9 +168,26 @@ impl Api {
         if engines.is_empty() && state.is_none() && !force {
             return Err(no_such_volume(name));
         }
-        if state.is_some() {
-            self.cluster.hub.state.change(|document| document.volumes.remove(name)).await?;
+        let answers =
+            self.ask(engines.clone(), Method::DELETE, &["volumes", &volume], &call.raw_query, None, CHANGE).await;
+        self.volumes_changed(&engines).await;
+        if !engines.is_empty() {
+            unanimous(answers)?;
         }
+        // A node that could not be asked may still have it; only force forgets that.
+        let has = |node: &String| {
+            let engine = self.cluster.node(node);
+            engine.is_none_or(|e| e.view().volumes.as_ref().is_none_or(|volumes| volumes.contains(&volume)))
+        };
+        let forget = |document: &mut Document| {
+            if let Some(state) = document.volumes.get_mut(&volume) {
+                state.nodes.retain(|node| !asked.contains(node) && !(whole && force) && has(node));
+                if whole {
+                    (state.request, state.declared) = (None, String::new());
+                }
+            }
+        };
+        self.cluster.hub.state.change(forget).await?;
         Ok(osier_engine::empty_response(StatusCode::NO_CONTENT))
     }
 

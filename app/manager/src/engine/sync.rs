@@ -1,6 +1,6 @@
 //! Reading one engine's containers, images and networks into its view.
 
-use super::{CallError, Container, Engine, Facts};
+use super::{CallError, Container, Engine, Facts, view::Listing};
 use futures::{StreamExt, stream};
 use http::Method;
 use osier_dockerapi::{
@@ -116,16 +116,24 @@ impl Engine {
 
     /// Reads all images, those that only other images are made of among them.
     pub(crate) async fn sync_images(&self) -> Result<(), CallError> {
-        let images = self.get(&["images", "json"], "all=1", LIST).await?;
-        self.view_mut().images = Arc::new(shared(images));
+        let asked = Instant::now();
+        let images = Arc::new(shared(self.get(&["images", "json"], "all=1", LIST).await?));
+        let mut view = self.view_mut();
+        if view.is_news(Listing::Images, asked) {
+            view.images = images;
+        }
         Ok(())
     }
 
     /// Reads all networks; rows read later show their cluster-wide ids.
     pub(crate) async fn sync_networks(&self) -> Result<(), CallError> {
+        let asked = Instant::now();
         let networks = shared(self.get(&["networks"], "", LIST).await?);
         let translations = network::translations(networks.iter().map(AsRef::as_ref));
         let mut view = self.view_mut();
+        if !view.is_news(Listing::Networks, asked) {
+            return Ok(());
+        }
         view.networks = Arc::new(networks);
         if let Some(facts) = view.facts.as_mut().filter(|f| f.owner.cluster_networks != translations) {
             Arc::make_mut(facts).owner.cluster_networks = translations;
@@ -135,10 +143,14 @@ impl Engine {
 
     /// Reads which volumes have their data on this node alone.
     pub(crate) async fn sync_volumes(&self) -> Result<(), CallError> {
+        let asked = Instant::now();
         let volumes = self.get(&["volumes"], "", VOLUMES).await?;
         let bound = volumes["Volumes"].as_array().into_iter().flatten().filter(|v| volume::is_bound(v));
         let names = bound.filter_map(|v| Some(v["Name"].as_str()?.to_owned())).collect();
-        self.view_mut().volumes = Some(Arc::new(names));
+        let mut view = self.view_mut();
+        if view.is_news(Listing::Volumes, asked) {
+            view.volumes = Some(Arc::new(names));
+        }
         Ok(())
     }
 

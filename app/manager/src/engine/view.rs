@@ -103,6 +103,16 @@ pub(crate) struct View {
     pub(crate) networks: Arc<Vec<Arc<Value>>>,
     /// The names of the volumes whose data is on this node alone; absent while nobody knows them.
     pub(crate) volumes: Option<Arc<BTreeSet<String>>>,
+    /// When the question was asked whose answer is in `images`, in `networks` and in `volumes`.
+    lists_asked: [Option<Instant>; 3],
+}
+
+/// What is listed as a whole.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Listing {
+    Images,
+    Networks,
+    Volumes,
 }
 
 impl View {
@@ -121,7 +131,18 @@ impl View {
             images: Arc::default(),
             networks: Arc::default(),
             volumes: None,
+            lists_asked: [None; 3],
         }
+    }
+
+    /// Whether an answer to a question asked at `asked` is newer than what is known, and notes that it is known now.
+    pub(crate) fn is_news(&mut self, listing: Listing, asked: Instant) -> bool {
+        let known = &mut self.lists_asked[listing as usize];
+        let news = known.is_none_or(|at| at <= asked);
+        if news {
+            *known = Some(asked);
+        }
+        news
     }
 
     /// What is wrong with it, in words.
@@ -137,7 +158,7 @@ impl View {
         self.named.clear();
         (self.listed, self.census) = (OnceLock::new(), OnceLock::new());
         self.gone.clear();
-        (self.images, self.networks, self.volumes) = Default::default();
+        (self.images, self.networks, self.volumes, self.lists_asked) = Default::default();
     }
 
     pub(crate) fn containers(&self) -> impl Iterator<Item = &Arc<Container>> {

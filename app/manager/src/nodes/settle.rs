@@ -50,6 +50,9 @@ pub(crate) type Tell<'a> = &'a (dyn Fn(Step) + Send + Sync);
 
 /// Does to a node that has just come what its operator wanted meanwhile.
 pub(crate) async fn settle(engine: Arc<Engine>, hub: Arc<Hub>) {
+    if !hub.leads() {
+        return;
+    }
     let said = hub.state.read().node(&engine.name());
     let tell = |step: Step| {
         if let Step::Failed { node, container, why, .. } = step {
