@@ -39,6 +39,10 @@ pub(crate) async fn listen(host: &str, tls: Option<&Arc<ServerConfig>>) -> Resul
 }
 
 fn unix(path: &str) -> Result<Listener, Failure> {
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        let message = format!("listen on unix://{path}: somebody answers there already");
+        return Err(Failure::message_only(ExitKind::Failed, message));
+    }
     // A socket file left by a manager that was killed would be in the way.
     osier_store::remove(Path::new(path)).map_err(anyhow::Error::from)?;
     let listener = UnixListener::bind(path).with_context(|| format!("listen on unix://{path}"))?;

@@ -135,6 +135,10 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn declared() -> VolumeState {
+        VolumeState { declared: "now".into(), ..VolumeState::default() }
+    }
+
     fn cordon(document: &mut Document) {
         document.nodes.entry("n1".into()).or_default().availability = Availability::Cordoned;
     }
@@ -177,6 +181,22 @@ mod tests {
         let error = state.change(cordon).await.unwrap_err();
         assert!(error.to_string().contains("manager.json"), "{error}");
         assert_eq!(state.read().node("n1").availability, Availability::Active);
+    }
+
+    #[tokio::test]
+    async fn a_change_whose_asker_left_does_not_undo_later_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("manager.json");
+        let state = State::open(&file).unwrap();
+        for i in 0..20 {
+            let left = state.change(|d| d.volumes.insert(format!("left-{i}"), declared()));
+            // One look at it begins the change; then whoever asked is gone.
+            let _ = futures::FutureExt::now_or_never(left);
+            state.change(|d| d.volumes.insert(format!("stayed-{i}"), declared())).await.unwrap();
+        }
+        let kept = State::open(&file).unwrap().read();
+        assert_eq!(kept, state.read());
+        assert_eq!(kept.volumes.keys().filter(|name| name.starts_with("stayed")).count(), 20);
     }
 
     #[tokio::test]

@@ -126,7 +126,9 @@ impl Api {
         let mode = body["HostConfig"]["NetworkMode"].as_str().unwrap_or_default();
         let on_overlay = matches!(mode, "" | "default" | NETWORK);
         map_companions(&mut body, |word, condition| {
-            let (engine, container) = self.cluster.container(word)?;
+            // Engines say 400 here: to 404 clients answer with a pull of the image.
+            let found = self.cluster.container(word);
+            let (engine, container) = found.map_err(|r| Refusal { status: StatusCode::BAD_REQUEST, ..r })?;
             let reached_by_name = on_overlay && container.row.networks.iter().any(|(network, _)| network == NETWORK);
             if reached_by_name && condition.starts_with("--link=") {
                 // On the overlay a link is a name, which leads to any node.

@@ -85,11 +85,7 @@ impl Api {
                 declared.ok_or_else(|| no_such_volume(name))?
             }
             ([(_, only)], None) => only.clone(),
-            (several, None) => {
-                let all: Vec<String> = several.iter().map(|(engine, _)| format!("{}/{name}", engine.name())).collect();
-                let message = format!("volume {name} is ambiguous, it may be {}", all.join(" or "));
-                return Err(Refusal::bad_request(message));
-            }
+            (several, None) => return Err(ambiguous(name, several)),
         };
         Ok(json_response(StatusCode::OK, &found))
     }
@@ -153,6 +149,7 @@ impl Api {
     /// be forgotten (`force`).
     pub(super) async fn volume_remove(&self, call: Call, name: &str) -> Answer {
         let (holders, volume) = self.volume_holders(name).await?;
+        check_one(name, &holders)?;
         let state = self.cluster.hub.state.read().volumes.get(&volume).cloned();
         let engines: Vec<Arc<Engine>> = holders.into_iter().map(|(engine, _)| engine).collect();
         let asked: BTreeSet<String> = engines.iter().map(|e| e.name()).collect();
@@ -181,7 +178,7 @@ impl Api {
         };
         let forget = |document: &mut Document| {
             if let Some(state) = document.volumes.get_mut(&volume) {
-                state.nodes.retain(|node| !asked.contains(node) && !(whole && force) && has(node));
+                state.nodes.retain(|node| !(asked.contains(node) || whole && force) && has(node));
                 if whole {
                     (state.request, state.declared) = (None, String::new());
                 }
@@ -252,6 +249,17 @@ impl Api {
             warn!(node, error = %anyhow::Error::new(error), "cannot remember where volumes are");
         }
     }
+}
+
+/// Refuses to do to several volumes what was said of one. One that is not local is the same everywhere.
+fn check_one(name: &str, holders: &[(Arc<Engine>, Value)]) -> Result<(), Refusal> {
+    let local = holders.iter().all(|(_, volume)| volume["Driver"] == "local");
+    if local && holders.len() > 1 { Err(ambiguous(name, holders)) } else { Ok(()) }
+}
+
+fn ambiguous(name: &str, holders: &[(Arc<Engine>, Value)]) -> Refusal {
+    let all: Vec<String> = holders.iter().map(|(engine, _)| format!("{}/{name}", engine.name())).collect();
+    Refusal::bad_request(format!("volume {name} is ambiguous, it may be {}", all.join(" or ")))
 }
 
 fn no_such_volume(name: &str) -> Refusal {

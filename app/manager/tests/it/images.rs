@@ -65,6 +65,18 @@ async fn a_pull_goes_to_all_and_tells_who_failed() {
 }
 
 #[tokio::test]
+async fn a_pull_that_very_many_refuse_is_answered() {
+    let names: Vec<String> = (0..70).map(|i| format!("n{i:02}")).collect();
+    let fakes = futures::future::join_all(names.iter().map(|name| Fake::start(name))).await;
+    let refusal = json!({"message": "no such repository"});
+    fakes.iter().for_each(|f| f.prepare(Method::POST, "/images/create", StatusCode::NOT_FOUND, refusal.clone()));
+    let world = World::of(&fakes.iter().collect::<Vec<_>>()).await;
+    let (status, answer) = world.ask(Method::POST, "/images/create?fromImage=nosuch&tag=1", None).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert!(answer["message"].as_str().unwrap().contains("no such repository"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_missing_image_is_pulled_or_the_container_goes_where_it_is() {
     let fakes = [Fake::start("n1").await, Fake::start("n2").await];
     let missing = json!({"message": "No such image: app:1"});

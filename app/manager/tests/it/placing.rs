@@ -90,7 +90,7 @@ async fn dependencies_are_placed_together() {
     let message = refused["message"].as_str().unwrap();
     assert!(message.contains("\n[available container slots]\n[--volumes-from=db]\n"), "{message}");
     let (status, _) = world.create("", json!({"Image": "busybox", "HostConfig": {"VolumesFrom": ["nobody"]}})).await;
-    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert_eq!(status, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]
@@ -202,7 +202,12 @@ async fn volumes_are_where_they_are_said_to_be() {
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert_eq!(ambiguous["message"], "volume data is ambiguous, it may be n1/data or n2/data");
     assert_eq!(world.get("/volumes/n1%2Fdata").await["Name"], "data");
-    assert_eq!(world.ask(Method::DELETE, "/volumes/data", None).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(world.ask(Method::DELETE, "/volumes/data", None).await, (StatusCode::BAD_REQUEST, ambiguous));
+    assert_eq!(count(), [3, 2], "nothing of either is gone");
+    for name in ["n1%2Fdata", "n2%2Fdata"] {
+        let (status, _) = world.ask(Method::DELETE, &format!("/volumes/{name}"), None).await;
+        assert_eq!(status, StatusCode::NO_CONTENT, "{name}");
+    }
     assert_eq!(count(), [2, 1]);
     assert_eq!(create(json!({"Name": "soon"})).await.0, StatusCode::CREATED);
     assert_eq!(world.ask(Method::DELETE, "/volumes/soon", None).await.0, StatusCode::NO_CONTENT);
