@@ -3,6 +3,7 @@
 use crate::{
     engine::{Container, Engine, Target, follow},
     hub::{Engines, Hub},
+    picture::{Marker, Picture, Seen},
     placing::Reservations,
     refusal::Refusal,
 };
@@ -12,7 +13,7 @@ use osier_nodes::Availability;
 use osier_scheduler::Policy;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError, RwLock, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak},
 };
 use tokio::task::AbortHandle;
 
@@ -24,6 +25,7 @@ pub struct Cluster {
     pub(crate) hub: Arc<Hub>,
     pub(crate) policy: Policy,
     members: RwLock<BTreeMap<Target, Member>>,
+    picture: Mutex<Picture>,
     pub(crate) reservations: Reservations,
     execs: Mutex<Execs>,
 }
@@ -46,6 +48,7 @@ impl Cluster {
             hub: Arc::new(Hub::new(engines.into())),
             policy,
             members: RwLock::default(),
+            picture: Mutex::default(),
             reservations: Reservations::default(),
             execs: Mutex::default(),
         })
@@ -58,19 +61,33 @@ impl Cluster {
             let stays = targets.contains(target);
             if !stays {
                 member.following.abort();
-                member.engine.leave();
-                self.hub.announce(&member.engine, "engine_disconnect");
                 self.hub.release(&member.engine);
+                self.hub.announce(&member.engine, "engine_disconnect");
             }
             stays
         });
         for target in targets {
             members.entry(target).or_insert_with_key(|target| {
-                let engine = Engine::new(target.clone(), self.hub.refresh, self.policy.cpu_shares_as_cpus);
+                let marker = Marker::new(&self.hub.changes);
+                let engine = Engine::new(target.clone(), self.hub.refresh, self.policy.cpu_shares_as_cpus, marker);
                 let following = tokio::spawn(follow(engine.clone(), self.hub.clone())).abort_handle();
                 Member { engine, following }
             });
         }
+        let engines: Vec<Arc<Engine>> = members.values().map(|m| m.engine.clone()).collect();
+        self.picture.lock().unwrap_or_else(PoisonError::into_inner).set_members(&engines);
+    }
+
+    /// What is known of all engines now.
+    pub(crate) fn picture(&self) -> MutexGuard<'_, Picture> {
+        let mut picture = self.picture.lock().unwrap_or_else(PoisonError::into_inner);
+        picture.refresh(&self.hub.changes);
+        picture
+    }
+
+    /// What is known of each engine now, in the order of their addresses.
+    pub(crate) fn nodes(&self) -> Arc<Vec<Arc<Seen>>> {
+        self.picture().nodes()
     }
 
     /// The members that answer.
@@ -101,16 +118,22 @@ impl Cluster {
 
     /// The engines that answer, in the order of their names.
     pub(crate) fn healthy(&self) -> Vec<Arc<Engine>> {
-        let mut engines: Vec<_> = self.engines().into_iter().filter(|e| e.is_healthy()).collect();
-        engines.sort_by_cached_key(|e| e.name());
-        engines
+        let nodes = self.nodes();
+        let mut healthy: Vec<&Arc<Seen>> = nodes.iter().filter(|s| s.healthy).collect();
+        healthy.sort_by(|a, b| a.name.cmp(&b.name));
+        healthy.into_iter().map(|s| s.engine.clone()).collect()
     }
 
     /// Any engine that answers, one that takes work if there is one; always the same while it does.
     pub(crate) fn any_healthy(&self) -> Result<Arc<Engine>, Refusal> {
         let none = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "No healthy node available in the cluster");
-        let said = self.hub.state.read();
-        self.healthy().into_iter().min_by_key(|e| said.availability(&e.name())).ok_or_else(none)
+        let (said, nodes) = (self.hub.state.read(), self.nodes());
+        let healthy = nodes.iter().filter(|s| s.healthy);
+        let best = healthy.min_by(|a, b| {
+            let order = |s: &Seen| said.availability(&s.name);
+            order(a).cmp(&order(b)).then_with(|| a.name.cmp(&b.name))
+        });
+        best.map(|s| s.engine.clone()).ok_or_else(none)
     }
 
     /// The engines that get what every node is to have, in the order of their names: those that answer and are not
@@ -126,7 +149,7 @@ impl Cluster {
 
     /// The engine of this node.
     pub(crate) fn node(&self, name: &str) -> Option<Arc<Engine>> {
-        self.engines().into_iter().find(|e| e.name() == name)
+        self.nodes().iter().find(|s| s.name == name).map(|s| s.engine.clone())
     }
 
     /// Whether a node has this name.
@@ -137,9 +160,9 @@ impl Cluster {
     /// The container that a word means, and its engine.
     pub(crate) fn container(&self, word: &str) -> Result<(Arc<Engine>, Arc<Container>), Refusal> {
         let hits = self.containers_like(word);
-        let candidates = hits.iter().map(|(node, engine, container)| Candidate {
-            key: (engine, container),
-            node,
+        let candidates = hits.iter().map(|(seen, container)| Candidate {
+            key: (&seen.engine, container),
+            node: &seen.name,
             id: &container.row.id,
             names: &container.row.names,
         });
@@ -164,15 +187,8 @@ impl Cluster {
     }
 
     /// The containers that a word may mean, with their nodes.
-    pub(crate) fn containers_like(&self, word: &str) -> Vec<(String, Arc<Engine>, Arc<Container>)> {
-        let word = word.strip_prefix('/').unwrap_or(word);
-        let mut hits = Vec::new();
-        for engine in self.engines().into_iter().filter(|_| !word.is_empty()) {
-            let node = engine.name();
-            let found: Vec<Arc<Container>> = engine.view().like(word, &node).cloned().collect();
-            hits.extend(found.into_iter().map(|container| (node.clone(), engine.clone(), container)));
-        }
-        hits
+    pub(crate) fn containers_like(&self, word: &str) -> Vec<(Arc<Seen>, Arc<Container>)> {
+        self.picture().like(word.strip_prefix('/').unwrap_or(word))
     }
 
     /// Remembers which engine has an exec.

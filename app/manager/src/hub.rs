@@ -1,6 +1,6 @@
 //! What all engines of a cluster share: how they are dialled, who has which name, and the stream of everybody's events.
 
-use crate::{engine::Engine, replication::Role, state::State};
+use crate::{engine::Engine, picture::Changes, replication::Role, state::State};
 use bytes::Bytes;
 use osier_dockerapi::event;
 use osier_nodes::{Claims, Conflict, Identity, Refresh};
@@ -65,6 +65,8 @@ pub(crate) struct Hub {
     pub(crate) state: State,
     events: broadcast::Sender<Arc<Event>>,
     recent: Mutex<VecDeque<Arc<Event>>>,
+    /// Which engines have changed since they were last looked at.
+    pub(crate) changes: Arc<Changes>,
     claims: Mutex<Claims>,
     freed: watch::Sender<u64>,
     closing: watch::Sender<bool>,
@@ -82,6 +84,7 @@ impl Hub {
             state,
             events: broadcast::Sender::new(EVENTS),
             recent: Mutex::default(),
+            changes: Arc::default(),
             claims: Mutex::default(),
             freed: watch::Sender::new(0),
             closing: watch::Sender::new(false),
@@ -154,24 +157,57 @@ impl Hub {
         self.publish(engine, event);
     }
 
-    /// Lets the member at an address be what it says it is, unless another one is. Gives back what it was
-    /// before, if that was anything else.
-    pub(crate) fn claim(&self, address: &str, identity: Identity) -> Result<Option<Identity>, Conflict> {
-        let former = self.claims.lock().unwrap_or_else(PoisonError::into_inner).claim(address, identity)?;
+    /// Lets a member be what it says it is, unless another one is. Gives back what it was before, if that was anything
+    /// else. One that left is nothing any more: what it says comes too late.
+    pub(crate) fn claim(&self, engine: &Engine, identity: Identity) -> Result<Option<Identity>, Conflict> {
+        let former = {
+            let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+            if engine.has_left() {
+                return Ok(None);
+            }
+            claims.claim(&engine.target.address(), identity)?
+        };
         if former.is_some() {
             self.freed.send_modify(|n| *n += 1);
         }
         Ok(former)
     }
 
-    /// Frees the name and the id of an engine that left.
+    /// Takes leave of an engine, whose name and id are free from now on.
     pub(crate) fn release(&self, engine: &Engine) {
-        self.claims.lock().unwrap_or_else(PoisonError::into_inner).release(&engine.target.address());
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock: a claim that is under way comes before, and is released, or after, and is none.
+        engine.leave();
+        claims.release(&engine.target.address());
+        drop(claims);
         self.freed.send_modify(|n| *n += 1);
     }
 
     /// Changes whenever a name or an id became free.
     pub(crate) fn freed(&self) -> watch::Receiver<u64> {
         self.freed.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{engine::Target, picture::Marker};
+
+    #[test]
+    fn who_left_claims_nothing_any_more() {
+        let hub = Hub::new(None.into());
+        let engine = |host: &str| {
+            let target = Target { name: None, host: host.into(), port: 1, server_name: host.into() };
+            Engine::new(target, hub.refresh, false, Marker::new(&hub.changes))
+        };
+        let identity = || Identity { id: "id".into(), host: "n1".into(), name: "n1".into() };
+        let [before, after] = [engine("10.0.0.1"), engine("n1")];
+        assert_eq!(hub.claim(&before, identity()), Ok(None));
+        assert!(hub.claim(&after, identity()).is_err(), "one engine is one member");
+        hub.release(&before);
+        // Its follower was reading who the engine is when it was let go.
+        assert_eq!(hub.claim(&before, identity()), Ok(None));
+        assert_eq!(hub.claim(&after, identity()), Ok(None));
     }
 }

@@ -18,6 +18,7 @@ mod listen;
 mod manage;
 mod meetings;
 mod nodes;
+mod picture;
 mod placing;
 mod refusal;
 mod replication;

@@ -118,8 +118,14 @@ async fn manage_provisioned(
 }
 
 fn open_state(file: &Path) -> Result<State, Failure> {
-    let opened = State::open(file).map_err(anyhow::Error::from).context("open the manager's state");
-    opened.map_err(Failure::from).hint("nothing was changed; repair the file, or move it away to begin with none")
+    let opened = State::open(file);
+    let hint = match &opened {
+        Err(error) if error.is_in_use() => {
+            "another manager keeps its state there; stop it, or give this one a --state folder of its own"
+        }
+        _ => "nothing was changed; repair the file, or move it away to begin with none",
+    };
+    opened.context("open the manager's state").map_err(Failure::from).hint(hint)
 }
 
 /// Serves on all listeners until `shutdown`. Then nobody new is let in, streams of events end at once, and what else is

@@ -1,17 +1,12 @@
 //! Where the next container goes. Everything that the decision needs is known already: nothing is asked of any engine
 //! meanwhile, so creates do not wait for each other; and each sees the places that the others hold, so they spread.
 
-use crate::{
-    cluster::Cluster,
-    engine::{Engine, Facts},
-    refusal::Refusal,
-    state::Document,
-};
+use crate::{cluster::Cluster, engine::Engine, picture::Seen, refusal::Refusal, state::Document};
 use http::StatusCode;
-use osier_dockerapi::placement::{Binding, image_words};
+use osier_dockerapi::placement::Binding;
 use osier_model::{Bytes, Cpus};
 use osier_nodes::Availability;
-use osier_scheduler::{Census, Decision, Load, Node, Overcommit, Request, Resident, Tie, Unplaced, schedule};
+use osier_scheduler::{Census, Decision, Load, Node, Request, Resident, Tie, Unplaced, schedule};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -30,6 +25,9 @@ pub(crate) struct Placing {
     pub(crate) request: Request,
 }
 
+/// What is known of each engine.
+type Nodes = Arc<Vec<Arc<Seen>>>;
+
 /// A container whose creation is under way.
 struct Pending {
     node: String,
@@ -45,8 +43,8 @@ impl Resident for Pending {
         self.placing.name.as_deref().unwrap_or_default()
     }
 
-    fn label(&self, key: &str) -> Option<&str> {
-        self.placing.labels.get(key).map(String::as_str)
+    fn labels(&self) -> &BTreeMap<String, String> {
+        &self.placing.labels
     }
 
     fn bindings(&self) -> &[Binding] {
@@ -58,19 +56,59 @@ impl Resident for Pending {
     }
 }
 
+/// A name that is being given to something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Promised {
+    /// To a container that has another one yet.
+    Container(String),
+    /// To a network.
+    Network(String),
+}
+
 #[derive(Default)]
 struct Held {
     next: u64,
     pending: BTreeMap<u64, Arc<Pending>>,
+    promised: BTreeMap<u64, Promised>,
 }
 
-/// The places that are held.
+impl Held {
+    fn key(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn names_container(&self, name: &str) -> bool {
+        self.pending.values().any(|p| p.placing.name.as_deref() == Some(name))
+            || self.promised.values().any(|p| matches!(p, Promised::Container(n) if n == name))
+    }
+}
+
+/// The places and names that are held.
 #[derive(Clone, Default)]
 pub(crate) struct Reservations(Arc<Mutex<Held>>);
 
 impl Reservations {
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn promise(&self, held: &mut Held, name: Promised) -> HeldName {
+        let key = held.key();
+        held.promised.insert(key, name);
+        HeldName { key, reservations: self.clone() }
+    }
+}
+
+/// A name that nobody else gets until this is dropped.
+pub(crate) struct HeldName {
+    key: u64,
+    reservations: Reservations,
+}
+
+impl Drop for HeldName {
+    fn drop(&mut self) {
+        self.reservations.lock().promised.remove(&self.key);
     }
 }
 
@@ -97,49 +135,27 @@ impl Drop for Reservation {
     }
 }
 
-/// One engine at the moment of the decision.
-struct Seen {
-    engine: Arc<Engine>,
-    facts: Arc<Facts>,
-    health: u8,
-    closed: Option<&'static str>,
-    census: Arc<Census>,
-    images: Vec<String>,
-    volumes: Option<Arc<BTreeSet<String>>>,
-    pending: Census,
-}
-
-impl Seen {
-    fn node(&self, overcommit: Overcommit) -> Node<'_> {
-        let facts = &self.facts;
-        Node {
-            name: &facts.owner.node,
-            id: &facts.node.id,
-            labels: &facts.node.labels,
-            health: self.health,
-            closed: self.closed,
-            cpus: Cpus::whole(overcommit.of(facts.node.cpus)),
-            memory: Bytes(overcommit.of(facts.node.memory)),
-            census: &self.census,
-            pending: &self.pending,
-            images: &self.images,
-        }
-    }
-}
-
 impl Cluster {
-    /// Refuses a container name that is in use anywhere in the cluster.
-    pub(crate) fn check_name(&self, name: &str) -> Result<(), Refusal> {
-        self.check_name_with(&self.reservations.lock(), name)
+    /// Holds a name for a container that is to get it, unless it is in use anywhere in the cluster.
+    pub(crate) fn hold_container_name(&self, name: &str) -> Result<HeldName, Refusal> {
+        let mut held = self.reservations.lock();
+        self.check_name(&held, name)?;
+        Ok(self.reservations.promise(&mut held, Promised::Container(name.to_owned())))
     }
 
-    fn check_name_with(&self, held: &Held, name: &str) -> Result<(), Refusal> {
-        let taken = self.containers_like(name).into_iter().find(|(_, _, c)| c.row.names.iter().any(|n| n == name));
+    /// Holds a name for a network that is being made, unless another one of the name is being made.
+    pub(crate) fn hold_network_name(&self, name: &str) -> Option<HeldName> {
+        let mut held = self.reservations.lock();
+        let name = Promised::Network(name.to_owned());
+        let is_free = !held.promised.values().any(|promised| *promised == name);
+        is_free.then(|| self.reservations.promise(&mut held, name))
+    }
+
+    fn check_name(&self, held: &Held, name: &str) -> Result<(), Refusal> {
+        let taken = self.containers_like(name).into_iter().find(|(_, c)| c.row.names.iter().any(|n| n == name));
         let holder = match taken {
-            Some((node, _, container)) => format!("container \"{}\" on node {node}", container.row.id),
-            None if held.pending.values().any(|p| p.placing.name.as_deref() == Some(name)) => {
-                "a container that is being created".into()
-            }
+            Some((seen, container)) => format!("container \"{}\" on node {}", container.row.id, seen.name),
+            None if held.names_container(name) => "a container that is being created".into(),
             None => return Ok(()),
         };
         Err(Refusal::new(
@@ -155,14 +171,13 @@ impl Cluster {
     pub(crate) fn place(&self, placing: &Placing) -> Result<Reservation, Refusal> {
         let mut held = self.reservations.lock();
         if let Some(name) = &placing.name {
-            self.check_name_with(&held, name)?;
+            self.check_name(&held, name)?;
         }
-        let (seen, decision) = self.decide(&held, placing)?;
+        let (nodes, decision) = self.decide(&held, placing)?;
         let node = decision.map_err(|e| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, e.to_string()))?.node;
-        let chosen = seen.into_iter().find(|s| s.facts.owner.node == node);
-        let engine = chosen.ok_or_else(|| Refusal::internal("the chosen node left the cluster"))?.engine;
-        let key = held.next;
-        held.next += 1;
+        let chosen = nodes.iter().find(|s| s.facts.is_some() && s.name == node);
+        let engine = chosen.ok_or_else(|| Refusal::internal("the chosen node left the cluster"))?.engine.clone();
+        let key = held.key();
         held.pending.insert(key, Arc::new(Pending { node, placing: placing.clone() }));
         Ok(Reservation { engine, key, reservations: self.reservations.clone() })
     }
@@ -172,61 +187,64 @@ impl Cluster {
         Ok(self.decide(&self.reservations.lock(), placing)?.1)
     }
 
-    fn decide(&self, held: &Held, placing: &Placing) -> Result<(Vec<Seen>, Result<Decision, Unplaced>), Refusal> {
-        let document = self.hub.state.read();
-        let by_image = placing.request.wishes.affinities.iter().any(|wish| wish.key() == "image");
-        let seen = self.look(held, &document, by_image);
+    fn decide(&self, held: &Held, placing: &Placing) -> Result<(Nodes, Result<Decision, Unplaced>), Refusal> {
+        let (document, seen) = (self.hub.state.read(), self.nodes());
         let mut request = placing.request.clone();
         request.ties.extend(volume_ties(&placing.volumes, &seen, held, &document)?);
-        let nodes: Vec<Node<'_>> = seen.iter().map(|s| s.node(self.policy.overcommit)).collect();
-        let decision = schedule(&self.policy, &nodes, &request, rand::random());
-        drop(nodes);
-        Ok((seen, decision))
-    }
-
-    /// All engines of which something is known; their images only where the decision is about images.
-    fn look(&self, held: &Held, document: &Document, by_image: bool) -> Vec<Seen> {
         let mut pending: HashMap<&str, Census> = HashMap::new();
         for resident in held.pending.values() {
             pending.entry(&resident.node).or_default().add(resident.clone());
         }
-        let mut look = |engine: Arc<Engine>| {
-            let view = engine.view();
-            let facts = view.facts.clone()?;
-            let (health, census, volumes) = (view.standing.indicator(), view.census(), view.volumes.clone());
-            let images = if by_image { image_words(view.images.iter().map(AsRef::as_ref)) } else { Vec::new() };
-            drop(view);
-            let closed = match document.availability(&facts.owner.node) {
-                Availability::Active => None,
-                Availability::Cordoned => Some("it is cordoned"),
-                Availability::Drained => Some("it is drained"),
-            };
-            let pending = pending.remove(facts.owner.node.as_str()).unwrap_or_default();
-            Some(Seen { engine, facts, health, closed, census, images, volumes, pending })
-        };
-        self.engines().into_iter().filter_map(&mut look).collect()
+        let nobody = Census::default();
+        // Images are words only where the decision is about images.
+        let by_image = request.wishes.affinities.iter().any(|wish| wish.key() == "image");
+        let overcommit = self.policy.overcommit;
+        let nodes = seen.iter().filter_map(|s| {
+            let facts = s.facts.as_deref()?;
+            Some(Node {
+                name: &s.name,
+                id: &facts.node.id,
+                labels: &facts.node.labels,
+                health: s.health,
+                closed: match document.availability(&s.name) {
+                    Availability::Active => None,
+                    Availability::Cordoned => Some("it is cordoned"),
+                    Availability::Drained => Some("it is drained"),
+                },
+                cpus: Cpus::whole(overcommit.of(facts.node.cpus)),
+                memory: Bytes(overcommit.of(facts.node.memory)),
+                census: &s.census,
+                pending: pending.get(s.name.as_str()).unwrap_or(&nobody),
+                images: if by_image { s.image_words() } else { &[] },
+            })
+        });
+        let nodes: Vec<Node<'_>> = nodes.collect();
+        let decision = schedule(&self.policy, &nodes, &request, rand::random());
+        drop(nodes);
+        Ok((seen, decision))
     }
 }
 
 /// The nodes that have the data of each of these volumes, or will have because a container that uses it is being created
 /// there. A volume that is nowhere ties to nothing.
-fn volume_ties(volumes: &[String], seen: &[Seen], held: &Held, document: &Document) -> Result<Vec<Tie>, Refusal> {
+fn volume_ties(volumes: &[String], seen: &[Arc<Seen>], held: &Held, document: &Document) -> Result<Vec<Tie>, Refusal> {
     let mut ties = Vec::new();
+    let known = || seen.iter().filter(|s| s.facts.is_some());
     for volume in volumes {
         let remembered = document.volumes.get(volume).map(|v| &v.nodes);
         // What an engine had when it was last seen is still there.
-        let has = |s: &&Seen| match &s.volumes {
+        let has = |s: &&Arc<Seen>| match &s.volumes {
             Some(volumes) => volumes.contains(volume),
-            None => remembered.is_some_and(|nodes| nodes.contains(&s.facts.owner.node)),
+            None => remembered.is_some_and(|nodes| nodes.contains(&s.name)),
         };
-        let here = seen.iter().filter(has).map(|s| s.facts.owner.node.as_str());
+        let here = known().filter(has).map(|s| s.name.as_str());
         let coming = held.pending.values().filter(|p| p.placing.volumes.contains(volume)).map(|p| p.node.as_str());
-        let unseen = |node: &&String| !seen.iter().any(|s| s.facts.owner.node == **node);
+        let unseen = |node: &&String| !known().any(|s| s.name == **node);
         let away = remembered.into_iter().flatten().filter(unseen).map(String::as_str);
         let nodes: BTreeSet<Arc<str>> = here.chain(coming).chain(away).map(Into::into).collect();
-        let reachable = |node: &Arc<str>| seen.iter().any(|s| s.health > 0 && *s.facts.owner.node == **node);
+        let reachable = |node: &Arc<str>| known().any(|s| s.health > 0 && *s.name == **node);
         if !nodes.is_empty() && !nodes.iter().any(reachable) {
-            let left = !seen.iter().any(|s| nodes.contains(s.facts.owner.node.as_str()));
+            let left = !known().any(|s| nodes.contains(s.name.as_str()));
             let hint = if left { format!(" ('docker volume rm -f {volume}' forgets it)") } else { String::new() };
             let nodes: Vec<&str> = nodes.iter().map(AsRef::as_ref).collect();
             let nodes = nodes.join(" and ");

@@ -4,6 +4,7 @@
 //! A file that cannot be read or understood is an error at start and is never written over: it may be a newer version's.
 
 use osier_nodes::Availability;
+use osier_store::Lock;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
@@ -72,6 +73,8 @@ pub struct State {
     file: Option<PathBuf>,
     current: Arc<RwLock<Arc<Document>>>,
     writing: Arc<Mutex<()>>,
+    /// Keeps other managers away from the file.
+    _lock: Option<Lock>,
 }
 
 /// The state could not be kept, so nothing was changed.
@@ -88,14 +91,16 @@ pub(crate) enum StateError {
 impl State {
     /// A state that ends with the process.
     pub fn in_memory() -> Self {
-        Self { file: None, current: Arc::default(), writing: Arc::default() }
+        Self { file: None, current: Arc::default(), writing: Arc::default(), _lock: None }
     }
 
-    /// The state in this file, which is made with the first change.
+    /// The state in this file, which is made with the first change. It is nobody else's until this is dropped: two
+    /// managers would each write over what the other one was told.
     pub fn open(file: &Path) -> Result<Self, osier_store::Error> {
+        let lock = osier_store::lock(&file.with_extension("lock"))?;
         let document: Document = osier_store::read_json(file)?.unwrap_or_default();
         let current = Arc::new(RwLock::new(Arc::new(document)));
-        Ok(Self { file: Some(file.to_owned()), current, writing: Arc::default() })
+        Ok(Self { file: Some(file.to_owned()), current, writing: Arc::default(), _lock: Some(lock) })
     }
 
     /// The state as it is now.
@@ -139,6 +144,10 @@ mod tests {
         VolumeState { declared: "now".into(), ..VolumeState::default() }
     }
 
+    fn kept(file: &Path) -> Document {
+        osier_store::read_json(file).unwrap().unwrap_or_default()
+    }
+
     fn cordon(document: &mut Document) {
         document.nodes.entry("n1".into()).or_default().availability = Availability::Cordoned;
     }
@@ -152,12 +161,13 @@ mod tests {
         state.change(cordon).await.unwrap();
         let data = VolumeState { request: Some(json!({"Name": "data"})), ..VolumeState::default() };
         state.change(|d| d.volumes.insert("data".into(), data)).await.unwrap();
-        let again = State::open(&file).unwrap().read();
-        assert_eq!(again, state.read());
+        assert!(State::open(&file).err().unwrap().is_in_use(), "a second manager would write over the first one's");
+        let again = kept(&file);
+        assert_eq!(again, *state.read());
         assert_eq!((again.node("n1").availability, again.volumes.len()), (Availability::Cordoned, 1));
         assert_eq!(again.node("n2"), NodeState::default());
         state.change(|d| d.nodes.entry("n1".into()).or_default().availability = Availability::Active).await.unwrap();
-        assert!(State::open(&file).unwrap().read().nodes.is_empty(), "what is as it always was is not kept");
+        assert!(kept(&file).nodes.is_empty(), "what is as it always was is not kept");
     }
 
     #[tokio::test]
@@ -177,6 +187,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("state/manager.json");
         let state = State::open(&file).unwrap();
+        std::fs::remove_dir_all(folder.path().join("state")).unwrap();
         std::fs::write(folder.path().join("state"), "in the way").unwrap();
         let error = state.change(cordon).await.unwrap_err();
         assert!(error.to_string().contains("manager.json"), "{error}");
@@ -194,8 +205,8 @@ mod tests {
             let _ = futures::FutureExt::now_or_never(left);
             state.change(|d| d.volumes.insert(format!("stayed-{i}"), declared())).await.unwrap();
         }
-        let kept = State::open(&file).unwrap().read();
-        assert_eq!(kept, state.read());
+        let kept = kept(&file);
+        assert_eq!(kept, *state.read());
         assert_eq!(kept.volumes.keys().filter(|name| name.starts_with("stayed")).count(), 20);
     }
 
@@ -209,6 +220,6 @@ mod tests {
             state.change(move |d| d.volumes.insert(i.to_string(), volume))
         });
         futures::future::join_all(changes).await.into_iter().for_each(|r| drop(r.unwrap()));
-        assert_eq!(State::open(&file).unwrap().read().volumes.len(), 20);
+        assert_eq!(kept(&file).volumes.len(), 20);
     }
 }

@@ -6,9 +6,9 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
-    fs::{self, File, Permissions},
+    fs::{self, File, Permissions, TryLockError},
     io::Write,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -27,6 +27,8 @@ enum Source {
     Io(std::io::Error),
     #[error("the file is not what this version writes: {0}")]
     Format(serde_json::Error),
+    #[error("another process holds it")]
+    InUse,
 }
 
 impl Error {
@@ -37,6 +39,11 @@ impl Error {
     /// Whether the file was there but could not be understood (as opposed to not readable).
     pub fn is_format(&self) -> bool {
         matches!(self.source, Source::Format(_))
+    }
+
+    /// Whether another process holds the lock (see [`lock`]).
+    pub fn is_in_use(&self) -> bool {
+        matches!(self.source, Source::InUse)
     }
 }
 
@@ -86,6 +93,25 @@ pub fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// A lock that other processes see, until it is dropped or the process ends, however it ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Takes the lock that `path` stands for, a file of its own that stays and is empty. It does not wait: where another
+/// process has the lock, that is an error.
+pub fn lock(path: &Path) -> Result<Lock, Error> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(folder).map_err(Error::io("create the folder of", path))?;
+    let file = File::options().create(true).append(true).mode(SECRET).open(path).map_err(Error::io("open", path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Lock { _file: file }),
+        Err(TryLockError::WouldBlock) => Err(Error { verb: "lock", path: path.to_owned(), source: Source::InUse }),
+        Err(TryLockError::Error(e)) => Err(Error::io("lock", path)(e)),
+    }
+}
+
 fn format_error(verb: &'static str, path: &Path, e: serde_json::Error) -> Error {
     Error { verb, path: path.to_owned(), source: Source::Format(e) }
 }
@@ -103,6 +129,17 @@ mod tests {
         assert_eq!(read_json::<Vec<u8>>(&path).unwrap(), Some(vec![4]));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, SECRET);
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_lock_has_one_holder_until_it_is_let_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/state.lock");
+        let held = lock(&path).unwrap();
+        let refused = lock(&path).unwrap_err();
+        assert!(refused.is_in_use() && refused.to_string().contains("state.lock"), "{refused}");
+        drop(held);
+        lock(&path).unwrap();
     }
 
     #[test]

@@ -70,7 +70,7 @@ fn is_near(wish: &Expression, node: &Node<'_>) -> bool {
     match wish.key() {
         "container" => wish.holds(node.census.words().chain(node.pending.words())),
         "image" => wish.holds(node.images.iter().map(String::as_str)),
-        key => wish.holds(node.residents().map(|r| r.label(key).unwrap_or_default())),
+        key => wish.holds(node.census.values(key).chain(node.pending.values(key))),
     }
 }
 

@@ -5,7 +5,7 @@ use osier_model::{Bytes, Cpus};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 /// What one container takes of its node. Stopped containers keep their reservation, because they may be started.
@@ -49,8 +49,8 @@ pub trait Resident: Send + Sync {
     fn id(&self) -> &str;
     /// Its name; empty where it will get one from its engine.
     fn name(&self) -> &str;
-    /// The value of one of its labels.
-    fn label(&self, key: &str) -> Option<&str>;
+    /// Its labels.
+    fn labels(&self) -> &BTreeMap<String, String>;
     /// The node's ports that it takes.
     fn bindings(&self) -> &[Binding];
     /// What it takes of the node.
@@ -67,6 +67,16 @@ pub struct Census {
     text: String,
     /// Where each member's id begins, and where it and the name end.
     words: Vec<[usize; 3]>,
+    /// The different values that the members give to each label, once somebody asked for one.
+    labels: OnceLock<BTreeMap<String, Values>>,
+}
+
+/// What containers say to one label.
+#[derive(Clone, Default)]
+struct Values {
+    different: BTreeSet<String>,
+    /// How many have the label at all.
+    count: usize,
 }
 
 /// Length of the short ids that Docker prints.
@@ -81,6 +91,7 @@ impl Census {
             self.text.push_str(word);
             self.text.len()
         };
+        self.labels = OnceLock::new();
         self.words.push([write(""), write(member.id()), write(member.name())]);
         self.members.push(member);
     }
@@ -93,14 +104,32 @@ impl Census {
         })
     }
 
+    /// The different values that the containers give to a label; those without it give it the empty one.
+    pub(crate) fn values(&self, label: &str) -> impl Iterator<Item = &str> {
+        let values = self.labels.get_or_init(|| self.index()).get(label);
+        let given = values.into_iter().flat_map(|v| &v.different).map(String::as_str);
+        let lacking = values.map_or(0, |v| v.count) < self.members.len();
+        given.chain(lacking.then_some(""))
+    }
+
+    fn index(&self) -> BTreeMap<String, Values> {
+        let mut labels: BTreeMap<String, Values> = BTreeMap::new();
+        for (label, value) in self.members.iter().flat_map(|m| m.labels()) {
+            if !labels.contains_key(label) {
+                labels.insert(label.clone(), Values::default());
+            }
+            let Some(values) = labels.get_mut(label) else { continue };
+            values.count += 1;
+            if !values.different.contains(value) {
+                values.different.insert(value.clone());
+            }
+        }
+        labels
+    }
+
     /// What they take together.
     pub fn load(&self) -> Load {
         self.load
-    }
-
-    /// The containers.
-    pub fn members(&self) -> impl Iterator<Item = &dyn Resident> {
-        self.members.iter().map(AsRef::as_ref)
     }
 
     /// The container that takes a port which this binding needs.
@@ -152,11 +181,6 @@ impl Node<'_> {
     /// What its containers take, those included whose creation is under way.
     pub fn load(&self) -> Load {
         self.census.load() + self.pending.load()
-    }
-
-    /// All of its containers.
-    pub fn residents(&self) -> impl Iterator<Item = &dyn Resident> {
-        self.census.members().chain(self.pending.members())
     }
 }
 

@@ -31,6 +31,19 @@ async fn plain_http_is_said_and_sockets_are_private() {
 }
 
 #[tokio::test]
+async fn a_folder_of_state_is_one_managers() {
+    let bench = Bench::new();
+    let line = "osier manage --state state 127.0.0.1:1";
+    let (daemon, _client) = bench.manager("s", line).await;
+    let second = bench.run(&format!("{line} -H unix://{}", bench.path("t").display()));
+    assert_eq!(second.code, Some(1), "{second:?}");
+    assert!(second.err.contains("manager.lock") && second.err.contains("another manager"), "{second:?}");
+    // One that was killed holds nothing.
+    drop(daemon);
+    let (_daemon, _client) = bench.manager("u", line).await;
+}
+
+#[tokio::test]
 async fn streams_of_events_end_when_the_manager_does() {
     let bench = Bench::new();
     let (mut daemon, client) = bench.manager("s", "osier manage 127.0.0.1:1").await;

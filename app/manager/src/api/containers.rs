@@ -136,12 +136,12 @@ impl Api {
         let wanted = call.query.get("name").unwrap_or_default().trim_start_matches('/').to_owned();
         let new = wanted.strip_prefix(&format!("{}/", engine.name())).unwrap_or(&wanted).to_owned();
         // No name, its own or one that cannot be is the engine's to refuse, in its own words.
-        if !container.row.names.contains(&new) {
-            self.cluster.check_name(&new).map_err(|clash| Refusal {
-                message: format!("Error when allocating new name: {}", clash.message),
-                ..clash
-            })?;
-        }
+        let name_is_new = !container.row.names.contains(&new);
+        let held = name_is_new.then(|| self.cluster.hold_container_name(&new)).transpose();
+        let _held = held.map_err(|clash| Refusal {
+            message: format!("Error when allocating new name: {}", clash.message),
+            ..clash
+        })?;
         call.query.set("name", &new);
         call.raw_query = call.query.to_string();
         self.forward_container(call, name, &["rename"]).await?.refreshed().await

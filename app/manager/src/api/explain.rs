@@ -14,7 +14,7 @@ impl Api {
         let body = call.object().await?;
         let placing = self.prepare(&call, body)?.placing;
         if let Some(name) = &placing.name {
-            self.cluster.check_name(name)?;
+            drop(self.cluster.hold_container_name(name)?);
         }
         let outcome = self.cluster.explain(&placing)?;
         Ok(json_response(StatusCode::OK, &Report::new(&self.cluster.policy, outcome)))

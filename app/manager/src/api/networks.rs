@@ -4,7 +4,7 @@ use super::{
     Answer, Api, Call,
     fanout::{Ask, successes, unanimous},
 };
-use crate::{engine::Engine, placing::Placing, refusal::Refusal};
+use crate::{engine::Engine, picture::Seen, placing::Placing, refusal::Refusal};
 use http::{Method, StatusCode, header};
 use osier_dockerapi::{
     convert::{self, connect_need, network_need},
@@ -29,15 +29,15 @@ const INSPECT: Duration = Duration::from_secs(2);
 const REMOVE: Duration = Duration::from_secs(30);
 
 /// One engine's part of a network.
+#[derive(Clone)]
 struct Part {
-    engine: Arc<Engine>,
-    node: String,
+    seen: Arc<Seen>,
     network: Arc<Value>,
 }
 
 impl Part {
     fn local(&self) -> Local<'_> {
-        Local { node: &self.node, network: &self.network }
+        Local { node: &self.seen.name, network: &self.network }
     }
 }
 
@@ -52,8 +52,8 @@ impl Found {
     /// Says that none of its engines answers.
     fn unreachable(&self, word: &str) -> Refusal {
         let down = self.0.iter().map(|p| {
-            let why = p.engine.view().error();
-            format!("network {word} is on unhealthy node {}: {why}", p.node)
+            let why = p.seen.engine.view().error();
+            format!("network {word} is on unhealthy node {}: {why}", p.seen.name)
         });
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, down.collect::<Vec<_>>().join("\n"))
     }
@@ -67,14 +67,9 @@ impl Found {
 
 impl Api {
     fn network_parts(&self) -> Vec<Part> {
-        let engines = self.cluster.engines();
-        let lists = engines.into_iter().map(|engine| {
-            let (node, networks) = (engine.name(), engine.view().networks.clone());
-            let parts =
-                networks.iter().map(|n| Part { engine: engine.clone(), node: node.clone(), network: n.clone() });
-            parts.collect::<Vec<_>>()
-        });
-        lists.flatten().collect()
+        let nodes = self.cluster.nodes();
+        let parts = nodes.iter().flat_map(|seen| seen.networks.iter().map(move |network| (seen, network)));
+        parts.map(|(seen, network)| Part { seen: seen.clone(), network: network.clone() }).collect()
     }
 
     /// `GET /networks`, from the cache.
@@ -103,7 +98,7 @@ impl Api {
         let mut groups: BTreeMap<(String, String), Vec<Part>> = BTreeMap::new();
         for part in self.network_parts() {
             let local = part.local();
-            let node = if local.is_cluster_wide() { String::new() } else { part.node.clone() };
+            let node = if local.is_cluster_wide() { String::new() } else { part.seen.name.clone() };
             groups.entry((node, local.shown_id())).or_default().push(part);
         }
         let named: Vec<_> = groups.iter().map(|(key, parts)| (key, [parts[0].local().name().to_owned()])).collect();
@@ -124,6 +119,9 @@ impl Api {
     /// The name of the cluster-wide network that a word means by its id, the cluster's or an engine's own, or by the
     /// beginning of one; `None` for any other word, and for one that is some network's name.
     pub(super) fn cluster_network_name(&self, word: &str) -> Option<String> {
+        if network::is_builtin(word) || matches!(word, "" | "default" | NETWORK) || word.starts_with("container:") {
+            return None;
+        }
         let parts = self.network_parts();
         let hits = by_id(word, &parts);
         let first = hits.first()?.local();
@@ -134,7 +132,7 @@ impl Api {
     /// The nodes that have a network of this name, or else the one network whose id begins so.
     pub(super) fn nodes_with_network(&self, word: &str) -> Vec<String> {
         let parts = self.network_parts();
-        let named = parts.iter().filter(|p| p.local().name() == word).map(|p| p.node.clone());
+        let named = parts.iter().filter(|p| p.local().name() == word).map(|p| p.seen.name.clone());
         let named: Vec<String> = named.collect();
         if !named.is_empty() {
             return named;
@@ -142,14 +140,15 @@ impl Api {
         let hits = by_id(word, &parts);
         let first = hits.first().map(|p| p.local().shown_id());
         let same = hits.iter().all(|p| Some(p.local().shown_id()) == first);
-        hits.into_iter().filter(|_| same).map(|p| p.node.clone()).collect()
+        hits.into_iter().filter(|_| same).map(|p| p.seen.name.clone()).collect()
     }
 
     /// `GET /networks/{name}`, with the endpoints of all nodes.
     pub(super) async fn network_inspect(&self, call: Call, name: &str) -> Answer {
         let found = self.find_network(name)?;
         let word = found.engine_word();
-        let engines: Vec<Arc<Engine>> = found.0.iter().map(|p| p.engine.clone()).filter(|e| e.is_healthy()).collect();
+        let engines: Vec<Arc<Engine>> =
+            found.0.iter().map(|p| p.seen.engine.clone()).filter(|e| e.is_healthy()).collect();
         if engines.is_empty() {
             return Err(found.unreachable(name));
         }
@@ -170,12 +169,15 @@ impl Api {
         if name.is_empty() {
             return Err(Refusal::bad_request("invalid name: name is empty"));
         }
-        let mut ties = Vec::new();
+        let (mut ties, exists) =
+            (Vec::new(), || Refusal::new(StatusCode::CONFLICT, format!("network with name {name} already exists")));
+        // First the name is held, then it is looked up: of two who want it at once one is second.
+        let _held = self.cluster.hold_network_name(&name).ok_or_else(exists)?;
         if let Some((node, name)) = name.split_once('/').filter(|(node, _)| self.cluster.is_node(node)) {
             ties.push(Tie { condition: format!("node=={node}"), nodes: [node.into()].into() });
             body["Name"] = name.into();
         } else if !network::is_builtin(&name) && !self.nodes_with_network(&name).is_empty() {
-            return Err(Refusal::new(StatusCode::CONFLICT, format!("network with name {name} already exists")));
+            return Err(exists());
         }
         if body["Driver"] == "overlay" {
             // The engine's own words speak of a swarm, which is no way out here.
@@ -213,7 +215,7 @@ impl Api {
             let message = format!("network {NETWORK} is the cluster's own and cannot be removed");
             return Err(Refusal::new(StatusCode::FORBIDDEN, message));
         }
-        let engines: Vec<Arc<Engine>> = found.0.iter().map(|p| p.engine.clone()).collect();
+        let engines: Vec<Arc<Engine>> = found.0.iter().map(|p| p.seen.engine.clone()).collect();
         if !engines.iter().any(|e| e.is_healthy()) {
             return Err(found.unreachable(name));
         }
@@ -239,7 +241,7 @@ impl Api {
             found => found?,
         };
         let network = self.network_for(name, &engine)?;
-        if !network.0.iter().any(|p| Arc::ptr_eq(&p.engine, &engine)) {
+        if !network.0.iter().any(|p| Arc::ptr_eq(&p.seen.engine, &engine)) {
             let message = format!("network {name} is not on node {}, where container {container} is", engine.name());
             return Err(Refusal::bad_request(message));
         }
@@ -260,7 +262,7 @@ impl Api {
     fn network_for(&self, word: &str, engine: &Arc<Engine>) -> Result<Found, Refusal> {
         self.find_network(word).or_else(|refusal| {
             let mut parts = self.network_parts();
-            parts.retain(|p| Arc::ptr_eq(&p.engine, engine) && p.local().name() == word);
+            parts.retain(|p| Arc::ptr_eq(&p.seen.engine, engine) && p.local().name() == word);
             if parts.is_empty() { Err(refusal) } else { Ok(Found(parts)) }
         })
     }
@@ -269,7 +271,8 @@ impl Api {
     async fn force_disconnect(&self, version: ApiVersion, name: &str, body: &Value) -> Answer {
         let found = self.find_network(name)?;
         let word = found.engine_word();
-        let engines: Vec<Arc<Engine>> = found.0.iter().map(|p| p.engine.clone()).filter(|e| e.is_healthy()).collect();
+        let engines: Vec<Arc<Engine>> =
+            found.0.iter().map(|p| p.seen.engine.clone()).filter(|e| e.is_healthy()).collect();
         if engines.is_empty() {
             return Err(found.unreachable(name));
         }

@@ -3,6 +3,7 @@
 use super::Api;
 use crate::{
     engine::{Engine, View},
+    picture::Seen,
     state::Document,
 };
 use http::{HeaderValue, Response, StatusCode, header};
@@ -15,7 +16,7 @@ use osier_engine::{Body, full, json_response};
 use osier_model::{Bytes, Cpus};
 use osier_scheduler::{Filter, Overcommit};
 use serde_json::{Value, json};
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// The version that clients are told.
@@ -27,15 +28,14 @@ impl Api {
     /// The newest version that any engine knows. What an older engine cannot be told in it is converted, or goes to the
     /// newer ones.
     pub(super) fn advertised(&self) -> ApiVersion {
-        let engines = self.cluster.engines();
-        let healthy = engines.iter().filter(|e| e.is_healthy()).map(|e| e.api().max);
-        healthy.max().unwrap_or(MAX).clamp(MIN, MAX)
+        self.cluster.picture().newest_version().unwrap_or(MAX).clamp(MIN, MAX)
     }
 
     /// The nodes whose engines speak this version.
     pub(super) fn nodes_speaking(&self, version: ApiVersion) -> Vec<String> {
-        let engines = self.cluster.engines();
-        engines.iter().filter(|e| e.api().max >= version).map(|e| e.name()).collect()
+        let nodes = self.cluster.nodes();
+        let speaks = |s: &&Arc<Seen>| s.facts.as_ref().is_some_and(|f| f.api.max >= version);
+        nodes.iter().filter(speaks).map(|s| s.name.clone()).collect()
     }
 
     pub(super) fn ping(&self) -> Response<Body> {

@@ -134,14 +134,15 @@ fn labels(info: &Value) -> Result<BTreeMap<String, String>, Lost> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Target;
+    use crate::{engine::Target, picture::Marker};
     use osier_nodes::Refresh;
     use proptest::prelude::*;
     use serde_json::json;
+    use std::sync::Arc;
 
     fn read(info: Value, version: &Value) -> Result<Facts, Lost> {
         let target = Target { name: None, host: "h".into(), port: 1, server_name: "h".into() };
-        let engine = Engine::new(target, Refresh::default(), false);
+        let engine = Engine::new(target, Refresh::default(), false, Marker::new(&Arc::default()));
         engine.read_facts(([127, 0, 0, 1], 1).into(), Clock::default(), info, version)
     }
 

@@ -223,7 +223,7 @@ impl Follower {
         let mut facts = self.engine.describe(address).await?;
         let identity = Identity { id: facts.node.id.clone(), host: facts.host.clone(), name: facts.owner.node.clone() };
         let here = self.engine.target.address();
-        let former = self.hub.claim(&here, identity).map_err(|conflict| Lost::Verdict(conflict.into()))?;
+        let former = self.hub.claim(&self.engine, identity).map_err(|conflict| Lost::Verdict(conflict.into()))?;
         facts.label(&self.hub.state.read().node(&facts.owner.node).labels);
         if let Some(former) = former.filter(|f| f.id != facts.node.id) {
             let lost = Lost::Replaced { before: former.id, now: facts.node.id.clone() };

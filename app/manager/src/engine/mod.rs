@@ -11,6 +11,7 @@ mod view;
 pub(crate) use follow::follow;
 pub(crate) use view::{Container, Facts, View};
 
+use crate::picture::Marker;
 use bytes::Bytes;
 use http::Method;
 use osier_dockerapi::{path, version};
@@ -105,17 +106,20 @@ pub(crate) struct Engine {
     suspicion: Notify,
     /// Discovery no longer lists it.
     leaving: AtomicBool,
+    left: AtomicBool,
+    /// Says that the view changed.
+    marker: Marker,
     /// Held by whoever stops or starts the node's containers for its operator.
     pub(crate) settling: Mutex<()>,
 }
 
 impl Engine {
-    pub(crate) fn new(target: Target, refresh: Refresh, cpu_shares_as_cpus: bool) -> Arc<Self> {
+    pub(crate) fn new(target: Target, refresh: Refresh, cpu_shares_as_cpus: bool, marker: Marker) -> Arc<Self> {
         let health = watch::Sender::new(Health::Pending);
         let view = RwLock::new(View::new(refresh, OffsetDateTime::now_utc()));
-        let leaving = AtomicBool::new(false);
+        let (leaving, left) = (AtomicBool::new(false), AtomicBool::new(false));
         let (suspicion, settling) = (Notify::new(), Mutex::default());
-        Arc::new(Self { target, cpu_shares_as_cpus, view, health, suspicion, leaving, settling })
+        Arc::new(Self { target, cpu_shares_as_cpus, view, health, suspicion, leaving, left, marker, settling })
     }
 
     pub(crate) fn view(&self) -> RwLockReadGuard<'_, View> {
@@ -124,6 +128,16 @@ impl Engine {
 
     fn view_mut(&self) -> RwLockWriteGuard<'_, View> {
         self.view.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What no other engine of the cluster has.
+    pub(crate) fn key(&self) -> u64 {
+        self.marker.key()
+    }
+
+    /// Looks at what is known of it, and may note what was seen; that changes nothing.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&mut View) -> T) -> T {
+        look(&mut self.view_mut())
     }
 
     /// The node's name; empty while nobody knows it.
@@ -196,11 +210,12 @@ impl Engine {
     }
 
     /// Changes what is known of it, and tells those who wait for its health.
-    fn update<T>(&self, change: impl FnOnce(&mut View) -> T) -> T {
+    pub(crate) fn update<T>(&self, change: impl FnOnce(&mut View) -> T) -> T {
         let (result, health) = {
             let mut view = self.view_mut();
             (change(&mut view), view.standing.health())
         };
+        self.marker.mark();
         self.health.send_if_modified(|h| std::mem::replace(h, health) != health);
         result
     }
@@ -216,7 +231,13 @@ impl Engine {
 
     /// The engine left the cluster: whoever waits for it need wait no longer.
     pub(crate) fn leave(&self) {
+        self.left.store(true, Ordering::Release);
         self.update(|view| view.standing.leave());
+    }
+
+    /// Whether it left the cluster.
+    pub(crate) fn has_left(&self) -> bool {
+        self.left.load(Ordering::Acquire)
     }
 
     /// Has the engine's health looked at now: a call to it just failed, or discovery says it changed.

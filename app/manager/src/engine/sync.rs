@@ -47,7 +47,7 @@ impl Engine {
         }
         let found: Vec<Option<Arc<Container>>> = stream::iter(reads).buffer_unordered(PARALLEL).collect().await;
         let found = found.into_iter().flatten().map(|c| (c.row.id.clone(), c)).collect();
-        self.view_mut().observe_all(asked, found);
+        self.update(|view| view.observe_all(asked, found));
         Ok(())
     }
 
@@ -98,7 +98,7 @@ impl Engine {
             found = self.find_row(&list().await?, id, &facts)?;
         }
         let found = found.map(|(row, fingerprint)| self.container(row, inspect.as_ref(), &facts, fingerprint));
-        self.view_mut().observe(id, asked, found.map(Arc::new));
+        self.update(|view| view.observe(id, asked, found.map(Arc::new)));
         Ok(())
     }
 
@@ -111,17 +111,18 @@ impl Engine {
 
     /// Notes that a container is gone.
     pub(crate) fn forget_container(&self, id: &str) {
-        self.view_mut().observe(id, Instant::now(), None);
+        self.update(|view| view.observe(id, Instant::now(), None));
     }
 
     /// Reads all images, those that only other images are made of among them.
     pub(crate) async fn sync_images(&self) -> Result<(), CallError> {
         let asked = Instant::now();
         let images = Arc::new(shared(self.get(&["images", "json"], "all=1", LIST).await?));
-        let mut view = self.view_mut();
-        if view.is_news(Listing::Images, asked) {
-            view.images = images;
-        }
+        self.update(|view| {
+            if view.is_news(Listing::Images, asked) {
+                view.images = images;
+            }
+        });
         Ok(())
     }
 
@@ -130,14 +131,15 @@ impl Engine {
         let asked = Instant::now();
         let networks = shared(self.get(&["networks"], "", LIST).await?);
         let translations = network::translations(networks.iter().map(AsRef::as_ref));
-        let mut view = self.view_mut();
-        if !view.is_news(Listing::Networks, asked) {
-            return Ok(());
-        }
-        view.networks = Arc::new(networks);
-        if let Some(facts) = view.facts.as_mut().filter(|f| f.owner.cluster_networks != translations) {
-            Arc::make_mut(facts).owner.cluster_networks = translations;
-        }
+        self.update(|view| {
+            if !view.is_news(Listing::Networks, asked) {
+                return;
+            }
+            view.networks = Arc::new(networks);
+            if let Some(facts) = view.facts.as_mut().filter(|f| f.owner.cluster_networks != translations) {
+                Arc::make_mut(facts).owner.cluster_networks = translations;
+            }
+        });
         Ok(())
     }
 
@@ -147,10 +149,11 @@ impl Engine {
         let volumes = self.get(&["volumes"], "", VOLUMES).await?;
         let bound = volumes["Volumes"].as_array().into_iter().flatten().filter(|v| volume::is_bound(v));
         let names = bound.filter_map(|v| Some(v["Name"].as_str()?.to_owned())).collect();
-        let mut view = self.view_mut();
-        if view.is_news(Listing::Volumes, asked) {
-            view.volumes = Some(Arc::new(names));
-        }
+        self.update(|view| {
+            if view.is_news(Listing::Volumes, asked) {
+                view.volumes = Some(Arc::new(names));
+            }
+        });
         Ok(())
     }
 

@@ -16,7 +16,6 @@ use osier_scheduler::{Census, Load, Resident};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    ops::Bound,
     sync::{Arc, OnceLock},
     time::Instant,
 };
@@ -44,8 +43,8 @@ impl Resident for Container {
         self.row.name()
     }
 
-    fn label(&self, key: &str) -> Option<&str> {
-        self.row.labels.get(key).map(String::as_str)
+    fn labels(&self) -> &BTreeMap<String, String> {
+        &self.row.labels
     }
 
     fn bindings(&self) -> &[Binding] {
@@ -95,8 +94,8 @@ pub(crate) struct View {
     listed: OnceLock<Arc<[Arc<Container>]>>,
     /// The same for the scheduler, once it asked for it.
     census: OnceLock<Arc<Census>>,
-    /// Containers by their names.
-    named: HashMap<String, Vec<Arc<Container>>>,
+    /// The ids of the containers that changed since somebody asked for them.
+    changed: BTreeSet<String>,
     /// Containers that were seen to be gone, kept until no older answer can still arrive.
     gone: HashMap<String, Instant>,
     pub(crate) images: Arc<Vec<Arc<Value>>>,
@@ -126,7 +125,7 @@ impl View {
             containers: BTreeMap::new(),
             listed: OnceLock::new(),
             census: OnceLock::new(),
-            named: HashMap::new(),
+            changed: BTreeSet::new(),
             gone: HashMap::new(),
             images: Arc::default(),
             networks: Arc::default(),
@@ -154,8 +153,7 @@ impl View {
     pub(crate) fn empty(&mut self) {
         self.standing.replace();
         self.facts = None;
-        self.containers.clear();
-        self.named.clear();
+        self.changed.extend(std::mem::take(&mut self.containers).into_keys());
         (self.listed, self.census) = (OnceLock::new(), OnceLock::new());
         self.gone.clear();
         (self.images, self.networks, self.volumes, self.lists_asked) = Default::default();
@@ -184,16 +182,9 @@ impl View {
         self.containers.get(id).map(|(at, _)| *at).max(self.gone.get(id).copied())
     }
 
-    /// The containers that a word may mean: by their id or its beginning, or by their name, alone or behind their node's.
-    pub(crate) fn like<'a>(&'a self, word: &'a str, node: &str) -> impl Iterator<Item = &'a Arc<Container>> {
-        let from = self
-            .containers
-            .range::<str, _>((Bound::Included(word), Bound::Unbounded))
-            .take_while(move |(id, _)| id.starts_with(word));
-        let by_id = from.map(|(_, (_, container))| container);
-        let on_node = word.strip_prefix(node).and_then(|rest| rest.strip_prefix('/'));
-        let by_name = std::iter::once(word).chain(on_node).filter_map(|name| self.named.get(name)).flatten();
-        by_id.chain(by_name.filter(move |c| !c.row.id.starts_with(word)))
+    /// The ids of the containers that are new, other or gone since this was last asked.
+    pub(crate) fn take_changed(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.changed)
     }
 
     /// Takes what a question asked at `asked` found out about one container.
@@ -201,30 +192,22 @@ impl View {
         if self.asked(id).is_some_and(|at| at > asked) {
             return;
         }
+        if let (Some((at, known)), Some(found)) = (self.containers.get_mut(id), &found)
+            && Arc::ptr_eq(known, found)
+        {
+            *at = asked;
+            return;
+        }
         (self.listed, self.census) = (OnceLock::new(), OnceLock::new());
-        self.forget_names(id);
+        self.changed.insert(id.to_owned());
         match found {
             Some(container) => {
                 self.gone.remove(id);
-                for name in &container.row.names {
-                    self.named.entry(name.clone()).or_default().push(container.clone());
-                }
                 self.containers.insert(id.to_owned(), (asked, container));
             }
             None => {
                 self.containers.remove(id);
                 self.gone.insert(id.to_owned(), asked);
-            }
-        }
-    }
-
-    fn forget_names(&mut self, id: &str) {
-        let Some((_, container)) = self.containers.get(id) else { return };
-        for name in &container.row.names {
-            let holders = self.named.get_mut(name).into_iter();
-            holders.for_each(|holders| holders.retain(|c| c.row.id != id));
-            if self.named.get(name).is_some_and(Vec::is_empty) {
-                self.named.remove(name);
             }
         }
     }
@@ -286,24 +269,18 @@ mod tests {
     }
 
     #[test]
-    fn words_find_what_they_may_mean() {
-        let named = |id: &str, name: &str| {
-            let owner = Owner { node: "n".into(), ip: [127, 0, 0, 1].into(), cluster_networks: BTreeMap::new() };
-            let row = Row::read(json!({"Id": id, "Names": [format!("/{name}")]}), &owner).unwrap();
-            Arc::new(Container { row, state: None, load: Load::default(), bindings: Vec::new(), fingerprint: 0 })
-        };
+    fn changes_are_told_once() {
         let (mut view, now) = (View::new(Refresh::default(), OffsetDateTime::UNIX_EPOCH), Instant::now());
-        let like =
-            |view: &View, word: &str| view.like(word, "n").map(|c| c.row.id.clone()).collect::<Vec<_>>().join(" ");
-        for (id, name) in [("aa1", "web"), ("aa2", "db"), ("b", "aa")] {
-            view.observe(id, now, Some(named(id, name)));
-        }
-        assert_eq!(like(&view, "aa"), "aa1 aa2 b");
-        assert_eq!((like(&view, "web"), like(&view, "n/db")), ("aa1".into(), "aa2".into()));
-        assert_eq!(view.census().load().containers, 0);
-        view.observe("aa1", now, Some(named("aa1", "renamed")));
-        view.observe("aa2", now, None);
-        assert_eq!((like(&view, "web"), like(&view, "renamed")), (String::new(), "aa1".into()));
-        assert_eq!((like(&view, "db"), view.named.len(), view.census().members().count()), (String::new(), 2, 2));
+        let told = |view: &mut View| view.take_changed().into_iter().collect::<Vec<_>>().join(" ");
+        let web = container("a", "running");
+        view.observe("a", now, Some(web.clone()));
+        view.observe("b", now, Some(container("b", "running")));
+        assert_eq!((told(&mut view), told(&mut view)), ("a b".into(), String::new()));
+        view.observe("a", now, Some(web));
+        assert_eq!(told(&mut view), "", "the same container is no change");
+        view.observe("b", now, None);
+        assert_eq!(told(&mut view), "b");
+        view.empty();
+        assert_eq!(told(&mut view), "a");
     }
 }

@@ -65,6 +65,34 @@ async fn one_name_is_given_once_in_the_cluster() {
 }
 
 #[tokio::test]
+async fn a_name_that_a_container_is_being_renamed_to_is_nobody_elses() {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await];
+    let ids = [fakes[0].has("a"), fakes[1].has("b")];
+    let world = World::of(&fakes.each_ref()).await;
+    for turn in 0..10 {
+        let name = format!("web-{turn}");
+        let rename =
+            async |id: &str| world.ask(Method::POST, &format!("/containers/{id}/rename?name={name}"), None).await.0;
+        let (first, second, (created, _)) =
+            tokio::join!(rename(&ids[0]), rename(&ids[1]), world.create(&name, json!({"Image": "busybox"})));
+        let done = [first, second, created].iter().filter(|s| s.is_success()).count();
+        assert_eq!(done, 1, "{first} {second} {created}");
+    }
+}
+
+#[tokio::test]
+async fn one_network_name_is_given_once_in_the_cluster() {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await, Fake::start("n3").await];
+    let world = World::of(&fakes.each_ref()).await;
+    let creates = (0..8).map(|_| world.ask(Method::POST, "/networks/create", Some(json!({"Name": "back"}))));
+    let answers = join_all(creates).await;
+    let count = |status| answers.iter().filter(|(s, _)| *s == status).count();
+    assert_eq!((count(StatusCode::CREATED), count(StatusCode::CONFLICT)), (1, 7), "{answers:?}");
+    let again = world.ask(Method::POST, "/networks/create", Some(json!({"Name": "back"}))).await;
+    assert_eq!(again.0, StatusCode::CONFLICT, "the name stays taken: {}", again.1);
+}
+
+#[tokio::test]
 async fn names_are_found_in_every_form_and_paths_stay_whole() {
     let fakes = [Fake::start("n1").await, Fake::start("n2").await];
     for (fake, name) in

@@ -383,6 +383,13 @@ impl Answers {
                 state.event("container", "destroy", id, json!({}));
                 empty()
             }
+            ("POST", ["networks", "create"]) => {
+                let asked: Value = serde_json::from_slice(body).unwrap();
+                let id = format!("{}-network-{}", self.name, state.networks.len());
+                let network = json!({"Id": id, "Name": asked["Name"], "Driver": "bridge", "Scope": "local"});
+                state.networks.push(network);
+                json_response(StatusCode::CREATED, &json!({"Id": id, "Warning": ""}))
+            }
             ("DELETE", ["networks", _]) => empty(),
             ("POST", ["containers", id, "exec"]) => {
                 json_response(StatusCode::CREATED, &json!({"Id": format!("exec-of-{id}")}))
@@ -395,6 +402,13 @@ impl Answers {
                 let status = if *change == "start" { "running" } else { "exited" };
                 if let Some(container) = state.containers.get_mut(*id) {
                     container["State"]["Status"] = status.into();
+                }
+                empty()
+            }
+            ("POST", ["containers", id, "rename"]) => {
+                let name = query.strip_prefix("name=").unwrap_or_default();
+                if let Some(container) = state.containers.get_mut(*id) {
+                    container["Name"] = format!("/{name}").into();
                 }
                 empty()
             }

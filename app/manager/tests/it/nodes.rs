@@ -2,11 +2,11 @@
 
 use crate::{
     fake::Fake,
-    world::{World, until},
+    world::{World, open_state, until},
 };
 use http::{Method, StatusCode};
 use osier_engine::full;
-use osier_manager::{Engines, State};
+use osier_manager::Engines;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -17,7 +17,7 @@ async fn change(world: &World, node: &str, verb: &str) -> (StatusCode, Vec<Value
 }
 
 async fn manager(file: &Path, fakes: &[&Fake]) -> World {
-    let engines = Engines { state: State::open(file).unwrap(), ..None.into() };
+    let engines = Engines { state: open_state(file).await, ..None.into() };
     let world = World::with(engines).await;
     world.cluster.set_members(fakes.iter().map(|f| f.target()).collect());
     until("all nodes answer", async || {
@@ -38,10 +38,14 @@ async fn a_cordoned_node_keeps_what_it_has_and_gets_nothing_new() {
     let file = folder.path().join("manager.json");
     let fakes = [Fake::start("n1").await, Fake::start("n2").await];
     fakes[0].has("here");
-    let world = manager(&file, &fakes.each_ref()).await;
+    let mut world = manager(&file, &fakes.each_ref()).await;
     let (answer, reports) = change(&world, "n1", "cordon").await;
     assert_eq!((answer, &reports[0]["availability"]), (StatusCode::OK, &json!("cordoned")));
-    for world in [&world, &manager(&file, &fakes.each_ref()).await] {
+    for restart in [false, true] {
+        if restart {
+            drop(world);
+            world = manager(&file, &fakes.each_ref()).await;
+        }
         assert_eq!(world.status("Status", "Healthy, cordoned").await, 1, "also after a restart");
         for _ in 0..3 {
             assert_eq!(world.create("", json!({"Image": "busybox"})).await.0, StatusCode::CREATED);
@@ -130,6 +134,7 @@ async fn the_operators_labels_hold_at_once_and_outlive_the_manager() {
         (answer, &node["labels"]["disk"], &node["labels"]["zone"]),
         (StatusCode::OK, &json!("ssd"), &json!("a"))
     );
+    drop(world);
     let world = manager(&file, &[&fake]).await;
     assert_eq!(world.get("/osier/v1/nodes/n1").await["labels"]["zone"], "a");
     let (_, node) = label(&world, json!({"remove": ["disk", "zone"]})).await;

@@ -2,11 +2,11 @@
 
 use crate::{
     fake::Fake,
-    world::{World, until},
+    world::{World, open_state, until},
 };
 use futures::future::join_all;
 use http::{Method, StatusCode};
-use osier_manager::{Engines, State};
+use osier_manager::Engines;
 use osier_scheduler::{Filter, Policy, Strategy};
 use serde_json::{Value, json};
 
@@ -266,7 +266,7 @@ async fn where_volumes_are_is_known_after_a_restart_too() {
     let fakes = [Fake::start("n1").await, Fake::start("n2").await];
     let folder = tempfile::tempdir().unwrap();
     let start = async || {
-        let state = State::open(&folder.path().join("manager.json")).unwrap();
+        let state = open_state(&folder.path().join("manager.json")).await;
         let world = World::with(Engines { state, ..None.into() }).await;
         world.cluster.set_members(fakes.iter().map(Fake::target).collect());
         world

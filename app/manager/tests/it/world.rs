@@ -6,10 +6,10 @@ use osier_engine::{
     Body, Client, body, full,
     server::{Listener, serve},
 };
-use osier_manager::{Api, Cluster, Engines, Target, Tokens};
+use osier_manager::{Api, Cluster, Engines, State, Target, Tokens};
 use osier_scheduler::Policy;
 use serde_json::Value;
-use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::pending, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, task::AbortHandle, time::Instant};
 
 /// How long a condition may take to come true.
@@ -110,6 +110,17 @@ impl World {
         let rows = self.get(&format!("/containers/json{query}")).await;
         rows.as_array().unwrap().iter().map(|row| row["Names"][0].as_str().unwrap().to_owned()).collect()
     }
+}
+
+/// Opens the state in a file, as soon as a manager that was dropped has let go of it.
+pub(crate) async fn open_state(file: &Path) -> State {
+    let mut state = None;
+    until(&format!("'{}' is free", file.display()), async || {
+        state = State::open(file).inspect_err(|error| assert!(error.is_in_use(), "{error}")).ok();
+        state.is_some()
+    })
+    .await;
+    state.unwrap()
 }
 
 /// Waits until a condition holds.

@@ -4,7 +4,10 @@ use super::*;
 use crate::{Binding, Census, Load, Resident, Tie, Wishes, policy::Strategy};
 use osier_model::{Bytes, Cpus};
 use proptest::{prelude::*, strategy::Strategy as _};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 struct Container {
     id: String,
@@ -21,8 +24,8 @@ impl Resident for Container {
     fn name(&self) -> &str {
         &self.name
     }
-    fn label(&self, key: &str) -> Option<&str> {
-        self.labels.get(key).map(String::as_str)
+    fn labels(&self) -> &BTreeMap<String, String> {
+        &self.labels
     }
     fn bindings(&self) -> &[Binding] {
         &self.bindings
@@ -284,6 +287,26 @@ fn hosts() -> impl proptest::strategy::Strategy<Value = Vec<Host>> {
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.node().fmt(f)
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_census_knows_what_its_containers_say_to_a_label(
+        all in prop::collection::vec(prop::collection::btree_map("[ab]", "[xy]?", 0..3), 0..5)
+    ) {
+        let container = |labels: &BTreeMap<String, String>| {
+            let (id, name, bindings) = (String::new(), String::new(), Vec::new());
+            let one = Container { id, name, labels: labels.clone(), bindings, load: Load::default() };
+            Arc::new(one) as Arc<dyn Resident>
+        };
+        let mut census: Census = all.iter().take(3).map(container).collect();
+        prop_assert!(census.values("a").count() <= 3);
+        all.iter().skip(3).for_each(|labels| census.add(container(labels)));
+        for label in ["a", "b", "c"] {
+            let said: BTreeSet<&str> = all.iter().map(|l| l.get(label).map_or("", String::as_str)).collect();
+            prop_assert_eq!(census.values(label).collect::<BTreeSet<&str>>(), said);
+        }
     }
 }
 
