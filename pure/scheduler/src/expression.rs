@@ -85,6 +85,15 @@ impl Expression {
         }
     }
 
+    /// Whether the value could match anything that stands somewhere in this text: a quick look that spares looking at its
+    /// words one by one.
+    pub(crate) fn may_match_within(&self, text: &str) -> bool {
+        match &self.pattern {
+            Pattern::Regex(_) => true,
+            Pattern::Glob(parts) => parts.iter().all(|part| text.contains(part)),
+        }
+    }
+
     /// Whether the wish is met where a thing has these properties: one must match (`==`), or none may (`!=`).
     pub fn holds<'a>(&self, mut properties: impl Iterator<Item = &'a str>) -> bool {
         properties.any(|text| self.matches(text)) != self.negated
@@ -268,6 +277,8 @@ mod tests {
             let expression: Expression = format!("key=={glob}").parse().unwrap();
             let regex = format!("^{}$", regex::escape(&glob).replace("\\*", ".*"));
             prop_assert_eq!(expression.matches(&text), Regex::new(&regex).unwrap().is_match(&text));
+            let around = format!("b{text}a");
+            prop_assert!(!expression.matches(&text) || expression.may_match_within(&around));
         }
     }
 }

@@ -68,7 +68,7 @@ fn known_as(resident: &dyn Resident) -> &str {
 
 fn is_near(wish: &Expression, node: &Node<'_>) -> bool {
     match wish.key() {
-        "container" => wish.holds(node.census.words().chain(node.pending.words())),
+        "container" => wish.holds(node.census.words_for(wish).chain(node.pending.words_for(wish))),
         "image" => wish.holds(node.images.iter().map(String::as_str)),
         key => wish.holds(node.census.values(key).chain(node.pending.values(key))),
     }

@@ -96,9 +96,11 @@ impl Census {
         self.members.push(member);
     }
 
-    /// Every word that means one of the containers: their ids, whole and short, and their names.
-    pub(crate) fn words(&self) -> impl Iterator<Item = &str> {
-        self.words.iter().flat_map(|[begin, id, name]| {
+    /// Every word that means one of the containers, their ids, whole and short, and their names, where any of them may meet
+    /// the wish.
+    pub(crate) fn words_for(&self, wish: &Expression) -> impl Iterator<Item = &str> {
+        let words = if wish.may_match_within(&self.text) { self.words.as_slice() } else { &[] };
+        words.iter().flat_map(|[begin, id, name]| {
             let (id, name) = (&self.text[*begin..*id], &self.text[*id..*name]);
             [id, id.get(..SHORT_ID).unwrap_or(id), name]
         })
