@@ -1,27 +1,19 @@
 //! The client of one engine: connections over a unix socket, TCP or mutual TLS, pooled and kept alive.
 
 use crate::{
-    body::{Body, BoxError, boxed, collect, empty, full},
+    body::{Body, BoxError, collect, empty, full},
+    link::{Failed, Link, Upload},
     obstacle::{Obstacle, Unopened, obstacle},
+    pool::Pool,
 };
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::{
-    client::legacy::{
-        self,
-        connect::{Connected, Connection},
-    },
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-};
+use hyper::body::Incoming;
 use rustls::pki_types::ServerName;
 use serde::de::DeserializeOwned;
 use std::{
-    future::Future,
     net::SocketAddr,
     path::PathBuf,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 use tokio::{
@@ -33,9 +25,6 @@ use tracing::debug;
 
 /// How long a connection may take to stand, TLS included.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// How long an unused connection is kept, and how many are: a manager has a thousand engines, and each connection buffers.
-const IDLE: Duration = Duration::from_secs(30);
-const IDLE_CONNECTIONS: usize = 2;
 /// The largest JSON answer read whole; lists of tens of thousands of containers stay far below.
 const JSON_LIMIT: usize = 512 << 20;
 
@@ -120,7 +109,15 @@ enum Endpoint {
 #[derive(Clone)]
 pub struct Client {
     endpoint: Endpoint,
-    pool: legacy::Client<Connector, Body>,
+    pool: Arc<Pool>,
+}
+
+/// An answer's head and the connection that it came over.
+pub(crate) struct Exchange {
+    pub(crate) link: Link,
+    pub(crate) response: Response<Incoming>,
+    /// Whether the whole request has been sent.
+    pub(crate) uploaded: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Client {
@@ -148,12 +145,7 @@ impl Client {
     }
 
     fn new(endpoint: Endpoint) -> Self {
-        let pool = legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .build(Connector(endpoint.clone()));
-        Self { endpoint, pool }
+        Self { endpoint, pool: Arc::default() }
     }
 
     /// The engine's address, for messages.
@@ -164,22 +156,56 @@ impl Client {
         }
     }
 
-    /// Opens a connection of its own, outside the pool.
-    pub async fn connect(&self) -> Result<BoxIo, Error> {
-        open(&self.endpoint).await.map_err(|source| Error::Connect { endpoint: self.name(), source })
+    async fn open(&self) -> Result<Link, Error> {
+        let io = open(&self.endpoint).await.map_err(|source| Error::Connect { endpoint: self.name(), source })?;
+        Link::over(io).await.map_err(|source| Error::Talk { endpoint: self.name(), source })
+    }
+
+    /// Sends a request, over a connection that is there already if one is, and waits for the head of the answer.
+    pub(crate) async fn exchange(&self, mut request: Request<Body>) -> Result<Exchange, Error> {
+        let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
+        let uri = Uri::builder().path_and_query(path).build();
+        *request.uri_mut() = uri.map_err(|e| Error::Request { endpoint: self.name(), source: e.into() })?;
+        request.headers_mut().insert(header::HOST, HeaderValue::from_static("docker"));
+        let (parts, body) = request.into_parts();
+        let (body, uploaded) = Upload::new(body);
+        let mut request = Request::from_parts(parts, body);
+        loop {
+            let (mut link, is_new) = match self.pool.take() {
+                Some(link) => (link, false),
+                None => (self.open().await?, true),
+            };
+            match link.exchange(request).await {
+                Ok(response) => return Ok(Exchange { link, response, uploaded }),
+                // The engine closed it at that moment, and has seen nothing of the request.
+                Err(Failed { unsent: Some(again), .. }) if !is_new => request = again,
+                Err(Failed { error, .. }) => return Err(Error::Talk { endpoint: self.name(), source: error }),
+            }
+        }
+    }
+
+    /// The answer of an exchange, whose body streams.
+    pub(crate) fn answer(&self, exchange: Exchange) -> Response<Body> {
+        let Exchange { link, response, uploaded } = exchange;
+        response.map(|body| link.into_body(body, &uploaded, &self.pool))
+    }
+
+    /// Opens a connection for the next request while nobody waits for it, in the place of one that was given away.
+    pub(crate) fn replenish(&self) {
+        if self.pool.wants() {
+            let client = self.clone();
+            tokio::spawn(async move {
+                // Whoever needs one meets the same error.
+                if let Ok(link) = client.open().await {
+                    client.pool.put(link);
+                }
+            });
+        }
     }
 
     /// Sends a request whose URI is path and query; the answer's body streams.
-    pub async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, Error> {
-        let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
-        let uri = Uri::builder().scheme("http").authority("engine").path_and_query(path).build();
-        *request.uri_mut() = uri.map_err(|e| Error::Request { endpoint: self.name(), source: e.into() })?;
-        request.headers_mut().insert(header::HOST, HeaderValue::from_static("docker"));
-        match self.pool.request(request).await {
-            Ok(response) => Ok(response.map(boxed)),
-            Err(e) if e.is_connect() => Err(Error::Connect { endpoint: self.name(), source: root(e) }),
-            Err(e) => Err(Error::Talk { endpoint: self.name(), source: e.into() }),
-        }
+    pub async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Error> {
+        Ok(self.answer(self.exchange(request).await?))
     }
 
     /// Makes one call with an optional JSON body. An answer outside 2xx is [`Error::Engine`] with the engine's message.
@@ -227,13 +253,6 @@ fn message(body: &[u8]) -> String {
     message.map_or_else(|| String::from_utf8_lossy(body).trim().to_owned(), str::to_owned)
 }
 
-/// The connector's own error, which hyper wraps.
-fn root(error: legacy::Error) -> Unopened {
-    let cause = std::error::Error::source(&error);
-    let own = cause.and_then(|c| c.downcast_ref::<Unopened>()).cloned();
-    own.unwrap_or_else(|| Unopened::new(Obstacle::Other, &error))
-}
-
 async fn open(endpoint: &Endpoint) -> Result<BoxIo, Unopened> {
     let opening = async {
         Ok::<BoxIo, Unopened>(match endpoint {
@@ -268,51 +287,4 @@ async fn tcp(address: SocketAddr) -> Result<TcpStream, Unopened> {
 fn keepalive() -> socket2::TcpKeepalive {
     let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(8));
     keepalive.with_interval(Duration::from_secs(3)).with_retries(3)
-}
-
-#[derive(Clone)]
-struct Connector(Endpoint);
-
-/// A pooled connection in hyper's terms.
-struct Pooled(TokioIo<BoxIo>);
-
-impl tower_service::Service<Uri> for Connector {
-    type Response = Pooled;
-    type Error = Unopened;
-    type Future = Pin<Box<dyn Future<Output = Result<Pooled, Unopened>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Unopened>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let endpoint = self.0.clone();
-        Box::pin(async move { Ok(Pooled(TokioIo::new(open(&endpoint).await?))) })
-    }
-}
-
-impl Connection for Pooled {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
-}
-
-impl Read for Pooled {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl Write for Pooled {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
 }

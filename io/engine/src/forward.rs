@@ -2,8 +2,8 @@
 //! when the engine gives the connection up.
 
 use crate::{
-    body::{Body, boxed, collect, full},
-    client::{BoxIo, Client, Error},
+    body::{Body, collect, full},
+    client::{Client, Error, Exchange},
     error_response,
     server::Hijacker,
 };
@@ -12,8 +12,7 @@ use futures::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
-use std::{convert::Infallible, future::poll_fn};
+use std::convert::Infallible;
 
 /// The largest body of a request that takes its connection over (`exec start` carries a few bytes of JSON).
 const HIJACK_BODY_LIMIT: usize = 1 << 20;
@@ -90,61 +89,34 @@ async fn tunnel(
     upgrade: Option<HeaderValue>,
     hijacker: Hijacker,
 ) -> Result<Response<Body>, Error> {
-    let talk = |source: hyper::Error| Error::Talk { endpoint: client.name(), source: source.into() };
     let (mut parts, body) = request.into_parts();
     parts.version = Version::HTTP_11;
     // Read to its end before the takeover, or the rest of it would land in the raw stream.
     let body = collect(body, HIJACK_BODY_LIMIT).await;
     let body = body.map_err(|source| Error::Request { endpoint: client.name(), source })?;
     strip(&mut parts.headers);
-    parts.headers.insert(header::HOST, HeaderValue::from_static("docker"));
     parts.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     parts.headers.insert(header::UPGRADE, upgrade.clone().unwrap_or(HeaderValue::from_static("tcp")));
     parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-    if let Some(path) = parts.uri.path_and_query().cloned() {
-        parts.uri = path.into();
-    }
-
-    let io = client.connect().await?;
-    let handshake = hyper::client::conn::http1::handshake::<_, Body>(TokioIo::new(io)).await;
-    let (mut sender, mut connection) = handshake.map_err(talk)?;
-    let mut answer = Box::pin(sender.send_request(Request::from_parts(parts, full(body))));
-    let mut ended = false;
-    let response = loop {
-        tokio::select! {
-            biased;
-            response = &mut answer => break response.map_err(talk)?,
-            end = poll_fn(|cx| connection.poll_without_shutdown(cx)), if !ended => { end.map_err(talk)?; ended = true; }
-        }
-    };
-    drop(answer);
+    let exchange = client.exchange(Request::from_parts(parts, full(body))).await?;
+    let response = &exchange.response;
     let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let framed = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING].iter().any(|h| response.headers().contains_key(h));
     if !switched && (response.status() != StatusCode::OK || framed) {
-        tokio::spawn(async move {
-            // The answer's body reports a connection that breaks; nobody is left to tell here.
-            let _ = connection.await;
-            drop(sender);
-        });
-        let mut response = response.map(boxed);
+        let mut response = client.answer(exchange);
         strip(response.headers_mut());
         *response.version_mut() = Version::HTTP_11;
         return Ok(response);
     }
+    client.replenish();
+    let Exchange { link, response, .. } = exchange;
     let head = head(&response, upgrade.is_some());
-    let mut early = BytesMut::new();
-    if switched {
-        if !ended {
-            poll_fn(|cx| connection.poll_without_shutdown(cx)).await.map_err(talk)?;
-        }
-    } else {
-        // A 200 that lasts until the connection closes: hyper may have moved a first chunk into the body already.
-        // The connection is polled no more, so what is there now is all there will be.
-        early = drain(response.into_body());
-    }
-    let parts = connection.into_parts();
-    early.extend_from_slice(&parts.read_buf);
-    let upstream: BoxIo = parts.io.into_inner();
+    // A 200 that lasts until the connection closes: hyper may have moved a first chunk into the body already. The
+    // connection is polled no more, so what is there now is all there will be.
+    let mut early = if switched { BytesMut::new() } else { drain(response.into_body()) };
+    let raw = link.into_raw(switched).await;
+    let (upstream, rest) = raw.map_err(|source| Error::Talk { endpoint: client.name(), source })?;
+    early.extend_from_slice(&rest);
     let never: Infallible = hijacker.take(head, upstream, early.freeze()).await;
     match never {}
 }

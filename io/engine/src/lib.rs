@@ -8,7 +8,9 @@
 pub mod body;
 mod client;
 mod forward;
+mod link;
 mod obstacle;
+mod pool;
 mod resolve;
 pub mod server;
 

@@ -239,6 +239,16 @@ async fn uploads_that_stand_still_hold_nobody_else() {
     assert_eq!(fake.count(), 1);
 }
 
+/// How much of what clients sent to this port the kernel holds, because it was not read yet.
+fn unread(port: u16) -> u64 {
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let local = format!(":{port:04X}");
+    let rows = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    // The columns are: number, local and remote address, state, tx_queue:rx_queue.
+    let queues = rows.filter(|row| row[1].ends_with(&local)).filter_map(|row| row[4].split_once(':'));
+    queues.map(|(_, received)| u64::from_str_radix(received, 16).unwrap()).sum()
+}
+
 #[tokio::test]
 async fn few_large_bodies_are_held_at_a_time_and_small_ones_pass_by() {
     let fake = Fake::start("n1").await;
@@ -252,9 +262,10 @@ async fn few_large_bodies_are_held_at_a_time_and_small_ones_pass_by() {
         stream.write_all(&large.as_bytes()[..3 << 19]).await.unwrap();
         held.push(stream);
     }
+    until("the manager has read what the four sent", async || unread(world.address.port()) == 0).await;
     let waiting = world.create("fifth", serde_json::from_str(&large).unwrap());
     tokio::pin!(waiting);
-    // The four have what there is, or will have it; then the fifth does not come through.
+    // The four have what there is; the fifth does not come through.
     let small = async {
         for n in 0..20 {
             let (status, body) = world.create(&format!("small-{n}"), json!({"Image": "busybox"})).await;
