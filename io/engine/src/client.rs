@@ -1,6 +1,7 @@
 //! The client of one engine: connections over a unix socket, TCP or mutual TLS, pooled and kept alive.
 
 use crate::{
+    ahead::ReadAhead,
     body::{Body, BoxError, collect, empty, full},
     link::{Failed, Link, Upload},
     obstacle::{Obstacle, Unopened, obstacle},
@@ -156,8 +157,13 @@ impl Client {
         }
     }
 
+    /// Opens a connection of its own, on which nothing has been said yet.
+    pub async fn connect(&self) -> Result<BoxIo, Error> {
+        open(&self.endpoint).await.map_err(|source| Error::Connect { endpoint: self.name(), source })
+    }
+
     async fn open(&self) -> Result<Link, Error> {
-        let io = open(&self.endpoint).await.map_err(|source| Error::Connect { endpoint: self.name(), source })?;
+        let io = self.connect().await?;
         Link::over(io).await.map_err(|source| Error::Talk { endpoint: self.name(), source })
     }
 
@@ -259,7 +265,7 @@ async fn open(endpoint: &Endpoint) -> Result<BoxIo, Unopened> {
             Endpoint::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(Unopened::io)?),
             Endpoint::Tcp(address) => Box::new(tcp(*address).await?),
             Endpoint::Tls { address, name, connector } => {
-                let handshake = connector.connect(name.clone(), tcp(*address).await?).await;
+                let handshake = connector.connect(name.clone(), ReadAhead::new(tcp(*address).await?)).await;
                 Box::new(handshake.map_err(|e| Unopened::new(Obstacle::Tls, &e))?)
             }
         })

@@ -5,6 +5,7 @@
 //! engine speaks, and because `attach` and `exec` take the connection over (Docker API, "hijacking"): with
 //! `Upgrade: tcp` and a 101, or, from old clients, with a bare 200 and raw bytes behind it.
 
+mod ahead;
 pub mod body;
 mod client;
 mod forward;

@@ -24,7 +24,9 @@ use std::{
 };
 use tracing::debug;
 
-/// Small pieces of a body that are there at the same time are passed on together, up to this size.
+/// Pieces of a body that are smaller than this are passed on together with those that are there at the same time.
+const SMALL: usize = 8 << 10;
+/// Up to this size.
 const GATHERED: usize = 64 << 10;
 
 /// The connection.
@@ -213,7 +215,7 @@ impl HttpBody for Download {
             other => return other,
         };
         let mut gathered = BytesMut::new();
-        while first.len() + gathered.len() < GATHERED {
+        while first.len() < SMALL && gathered.len() < GATHERED {
             match self.poll_piece(cx) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => {

@@ -1,7 +1,7 @@
 //! From a socket to a byte stream: accepting, tuning, and the TLS handshake.
 
 use super::Listener;
-use crate::client::BoxIo;
+use crate::{ahead::ReadAhead, client::BoxIo};
 use std::{io, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -66,7 +66,7 @@ async fn handshake(mut stream: TcpStream, acceptor: TlsAcceptor) -> io::Result<B
         tell_plain_client(&mut stream).await?;
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the client speaks HTTP without TLS"));
     }
-    Ok(Box::new(acceptor.accept(stream).await?))
+    Ok(Box::new(acceptor.accept(ReadAhead::new(stream)).await?))
 }
 
 /// Tells a client that forgot TLS what is wrong, in the words that Docker's own server uses.
