@@ -21,6 +21,7 @@ pub mod network;
 pub mod path;
 pub mod placement;
 pub mod query;
+pub mod refusals;
 pub mod route;
 pub mod row;
 pub mod state;

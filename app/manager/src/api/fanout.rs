@@ -7,7 +7,10 @@ use crate::{
 };
 use futures::future::join_all;
 use http::{Method, StatusCode};
-use osier_dockerapi::version::{ApiVersion, MAX};
+use osier_dockerapi::{
+    refusals::{self, Refused},
+    version::{ApiVersion, MAX},
+};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 
@@ -78,15 +81,11 @@ fn refusal(answers: Answers) -> Refusal {
     joint(failed.map(|(node, error)| (node, error.into())).collect())
 }
 
-/// One refusal for several nodes': their common one, or all of them with the worst status.
+/// One refusal for several nodes': with the worst status, and each text once.
 pub(super) fn joint(failed: Vec<(String, Refusal)>) -> Refusal {
-    let status = failed.iter().map(|(_, r)| r.status).max();
-    match (failed.as_slice(), status) {
-        ([(_, first), rest @ ..], _) if rest.iter().all(|(_, r)| r == first) => first.clone(),
-        (several, Some(status)) => {
-            let lines: Vec<String> = several.iter().map(|(node, r)| format!("{node}: {}", r.message)).collect();
-            Refusal::new(status, lines.join("\n"))
-        }
-        (_, None) => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "No healthy node available in the cluster"),
+    let refused: Vec<Refused<'_>> = failed.iter().map(|(node, refusal)| refusal.of(node)).collect();
+    match refusals::joint(&refused) {
+        Some((status, message)) => Refusal::new(status, message),
+        None => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "No healthy node available in the cluster"),
     }
 }

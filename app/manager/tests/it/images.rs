@@ -65,6 +65,34 @@ async fn a_pull_goes_to_all_and_tells_who_failed() {
 }
 
 #[tokio::test]
+async fn what_several_nodes_say_alike_is_told_once() {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await, Fake::start("n3").await];
+    let world = World::of(&fakes.each_ref()).await;
+    let says = |fake: &Fake, words: &str| {
+        let answer = json!({ "message": words });
+        fake.prepare(Method::POST, "/volumes/create", StatusCode::INTERNAL_SERVER_ERROR, answer.clone());
+        fake.prepare(Method::POST, "/images/create", StatusCode::INTERNAL_SERVER_ERROR, answer);
+    };
+    let told = async |path: &str| {
+        let body = json!({"Name": "nas", "Driver": "nfs"});
+        world.ask(Method::POST, path, Some(body)).await.1["message"].as_str().unwrap().to_owned()
+    };
+    fakes.iter().for_each(|fake| says(fake, "no such plugin"));
+    for path in ["/volumes/create", "/images/create?fromImage=a"] {
+        assert_eq!(told(path).await, "no such plugin", "{path}");
+    }
+    says(&fakes[1], "the disk is full");
+    for path in ["/volumes/create", "/images/create?fromImage=a"] {
+        assert_eq!(told(path).await, "n1, n3: no such plugin\nn2: the disk is full", "{path}");
+    }
+    // Where one node pulls, the others are named also when they say the same.
+    says(&fakes[1], "no such plugin");
+    fakes[0].state.lock().unwrap().prepared.clear();
+    let (_, pulled) = world.send(Method::POST, "/images/create?fromImage=a", full("")).await;
+    assert_eq!(lines(&pulled).last().unwrap()["error"], "n2, n3: no such plugin");
+}
+
+#[tokio::test]
 async fn a_pull_that_very_many_refuse_is_answered() {
     let names: Vec<String> = (0..70).map(|i| format!("n{i:02}")).collect();
     let fakes = futures::future::join_all(names.iter().map(|name| Fake::start(name))).await;
