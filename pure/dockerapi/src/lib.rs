@@ -15,6 +15,7 @@ pub mod image;
 pub mod info;
 pub mod inspect;
 pub mod listing;
+pub mod members;
 pub mod moment;
 pub mod names;
 pub mod network;

@@ -59,6 +59,21 @@ async fn wishes_decide_and_stay_in_the_labels() {
 }
 
 #[tokio::test]
+async fn members_count_however_they_are_spelt() {
+    let (fakes, world) = zones().await;
+    let body = json!({"image": "busybox", "env": ["constraint:zone==us"], "hostconfig": {"binds": ["n2/data:/data"]}});
+    for path in ["/osier/v1/explain", "/containers/create"] {
+        let (status, answer) = world.ask(Method::POST, path, Some(body.clone())).await;
+        assert!(status.is_success(), "{path}: {answer}");
+    }
+    let sent = created(&fakes[1]);
+    assert_eq!((&sent["Env"], &sent["HostConfig"]["Binds"]), (&json!([]), &json!(["data:/data"])));
+    let volume = json!({"name": "n1/logs", "labels": {"a": "1"}});
+    assert_eq!(world.ask(Method::POST, "/volumes/create", Some(volume)).await.0, StatusCode::CREATED);
+    assert_eq!(fakes[0].state.lock().unwrap().volumes["logs"]["Labels"], json!({"a": "1"}));
+}
+
+#[tokio::test]
 async fn a_wish_that_is_none_is_refused_and_nothing_is_blocked() {
     let (fakes, world) = zones().await;
     for (wish, message) in [
