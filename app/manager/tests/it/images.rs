@@ -238,6 +238,22 @@ async fn an_image_that_came_a_moment_ago_is_found() {
 }
 
 #[tokio::test]
+async fn images_of_a_node_that_does_not_answer_are_listed_and_not_used() {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await];
+    let world = World::of(&fakes.each_ref()).await;
+    gets(&fakes[1], json!({"Id": "sha256:a1", "RepoTags": ["built:1"], "Created": 1}));
+    known(&world, 2).await;
+    fakes[1].stop();
+    world.healthy(1).await;
+    assert_eq!(world.get("/images/json").await.as_array().unwrap().len(), 2);
+    let missing = json!({"message": "No such image: built:1"});
+    fakes[0].prepare(Method::GET, "/images/built:1/json", StatusCode::NOT_FOUND, missing);
+    // A client that is told so pulls the image, or builds it anew.
+    let told = json!({"message": "No such image: built:1 (only unhealthy nodes have it: n2)"});
+    assert_eq!(world.ask(Method::GET, "/images/built:1/json", None).await, (StatusCode::NOT_FOUND, told));
+}
+
+#[tokio::test]
 async fn conflicts_stay_conflicts_and_say_where() {
     let fakes = [Fake::start("n1").await, Fake::start("n2").await];
     let world = World::of(&fakes.each_ref()).await;

@@ -175,11 +175,60 @@ async fn a_declared_volume_is_made_where_its_first_container_lands_and_ties_the_
     // Its node away, nothing else will do.
     fakes[1].stop();
     until("the loss is seen", async || world.status("Status", "Unhealthy").await == 1).await;
+    assert_eq!(names().await, ["n2/data"]);
+    let dangling = world.get("/volumes?filters=%7B%22dangling%22:%5B%22true%22%5D%7D").await;
+    assert_eq!(dangling["Volumes"], json!([]), "its containers use it");
     let (status, refused) = world.create("", uses("data")).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(refused["message"], "the data of volume 'data' is on node n2, which does not answer");
     assert_eq!(world.ask(Method::DELETE, "/volumes/data", None).await.0, StatusCode::CONFLICT);
     assert_eq!(world.create("", uses("other")).await.0, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn volumes_of_a_node_that_does_not_answer_are_remembered() {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await];
+    let world = World::of(&fakes.each_ref()).await;
+    let create = async |body: Value| world.ask(Method::POST, "/volumes/create", Some(body)).await;
+    for name in ["n1/here", "n2/data", "n2/idle"] {
+        assert_eq!(create(json!({"Name": name})).await.0, StatusCode::CREATED);
+    }
+    assert_eq!(create(json!({"Name": "nas", "Driver": "nfs"})).await.0, StatusCode::CREATED);
+    assert_eq!(create(json!({"Name": "soon"})).await.0, StatusCode::CREATED);
+    fakes[1].stop();
+    world.healthy(1).await;
+    let list = async |filters: &str| {
+        let list = world.get(&format!("/volumes{filters}")).await;
+        list["Volumes"].as_array().unwrap().iter().map(|v| v["Name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(list("").await, ["n1/here", "n2/data", "n2/idle", "nas", "soon"]);
+    assert_eq!(list("?filters=%7B%22node%22:%5B%22n2%22%5D%7D").await, ["n2/data", "n2/idle"]);
+    let away = json!({"message": "the data of volume 'data' is on node n2, which does not answer"});
+    for path in ["/volumes/data", "/volumes/n2%2Fdata"] {
+        assert_eq!(world.ask(Method::GET, path, None).await, (StatusCode::SERVICE_UNAVAILABLE, away.clone()), "{path}");
+    }
+    assert_eq!(world.ask(Method::GET, "/volumes/n2%2Fnothing", None).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(world.ask(Method::DELETE, "/volumes/data", None).await, (StatusCode::CONFLICT, away));
+    // It is there already, and is not declared anew.
+    let (status, again) = create(json!({"Name": "data"})).await;
+    assert_eq!((status, &again["Status"]["Node"]), (StatusCode::CREATED, &json!("Host Down")));
+    fakes[0].prepare(
+        Method::POST,
+        "/volumes/prune",
+        StatusCode::OK,
+        json!({"VolumesDeleted": null, "SpaceReclaimed": 0}),
+    );
+    let (_, pruned) = world.ask(Method::POST, "/v1.41/volumes/prune", None).await;
+    assert_eq!(pruned["VolumesDeleted"], json!(["soon"]));
+    assert_eq!(list("").await, ["n1/here", "n2/data", "n2/idle", "nas"]);
+    // Also where nobody answers at all.
+    fakes[0].stop();
+    world.healthy(0).await;
+    assert_eq!(list("?filters=%7B%22dangling%22:%5B%22true%22%5D%7D").await.len(), 5);
+    assert_eq!(world.ask(Method::GET, "/volumes/data", None).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    fakes[1].restart().await;
+    world.healthy(1).await;
+    assert_eq!(world.get("/volumes/data").await["Mountpoint"], "/somewhere");
 }
 
 #[tokio::test]
