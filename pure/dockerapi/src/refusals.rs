@@ -15,17 +15,16 @@ pub struct Refused<'a> {
 
 /// The worst status, and the words as [`words`] puts them. Nobody's refusal is none.
 pub fn joint(refused: &[Refused<'_>]) -> Option<(StatusCode, String)> {
-    partial(refused, "", &[])
+    partial(refused, &[])
 }
 
-/// As [`joint`], where other nodes did what was asked: everybody is named. `done` says what those did, such as
-/// `removed`.
-pub fn partial(refused: &[Refused<'_>], done: &str, nodes: &[String]) -> Option<(StatusCode, String)> {
+/// As [`joint`], where other nodes did what was asked, or were not asked: everybody is named. `others` are what became
+/// of it elsewhere, such as `removed`, with the nodes.
+pub fn partial(refused: &[Refused<'_>], others: &[(&str, Vec<String>)]) -> Option<(StatusCode, String)> {
     let status = refused.iter().map(|r| r.status).max()?;
-    let mut lines = words(refused, nodes.is_empty());
-    if !nodes.is_empty() {
-        lines.push(format!("({done} on {})", nodes.join(", ")));
-    }
+    let others: Vec<_> = others.iter().filter(|(_, nodes)| !nodes.is_empty()).collect();
+    let mut lines = words(refused, others.is_empty());
+    lines.extend(others.into_iter().map(|(what, nodes)| format!("({what} on {})", nodes.join(", "))));
     Some((status, lines.join("\n")))
 }
 
@@ -81,9 +80,13 @@ mod tests {
     #[test]
     fn what_was_done_by_half_says_where() {
         let one = [refused("n2", 409, "in use")];
-        let told = |nodes: &[String]| partial(&one, "removed", nodes).unwrap().1;
-        assert_eq!(told(&["n1".into(), "n3".into()]), "n2: in use\n(removed on n1, n3)");
-        assert_eq!(told(&[]), "in use");
+        let told = |removed: &[&str], left: &[&str]| {
+            let names = |nodes: &[&str]| nodes.iter().map(|n| (*n).to_owned()).collect();
+            partial(&one, &[("removed", names(removed)), ("left", names(left))]).unwrap().1
+        };
+        assert_eq!(told(&["n1", "n3"], &[]), "n2: in use\n(removed on n1, n3)");
+        assert_eq!(told(&[], &["n1"]), "n2: in use\n(left on n1)");
+        assert_eq!(told(&[], &[]), "in use");
     }
 
     proptest! {

@@ -76,6 +76,24 @@ pub(super) fn unanimous(answers: Answers) -> Result<Vec<(Arc<Engine>, Value)>, R
     successes(answers)
 }
 
+/// All answers, or a refusal that says which engines failed and how, which others did it, as `done` calls that, and on
+/// which of them it was `left`.
+pub(super) fn complete(answers: Answers, done: &str, left: Vec<String>) -> Result<Vec<(Arc<Engine>, Value)>, Refusal> {
+    let (mut did, mut failed) = (Vec::new(), Vec::new());
+    for (engine, answer) in answers {
+        match answer {
+            Ok(answer) => did.push((engine, answer)),
+            Err(error) => failed.push((engine.name(), Refusal::from(error))),
+        }
+    }
+    let refused: Vec<Refused<'_>> = failed.iter().map(|(node, refusal)| refusal.of(node)).collect();
+    let names = did.iter().map(|(engine, _)| engine.name()).collect();
+    match refusals::partial(&refused, &[(done, names), ("left", left)]) {
+        Some((status, message)) => Err(Refusal::new(status, message)),
+        None => Ok(did),
+    }
+}
+
 fn refusal(answers: Answers) -> Refusal {
     let failed = answers.into_iter().filter_map(|(engine, answer)| Some((engine.name(), answer.err()?)));
     joint(failed.map(|(node, error)| (node, error.into())).collect())
