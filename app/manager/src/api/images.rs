@@ -207,6 +207,11 @@ fn one_image(word: &str, engines: Vec<Arc<Engine>>) -> Vec<(String, Vec<Arc<Engi
     meant
 }
 
+/// Whether an engine has this image from a registry, or has put it into one, so that other nodes can pull it.
+pub(super) fn is_pullable(word: &str, engine: &Engine) -> bool {
+    image::find(word, &engine.view().images).is_some_and(image::is_from_registry)
+}
+
 /// Whether an engine would refuse to remove this image, as far as is known.
 fn is_in_use(word: &str, engine: &Engine, force: bool) -> bool {
     let view = engine.view();

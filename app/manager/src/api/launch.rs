@@ -1,7 +1,7 @@
 //! Carrying out a create request on the chosen engine: its declared volumes first, in the engine's own version, and its
 //! image where it has to be fetched.
 
-use super::{Api, create::Creation};
+use super::{Api, create::Creation, images::is_pullable};
 use crate::{
     engine::{CallError, Engine},
     placing::Reservation,
@@ -149,9 +149,8 @@ impl Api {
         creation: &Creation,
     ) -> Result<(), String> {
         let name = &creation.image;
-        let is_pullable = |e: &Arc<Engine>| image::find(name, &e.view().images).is_some_and(image::is_from_registry);
         let mut refused = None;
-        if holders.iter().any(is_pullable) {
+        if holders.iter().any(|e| is_pullable(name, e)) {
             match self.pull_on(engine, creation).await {
                 Ok(()) => return Ok(()),
                 Err(error) => refused = Some(error),

@@ -306,14 +306,44 @@ async fn what_would_become_of_a_container_is_explained() {
     assert_eq!(
         report["nodes"][1],
         json!({"name": "n2", "fits": false, "score": null, "containers": null, "by": "affinity",
-               "why": "affinity container==~web"})
+               "why": "affinity container==~web", "image": "here"})
     );
     let (status, report) = explain(env(&["constraint:zone==mars"])).await;
     assert_eq!((status, &report["node"]), (StatusCode::OK, &Value::Null));
     assert!(report["error"].as_str().unwrap().contains("\n[zone==mars]\n"), "{report}");
     assert_eq!(explain(env(&["constraint:z"])).await.0, StatusCode::BAD_REQUEST);
-    let taken = world.ask(Method::POST, "/osier/v1/explain?name=web", Some(env(&[]))).await;
-    assert_eq!(taken.0, StatusCode::CONFLICT);
+    let (_, taken) = world.ask(Method::POST, "/osier/v1/explain?name=web", Some(env(&[]))).await;
+    assert!(taken["error"].as_str().unwrap().starts_with("Conflict. The container name \"/web\" is already in use by"));
+    assert_eq!((&taken["node"], &taken["nodes"][0]["fits"]), (&Value::Null, &json!(true)));
+    let lost = json!({"Image": "none:1", "HostConfig": {"NetworkMode": "nowhere"}});
+    let (_, report) = explain(lost).await;
+    assert_eq!((&report["nodes"][0]["image"], &report["node"]), (&json!("missing"), &json!("n2")));
+    assert_eq!(
+        report["warnings"],
+        json!([
+            "no node has the network nowhere, so the container could not be started",
+            "no node has the image none:1, which 'docker run' would pull first"
+        ])
+    );
+    for (tag, digests, way) in
+        [("built:1", json!([]), "copied from n2"), ("nginx:1", json!(["nginx@sha256:1"]), "pulled")]
+    {
+        let id = format!("sha256:{tag}");
+        let image = json!({"Id": id, "RepoTags": [tag], "RepoDigests": digests, "Created": 1});
+        fakes[1].state.lock().unwrap().images.push(image);
+        fakes[1].tell("image", "tag", &id);
+        let mut ways = Value::Null;
+        until("the image is known", async || {
+            let (_, report) = explain(json!({ "Image": tag })).await;
+            ways = json!([report["nodes"][0]["image"], report["nodes"][1]["image"], report["warnings"]]);
+            report["warnings"] == json!([])
+        })
+        .await;
+        assert_eq!(ways, json!(["here", way, []]), "{tag}");
+    }
+    for fake in &fakes {
+        assert!(fake.state.lock().unwrap().asked.iter().all(|asked| asked.method == Method::GET), "nothing is done");
+    }
     assert_eq!(fakes[0].count() + fakes[1].count(), 1, "nothing was created");
 }
 
