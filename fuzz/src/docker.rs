@@ -7,7 +7,7 @@ use osier_dockerapi::{
     filters::{Filters, Pattern},
     image, info, inspect,
     listing::{ListQuery, Listed, newest_first},
-    moment, network,
+    members, moment, network,
     path::{ApiPath, upstream},
     placement,
     query::Query,
@@ -132,7 +132,11 @@ pub(crate) fn expression(data: &[u8]) {
 
 /// A create request: both proxies' edits leave JSON that still says the same.
 pub(crate) fn create(data: &[u8]) {
-    let Ok(body) = serde_json::from_slice::<Value>(data) else { return };
+    let Ok(mut body) = serde_json::from_slice::<Value>(data) else { return };
+    members::spell(&mut body, members::Body::ContainerCreate);
+    let spelt = body.clone();
+    members::spell(&mut body, members::Body::ContainerCreate);
+    assert_eq!(body, spelt);
     let before = placement::needs(&body);
     let _ = placement::bindings(&body);
     let mut edited = body;

@@ -10,8 +10,11 @@ use crate::{
     host,
 };
 use http::{Method, Request, Response, StatusCode, header};
-use osier_dockerapi::create::{
-    CreateError, Overlay, Placement, connect_address, pin_connect, placement, put_on_overlay, resolver_wishes,
+use osier_dockerapi::{
+    create::{
+        CreateError, Overlay, Placement, connect_address, pin_connect, placement, put_on_overlay, resolver_wishes,
+    },
+    members,
 };
 use osier_engine::{
     Body, BoxError, Client, Hijacker,
@@ -100,6 +103,7 @@ impl Proxy {
         let (mut parts, body) = request.into_parts();
         let bytes = collect(body, CREATE_LIMIT).await.map_err(ProxyError::Body)?;
         let mut body: Value = serde_json::from_slice(&bytes).map_err(ProxyError::Json)?;
+        members::spell(&mut body, members::Body::ContainerCreate);
         let ids = self.network_ids();
         let overlay = Overlay { name: NETWORK, ids: &ids };
         let wanted = match placement(&body, &overlay)? {
@@ -161,6 +165,7 @@ impl Proxy {
         let bytes = collect(body, CREATE_LIMIT).await.map_err(ProxyError::Body)?;
         let ids = self.network_ids();
         let mut body: Value = serde_json::from_slice(&bytes).map_err(ProxyError::Json)?;
+        members::spell(&mut body, members::Body::NetworkAttachment);
         let meant = Overlay { name: NETWORK, ids: &ids }.is_meant(network);
         let container = if meant { self.container_id(&body).await } else { None };
         let Some(container) = container else {

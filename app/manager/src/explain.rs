@@ -24,6 +24,9 @@ pub(crate) struct Report {
     pub(crate) filters: Vec<String>,
     /// Whether the soft wishes had to be given up.
     pub(crate) softened: bool,
+    /// What stands in the way whichever node is chosen.
+    #[serde(default)]
+    pub(crate) warnings: Vec<String>,
     /// All nodes, the best first, those that will not do last.
     pub(crate) nodes: Vec<Candidate>,
 }
@@ -39,6 +42,10 @@ pub(crate) struct Candidate {
     /// What excludes it: a filter's name, `availability`, `tie` or `resources`.
     by: Option<String>,
     why: Option<String>,
+    /// How it would come by the image: `here`, `pulled`, `copied from NODE`, or `missing` where no node has it; nothing
+    /// where the node does not answer.
+    #[serde(default)]
+    image: String,
 }
 
 impl Report {
@@ -49,15 +56,28 @@ impl Report {
         };
         let filters = policy.filters.iter().map(ToString::to_string).collect();
         let nodes = nodes.into_iter().map(Candidate::new).collect();
-        Self { node, error, strategy: policy.strategy.to_string(), filters, softened, nodes }
+        let strategy = policy.strategy.to_string();
+        Self { node, error, strategy, filters, softened, warnings: Vec::new(), nodes }
+    }
+
+    /// A create request is refused before a node is chosen.
+    pub(crate) fn refuse(&mut self, error: String) {
+        (self.node, self.error) = (None, Some(error));
+    }
+
+    /// Adds how each node would come by the image, as `of` tells.
+    pub(crate) fn add_images(&mut self, of: impl Fn(&str) -> String) {
+        self.nodes.iter_mut().for_each(|node| node.image = of(&node.name));
     }
 }
 
 impl Candidate {
     fn new((name, verdict): (String, Verdict)) -> Self {
+        let image = String::new();
         match verdict {
             Verdict::Ranked { weight, containers } => {
-                Self { name, fits: true, score: Some(weight), containers: Some(containers), by: None, why: None }
+                let (score, containers) = (Some(weight), Some(containers));
+                Self { name, fits: true, score, containers, by: None, why: None, image }
             }
             Verdict::Excluded { by, why } => {
                 let by = match by {
@@ -66,7 +86,7 @@ impl Candidate {
                     Reason::Tie => "tie".to_owned(),
                     Reason::Resources => "resources".to_owned(),
                 };
-                Self { name, fits: false, score: None, containers: None, by: Some(by), why: Some(why) }
+                Self { name, fits: false, score: None, containers: None, by: Some(by), why: Some(why), image }
             }
         }
     }
@@ -150,6 +170,7 @@ pub async fn run_explain(
     if report.softened && report.node.is_some() {
         ui.note("no node meets the soft wishes too, so they were given up");
     }
+    report.warnings.iter().for_each(|warning| ui.note(warning));
     match report.error {
         None => Ok(()),
         // The table says which node fails at what; the error need not say it again.
@@ -161,7 +182,7 @@ pub async fn run_explain(
 }
 
 fn table(report: &Report) -> Table {
-    let mut table = Table::new(&["NODE", "VERDICT", "SCORE", "CONTAINERS", "WHY NOT"]);
+    let mut table = Table::new(&["NODE", "VERDICT", "SCORE", "CONTAINERS", "IMAGE", "WHY NOT"]);
     for node in &report.nodes {
         let verdict = match (&report.node, node.fits) {
             (Some(chosen), _) if *chosen == node.name => "chosen",
@@ -174,7 +195,8 @@ fn table(report: &Report) -> Table {
             _ => String::new(),
         };
         let (score, containers) = (node.score.map(|s| s.to_string()), node.containers.map(|c| c.to_string()));
-        table.row([node.name.clone(), verdict.to_owned(), number(score), number(containers), why]);
+        let (name, image) = (node.name.clone(), node.image.clone());
+        table.row([name, verdict.to_owned(), number(score), number(containers), image, why]);
     }
     table
 }
@@ -313,9 +335,17 @@ mod tests {
             containers: None,
             by: Some("port".into()),
             why: Some("port 80/tcp is taken by container web".into()),
+            image: "here".into(),
         };
-        let chosen =
-            Candidate { name: "n1".into(), fits: true, score: Some(-800), containers: Some(3), by: None, why: None };
+        let chosen = Candidate {
+            name: "n1".into(),
+            fits: true,
+            score: Some(-800),
+            containers: Some(3),
+            by: None,
+            why: None,
+            image: "copied from n2".into(),
+        };
         let other = Candidate { name: "n3".into(), ..chosen.clone() };
         let report = Report {
             node: Some("n1".into()),
@@ -323,14 +353,15 @@ mod tests {
             strategy: "spread".into(),
             filters: Vec::new(),
             softened: false,
+            warnings: Vec::new(),
             nodes: vec![chosen, other, excluded],
         };
         assert_eq!(
             table(&report).to_string(),
-            "NODE   VERDICT    SCORE   CONTAINERS   WHY NOT\n\
-             n1     chosen     -800    3\n\
-             n3     fits       -800    3\n\
-             n2     excluded                        port: port 80/tcp is taken by container web"
+            "NODE   VERDICT    SCORE   CONTAINERS   IMAGE            WHY NOT\n\
+             n1     chosen     -800    3            copied from n2\n\
+             n3     fits       -800    3            copied from n2\n\
+             n2     excluded                        here             port: port 80/tcp is taken by container web"
         );
     }
 

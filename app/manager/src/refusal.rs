@@ -7,7 +7,7 @@ use crate::{
 use http::{Response, StatusCode};
 use osier_dockerapi::{
     convert::Need, filters::FiltersError, image, listing::ListError, path::PathError, query::QueryError,
-    wishes::WishError,
+    refusals::Refused, wishes::WishError,
 };
 use osier_engine::{Body, Error as ClientError, error_response};
 
@@ -39,6 +39,11 @@ impl Refusal {
     pub(crate) fn too_old(engine: &Engine, need: &Need) -> Self {
         let (node, newest) = (engine.name(), engine.api().max);
         Self::bad_request(format!("{need}, but the engine of node {node} speaks {newest} at most"))
+    }
+
+    /// The refusal as this node's among those of others.
+    pub(crate) fn of<'a>(&'a self, node: &'a str) -> Refused<'a> {
+        Refused { node, status: self.status, message: &self.message }
     }
 
     pub(crate) fn response(&self) -> Response<Body> {

@@ -6,6 +6,7 @@ use crate::{
     link::{Failed, Link, Upload},
     obstacle::{Obstacle, Unopened, obstacle},
     pool::Pool,
+    words::plain,
 };
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
@@ -87,8 +88,16 @@ impl Error {
         }
     }
 
-    /// The whole chain of causes in one line.
+    /// What went wrong and why, in one line for people.
     pub fn chain(&self) -> String {
+        match self {
+            Self::Talk { source, .. } => format!("{self}: {}", plain(source.as_ref())),
+            _ => self.causes(),
+        }
+    }
+
+    /// The whole chain of causes in one line, those in the HTTP library's words among them: for the log.
+    pub fn causes(&self) -> String {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
         while let Some(e) = cause {
@@ -185,7 +194,11 @@ impl Client {
                 Ok(response) => return Ok(Exchange { link, response, uploaded }),
                 // The engine closed it at that moment, and has seen nothing of the request.
                 Err(Failed { unsent: Some(again), .. }) if !is_new => request = again,
-                Err(Failed { error, .. }) => return Err(Error::Talk { endpoint: self.name(), source: error }),
+                Err(Failed { error, .. }) => {
+                    let error = Error::Talk { endpoint: self.name(), source: error };
+                    debug!(error = error.causes(), "a call broke");
+                    return Err(error);
+                }
             }
         }
     }

@@ -14,6 +14,7 @@ mod obstacle;
 mod pool;
 mod resolve;
 pub mod server;
+mod words;
 
 pub use body::{Body, BoxError, StreamError, empty, full};
 pub use client::{BoxIo, Client, Error, Io};
@@ -21,6 +22,7 @@ pub use forward::forward;
 pub use obstacle::{Obstacle, Unopened};
 pub use resolve::resolve;
 pub use server::Hijacker;
+pub use words::plain;
 
 use http::{Response, StatusCode, header};
 use serde::Serialize;

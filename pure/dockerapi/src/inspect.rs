@@ -1,6 +1,6 @@
 //! The edits of one container's inspect answer: on which node it is, and where its ports are reached.
 
-use crate::row::{Owner, translate_networks, unspecified};
+use crate::row::{Owner, keep_once, translate_networks, unspecified};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -36,13 +36,17 @@ pub fn edit(inspect: &mut Value, owner: &Owner, facts: &NodeFacts) {
     object.shift_insert(before, "Node".to_owned(), node);
 }
 
+/// Ports bound to every address of the node show the node's address; bindings for both families become one.
 fn edit_bindings(settings: &mut Value, owner: &Owner) {
     let ports = settings.get_mut("Ports").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut);
-    for binding in ports.filter_map(Value::as_array_mut).flatten().filter_map(Value::as_object_mut) {
-        let ip = binding.get("HostIp").and_then(Value::as_str).unwrap_or_default();
-        if ip.parse::<std::net::IpAddr>().is_err() || unspecified(ip) {
-            binding.insert("HostIp".to_owned(), owner.ip.to_string().into());
+    for bindings in ports.filter_map(Value::as_array_mut) {
+        for binding in bindings.iter_mut().filter_map(Value::as_object_mut) {
+            let ip = binding.get("HostIp").and_then(Value::as_str).unwrap_or_default();
+            if ip.parse::<std::net::IpAddr>().is_err() || unspecified(ip) {
+                binding.insert("HostIp".to_owned(), owner.ip.to_string().into());
+            }
         }
+        keep_once(bindings);
     }
 }
 
@@ -50,8 +54,7 @@ fn edit_bindings(settings: &mut Value, owner: &Owner) {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_node_and_its_address_are_shown() {
+    fn edited(mut inspect: Value) -> Value {
         let owner = Owner {
             node: "node-1".into(),
             ip: [10, 0, 0, 1].into(),
@@ -64,12 +67,31 @@ mod tests {
             memory: 9,
             labels: BTreeMap::new(),
         };
-        let mut inspect = json!({
+        edit(&mut inspect, &owner, &facts);
+        inspect
+    }
+
+    #[test]
+    fn a_port_of_both_families_is_shown_once() {
+        let both =
+            |port: &str| [json!({"HostIp": "0.0.0.0", "HostPort": port}), json!({"HostIp": "::", "HostPort": port})];
+        let local = json!({"HostIp": "127.0.0.1", "HostPort": "7"});
+        let list: Vec<Value> = both("9").into_iter().chain([local.clone()]).chain(both("8")).collect();
+        let shown = |port: &str| json!({"HostIp": "10.0.0.1", "HostPort": port});
+        let inspect = edited(json!({"NetworkSettings": {"Ports": {"80/tcp": list, "81/tcp": [], "82/tcp": null}}}));
+        assert_eq!(
+            inspect["NetworkSettings"]["Ports"],
+            json!({"80/tcp": [shown("9"), local, shown("8")], "81/tcp": [], "82/tcp": null})
+        );
+    }
+
+    #[test]
+    fn the_node_and_its_address_are_shown() {
+        let inspect = edited(json!({
             "Id": "abc", "LogPath": "/x", "Name": "/web", "Novelty": 1,
             "NetworkSettings": {"Ports": {"80/tcp": [{"HostIp": "::", "HostPort": "1"}, {"HostIp": "1.2.3.4"}], "81/tcp": null},
                                 "Networks": {"osier": {"NetworkID": "e"}, "bridge": {"NetworkID": "b"}}},
-        });
-        edit(&mut inspect, &owner, &facts);
+        }));
         let keys: Vec<&String> = inspect.as_object().unwrap().keys().collect();
         assert_eq!(keys, ["Id", "LogPath", "Node", "Name", "Novelty", "NetworkSettings"]);
         assert_eq!(inspect["Node"]["Addr"], "10.0.0.1:12375");

@@ -173,11 +173,16 @@ fn edit_ports(ports: &mut Vec<Value>, owner: &Owner) {
             port["IP"] = owner.ip.to_string().into();
         }
     }
-    let mut seen: Vec<Value> = Vec::with_capacity(ports.len());
-    ports.retain(|port| {
-        let new = !seen.contains(port);
+    keep_once(ports);
+}
+
+/// Keeps the first of those that are equal.
+pub(crate) fn keep_once(values: &mut Vec<Value>) {
+    let mut seen: Vec<Value> = Vec::with_capacity(values.len());
+    values.retain(|value| {
+        let new = !seen.contains(value);
         if new {
-            seen.push(port.clone());
+            seen.push(value.clone());
         }
         new
     });

@@ -1,5 +1,5 @@
 //! Volumes of the whole cluster: those of one node carry its name, those of other drivers are shown once, and those that
-//! are declared but not on any node yet have no node's name.
+//! are declared but not on any node yet have no node's name. Of nodes that do not answer the names are remembered.
 
 use crate::{
     filters::{Filters, FiltersError},
@@ -7,7 +7,7 @@ use crate::{
     row::labels,
 };
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const KNOWN: [&str; 6] = ["dangling", "driver", "label", "label!", "name", "node"];
 
@@ -18,6 +18,36 @@ pub fn declared(name: &str, request: &Value, created: &str) -> Value {
         "CreatedAt": created, "Driver": "local", "Labels": object("Labels"), "Mountpoint": "", "Name": name,
         "Options": object("DriverOpts"), "Scope": "local",
     })
+}
+
+/// What describes a volume whose node does not answer: its name is all that is known.
+pub fn remembered(name: &str) -> Value {
+    json!({
+        "Driver": "local", "Labels": {}, "Mountpoint": "", "Name": name, "Options": {}, "Scope": "local",
+        "Status": {"Node": "Host Down"},
+    })
+}
+
+/// The volumes of nodes that do not answer, by their nodes. `seen` are the members with the names of their volumes, where
+/// those are known; `made` are volumes that were made for somebody, with the nodes they were made on. What an engine
+/// had when it was last seen counts for more than what was made there once.
+pub fn away<'a>(
+    answers: impl Fn(&str) -> bool,
+    seen: impl Iterator<Item = (&'a str, Option<&'a BTreeSet<String>>)>,
+    made: impl Iterator<Item = (&'a str, &'a str)>,
+) -> BTreeMap<String, BTreeSet<String>> {
+    let mut away: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut known = BTreeSet::new();
+    for (node, volumes) in seen.filter(|(node, _)| !node.is_empty() && !answers(node)) {
+        if let Some(volumes) = volumes {
+            known.insert(node);
+            away.entry(node.to_owned()).or_default().extend(volumes.iter().cloned());
+        }
+    }
+    for (volume, node) in made.filter(|(_, node)| !answers(node) && !known.contains(node)) {
+        away.entry(node.to_owned()).or_default().insert(volume.to_owned());
+    }
+    away
 }
 
 /// Whether a request to make a volume is for one whose data is on one node.
@@ -93,6 +123,19 @@ mod tests {
         {
             assert_eq!(check_name(name).is_ok(), good, "{name}");
         }
+    }
+
+    #[test]
+    fn volumes_of_silent_nodes_are_remembered() {
+        let set = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<BTreeSet<String>>();
+        let (one, two) = (set(&["a"]), set(&["b"]));
+        let seen = [("n1", Some(&one)), ("n2", Some(&two)), ("n3", None), ("", None)];
+        let made = [("a", "n1"), ("gone", "n2"), ("c", "n3"), ("d", "left")];
+        let away = away(|node| node == "n1", seen.into_iter(), made.into_iter());
+        let expected = [("n2", set(&["b"])), ("n3", set(&["c"])), ("left", set(&["d"]))];
+        assert_eq!(away, expected.map(|(node, volumes)| (node.to_owned(), volumes)).into());
+        let shown = list([("n2", &remembered("b"))].into_iter(), Filters::default()).unwrap();
+        assert_eq!(shown["Volumes"][0]["Name"], "n2/b");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::refusal::Refusal;
 use bytes::{Bytes, BytesMut};
 use http::{StatusCode, header};
 use http_body_util::BodyExt;
+use osier_dockerapi::members;
 use osier_engine::{Body, body::announced, empty};
 use serde_json::Value;
 use std::time::Duration;
@@ -43,9 +44,12 @@ impl Call {
         serde_json::from_slice(&bytes).map_err(|e| Refusal::bad_request(format!("invalid JSON: {e}")))
     }
 
-    /// Takes the body as a JSON object.
+    /// Takes the body as a JSON object, whose members are spelt as they are looked for.
     pub(crate) async fn object(&mut self) -> Result<Value, Refusal> {
-        let body = self.json().await?;
+        let mut body = self.json().await?;
+        if let Some(kind) = self.body {
+            members::spell(&mut body, kind);
+        }
         if body.is_object() { Ok(body) } else { Err(Refusal::bad_request("the request's body must be a JSON object")) }
     }
 }

@@ -114,7 +114,7 @@ impl Api {
         let Some(facts) = found.engine.facts().filter(|_| found.response.status().is_success()) else {
             return Ok(found.response);
         };
-        let mut answer = read_json(found.response).await?;
+        let mut answer = read_json(&found.engine, found.response).await?;
         inspect::edit(&mut answer, &facts.owner, &facts.node);
         convert::container_inspect(&mut answer, version, facts.api.nearest(version));
         Ok(json_response(StatusCode::OK, &answer))
@@ -181,7 +181,7 @@ impl Api {
             return Ok(found.response);
         }
         let status = found.response.status();
-        let answer = read_json(found.response).await?;
+        let answer = read_json(&found.engine, found.response).await?;
         if let Some(id) = answer["Id"].as_str() {
             self.cluster.remember_exec(id, &found.engine);
         }

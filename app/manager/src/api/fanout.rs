@@ -7,7 +7,10 @@ use crate::{
 };
 use futures::future::join_all;
 use http::{Method, StatusCode};
-use osier_dockerapi::version::{ApiVersion, MAX};
+use osier_dockerapi::{
+    refusals::{self, Refused},
+    version::{ApiVersion, MAX},
+};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 
@@ -73,20 +76,34 @@ pub(super) fn unanimous(answers: Answers) -> Result<Vec<(Arc<Engine>, Value)>, R
     successes(answers)
 }
 
+/// All answers, or a refusal that says which engines failed and how, which others did it, as `done` calls that, and on
+/// which of them it was `left`.
+pub(super) fn complete(answers: Answers, done: &str, left: Vec<String>) -> Result<Vec<(Arc<Engine>, Value)>, Refusal> {
+    let (mut did, mut failed) = (Vec::new(), Vec::new());
+    for (engine, answer) in answers {
+        match answer {
+            Ok(answer) => did.push((engine, answer)),
+            Err(error) => failed.push((engine.name(), Refusal::from(error))),
+        }
+    }
+    let refused: Vec<Refused<'_>> = failed.iter().map(|(node, refusal)| refusal.of(node)).collect();
+    let names = did.iter().map(|(engine, _)| engine.name()).collect();
+    match refusals::partial(&refused, &[(done, names), ("left", left)]) {
+        Some((status, message)) => Err(Refusal::new(status, message)),
+        None => Ok(did),
+    }
+}
+
 fn refusal(answers: Answers) -> Refusal {
     let failed = answers.into_iter().filter_map(|(engine, answer)| Some((engine.name(), answer.err()?)));
     joint(failed.map(|(node, error)| (node, error.into())).collect())
 }
 
-/// One refusal for several nodes': their common one, or all of them with the worst status.
+/// One refusal for several nodes': with the worst status, and each text once.
 pub(super) fn joint(failed: Vec<(String, Refusal)>) -> Refusal {
-    let status = failed.iter().map(|(_, r)| r.status).max();
-    match (failed.as_slice(), status) {
-        ([(_, first), rest @ ..], _) if rest.iter().all(|(_, r)| r == first) => first.clone(),
-        (several, Some(status)) => {
-            let lines: Vec<String> = several.iter().map(|(node, r)| format!("{node}: {}", r.message)).collect();
-            Refusal::new(status, lines.join("\n"))
-        }
-        (_, None) => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "No healthy node available in the cluster"),
+    let refused: Vec<Refused<'_>> = failed.iter().map(|(node, refusal)| refusal.of(node)).collect();
+    match refusals::joint(&refused) {
+        Some((status, message)) => Refusal::new(status, message),
+        None => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "No healthy node available in the cluster"),
     }
 }

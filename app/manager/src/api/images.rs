@@ -2,14 +2,18 @@
 
 use super::{
     Answer, Api, Call,
-    fanout::{self, successes, unanimous},
+    fanout::{self, complete, successes},
+    supersede::{Before, platform},
 };
-use crate::{engine::Engine, refusal::Refusal};
+use crate::{
+    engine::{CallError, Engine},
+    refusal::Refusal,
+};
 use futures::future::join_all;
 use http::{Method, Response, StatusCode};
 use osier_dockerapi::{
     filters::Filters,
-    image::{self, ListOptions},
+    image::{self, ListOptions, Reference},
     query::Query,
 };
 use osier_engine::json_response;
@@ -54,11 +58,13 @@ impl Api {
         Ok(json_response(StatusCode::OK, &image::list(rows, options)?))
     }
 
-    /// The engines that answer and are known to have this image.
+    /// The engines that answer and are known to have the image that a word means in the cluster.
     pub(super) fn engines_with_image(&self, word: &str) -> Vec<Arc<Engine>> {
-        let mut engines = self.cluster.healthy();
-        engines.retain(|e| image::find(word, &e.view().images).is_some());
-        engines
+        let engines = self.cluster.healthy();
+        let images: Vec<_> = engines.iter().map(|e| e.view().images.clone()).collect();
+        let lists: Vec<&[Arc<Value>]> = images.iter().map(|list| list.as_slice()).collect();
+        let found = image::find_on(word, &lists);
+        engines.into_iter().zip(found).filter_map(|(engine, found)| found.map(|_| engine)).collect()
     }
 
     /// The engines that answer and have this image. Where none is known to, all are asked: one may have got it a moment
@@ -67,6 +73,10 @@ impl Api {
         let known = self.engines_with_image(word);
         if !known.is_empty() {
             return Ok(known);
+        }
+        if self.cluster.healthy().iter().any(|e| image::find(word, &e.view().images).is_some()) {
+            // Each of them would take the beginning of an id for another image: together they mean none.
+            return Err(Refusal::not_found(format!("No such image: {}", Reference::parse(word).familiar())));
         }
         let asked = self.ask(self.cluster.healthy(), Method::GET, &image_path(word, &["json"]), "", None, READ).await;
         match successes(asked) {
@@ -117,37 +127,54 @@ impl Api {
         self.forward(&engine, call, &["images", "get"]).await
     }
 
-    /// `POST /images/{name}/tag`, wherever the image is.
+    /// `POST /images/{name}/tag`, wherever that image is. Where nodes that can run the same have different images of the
+    /// name, the image of the first of them is meant, which `docker inspect` shows.
     pub(super) async fn image_tag(&self, call: Call, name: &str) -> Answer {
-        let engines = self.image_holders(name).await?;
+        let meant = one_image(name, self.image_holders(name).await?);
         let given = |key: &str| call.query.get(key).unwrap_or_default();
         let target = image::target(given("repo"), given("tag"));
-        let before = engines.first().map(|engine| self.before(engine));
-        let answers = self.ask(engines, Method::POST, &image_path(name, &["tag"]), &call.raw_query, None, CHANGE).await;
-        let tagged = unanimous(answers)?;
-        refresh(tagged.iter().map(|(engine, _)| engine)).await;
-        if let Some(before) = before {
-            before.settle(|name| name == target).await;
-        }
+        let tag = async |(id, engines): (String, Vec<Arc<Engine>>)| {
+            let before: Vec<Before> = engines.iter().map(|engine| self.before(engine)).collect();
+            let path = image_path(&id, &["tag"]);
+            let answers = self.ask(engines, Method::POST, &path, &call.raw_query, None, CHANGE).await;
+            refresh(answers.iter().map(|(engine, _)| engine)).await;
+            // Also where some refuse: there, too, the name must not go on meaning what it meant.
+            let tagged = answers.iter().zip(before).find(|((_, answer), _)| answer.is_ok());
+            if let Some((_, before)) = tagged {
+                before.settle(|name| name == target).await;
+            }
+            answers
+        };
+        complete(join_all(meant.into_iter().map(tag)).await.into_iter().flatten().collect(), "tagged", Vec::new())?;
         Ok(osier_engine::empty_response(StatusCode::CREATED))
     }
 
-    /// `DELETE /images/{name}`, wherever the image is.
+    /// `DELETE /images/{name}`, wherever the image is. The nodes that are known to use it are asked first, and where one
+    /// of them refuses, the others keep it.
     pub(super) async fn image_remove(&self, call: Call, name: &str) -> Answer {
-        let engines = self.image_holders(name).await?;
-        let ask = fanout::Ask {
-            version: call.version,
-            method: Method::DELETE,
-            query: &call.raw_query,
-            ..fanout::Ask::get(CHANGE)
+        let (engines, force) = (self.image_holders(name).await?, call.query.flag("force"));
+        let (refusing, others): (Vec<_>, Vec<_>) = engines.into_iter().partition(|e| is_in_use(name, e, force));
+        let remove = async |engines: Vec<Arc<Engine>>| {
+            let (version, query) = (call.version, call.raw_query.as_str());
+            let ask = fanout::Ask { version, method: Method::DELETE, query, ..fanout::Ask::get(CHANGE) };
+            let answers = self.ask_as(engines, &image_path(name, &[]), ask).await;
+            refresh(answers.iter().map(|(engine, _)| engine)).await;
+            answers
         };
-        let mut answers = self.ask_as(engines.clone(), &image_path(name, &[]), ask).await;
-        refresh(engines.iter()).await;
+        let mut answers = remove(refusing).await;
+        let left = match answers.iter().any(|(_, answer)| answer.as_ref().is_err_and(|e| !is_missing(e))) {
+            true => others.iter().map(|e| e.name()).collect(),
+            false => {
+                answers.extend(remove(others).await);
+                Vec::new()
+            }
+        };
         // Where somebody else was faster, the image is as gone as it was to be.
         if answers.iter().any(|(_, answer)| answer.is_ok()) {
-            answers.retain(|(_, answer)| !answer.as_ref().is_err_and(|e| e.status() == Some(StatusCode::NOT_FOUND)));
+            answers.retain(|(_, answer)| !answer.as_ref().is_err_and(is_missing));
         }
-        let removed = unanimous(answers)?.into_iter();
+        answers.sort_by_cached_key(|(engine, _)| engine.name());
+        let removed = complete(answers, "removed", left)?.into_iter();
         let all: Vec<Value> = removed.filter_map(|(_, answer)| Some(answer.as_array()?.clone())).flatten().collect();
         let mut once: Vec<Value> = Vec::with_capacity(all.len());
         for entry in all {
@@ -157,6 +184,51 @@ impl Api {
         }
         Ok(json_response(StatusCode::OK, &once))
     }
+}
+
+/// Which of these engines have the image that a word means, by its id: for each kind of nodes that can run the same, the
+/// image of the first.
+fn one_image(word: &str, engines: Vec<Arc<Engine>>) -> Vec<(String, Vec<Arc<Engine>>)> {
+    let mut kinds = Vec::new();
+    let mut meant: Vec<(String, Vec<Arc<Engine>>)> = Vec::new();
+    for engine in engines {
+        // One that has it since a moment ago knows it by the same word.
+        let own = image::find(word, &engine.view().images).map_or(word, image::id).to_owned();
+        let kind = platform(&engine);
+        match kinds.iter().position(|known| *known == kind) {
+            Some(at) if meant[at].0 == own => meant[at].1.push(engine),
+            Some(_) => {}
+            None => {
+                kinds.push(kind);
+                meant.push((own, vec![engine]));
+            }
+        }
+    }
+    meant
+}
+
+/// Whether an engine has this image from a registry, or has put it into one, so that other nodes can pull it.
+pub(super) fn is_pullable(word: &str, engine: &Engine) -> bool {
+    image::find(word, &engine.view().images).is_some_and(image::is_from_registry)
+}
+
+/// Whether an engine would refuse to remove this image, as far as is known.
+fn is_in_use(word: &str, engine: &Engine, force: bool) -> bool {
+    let view = engine.view();
+    let Some(row) = image::find(word, &view.images) else { return false };
+    let (id, mut used) = (image::id(row), image::Use::default());
+    for container in view.containers().filter(|c| c.row.image_id == id) {
+        match container.row.state.as_str() {
+            "running" | "paused" | "restarting" => used.running = true,
+            _ => used.stopped = true,
+        }
+    }
+    used.parent = view.images.iter().any(|image| image["ParentId"] == id);
+    image::is_refused(word, row, used, force)
+}
+
+fn is_missing(error: &CallError) -> bool {
+    error.status() == Some(StatusCode::NOT_FOUND)
 }
 
 /// The segments of a call about one image; the parts of its name are segments of their own, as clients write them.

@@ -1,7 +1,7 @@
 //! Carrying out a create request on the chosen engine: its declared volumes first, in the engine's own version, and its
 //! image where it has to be fetched.
 
-use super::{Api, create::Creation};
+use super::{Api, create::Creation, images::is_pullable};
 use crate::{
     engine::{CallError, Engine},
     placing::Reservation,
@@ -15,7 +15,7 @@ use osier_dockerapi::{
     query::Query,
     version::CREATE_PLATFORM,
 };
-use osier_engine::{Body, body::collect, empty, full};
+use osier_engine::{Body, body::collect, empty, full, plain};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use tracing::debug;
@@ -58,7 +58,7 @@ impl Api {
             // The volumes are here now, so nowhere else will do.
             Ok(()) if !made.is_empty() => {
                 self.create_on(creation, engine).await.map_err(|e| match e.is_unreachable() {
-                    true => CallError::Lost(e.chain()),
+                    true => e.unsettled(&engine.name()),
                     false => e,
                 })
             }
@@ -100,7 +100,7 @@ impl Api {
             }
             let posted = engine.json(Method::POST, &["volumes", "create"], "", Some(request), VOLUME).await;
             if let Err(error) = posted {
-                return Err(if made.is_empty() { error } else { CallError::Lost(error.chain()) });
+                return Err(if made.is_empty() { error } else { error.unsettled(&engine.name()) });
             }
             made.push(volume);
         }
@@ -131,11 +131,10 @@ impl Api {
                 return Err(match undone {
                     Ok(_) => error,
                     // Not an error of connecting: that would have the container made a second time elsewhere.
-                    Err(undo) => CallError::Lost(format!(
-                        "{}; container {id} is left half made: {}",
-                        error.chain(),
-                        undo.chain()
-                    )),
+                    Err(undo) => CallError::Lost {
+                        node: engine.name(),
+                        reason: format!("{}; container {id} is left half made: {}", error.chain(), undo.chain()),
+                    },
                 });
             }
         }
@@ -150,9 +149,8 @@ impl Api {
         creation: &Creation,
     ) -> Result<(), String> {
         let name = &creation.image;
-        let is_pullable = |e: &Arc<Engine>| image::find(name, &e.view().images).is_some_and(image::is_from_registry);
         let mut refused = None;
-        if holders.iter().any(is_pullable) {
+        if holders.iter().any(|e| is_pullable(name, e)) {
             match self.pull_on(engine, creation).await {
                 Ok(()) => return Ok(()),
                 Err(error) => refused = Some(error),
@@ -181,11 +179,11 @@ impl Api {
         let pull = async {
             let response = send(engine, creation, &path, empty()).await.map_err(|e| e.chain())?;
             if !response.status().is_success() {
-                let bytes = collect(response.into_body(), super::JSON_LIMIT).await.map_err(|e| e.to_string())?;
+                let bytes = collect(response.into_body(), super::JSON_LIMIT).await.map_err(|e| plain(e.as_ref()))?;
                 return Err(super::message(&bytes));
             }
             let mut progress = JsonStream::new(response.into_body());
-            while let Some(line) = progress.next().await.map_err(|e| e.to_string())? {
+            while let Some(line) = progress.next().await.map_err(|e| plain(e.as_ref()))? {
                 if let Some(error) = super::stream_error(&line) {
                     return Err(error);
                 }

@@ -15,6 +15,7 @@ use osier_dockerapi::{
     image::{self, Reference, platform_mismatch},
     path::upstream,
     query::Query,
+    refusals::{self, Refused},
     version::MAX,
 };
 use osier_engine::{
@@ -210,13 +211,11 @@ async fn conclude(engines: &[Arc<Engine>], parts: Vec<Part>, sender: &BodySender
     let is_failure = |error: &Refusal| !some_took_it || platform_mismatch(&error.message).is_none();
     let failed = engines.iter().zip(&parts).filter_map(|(e, p)| Some((e.name(), p.as_ref().err()?)));
     let failed: Vec<(String, &Refusal)> = failed.filter(|(_, error)| is_failure(error)).collect();
-    let message = match failed.as_slice() {
-        [] => return,
-        [(_, first), rest @ ..] if failed.len() == parts.len() && rest.iter().all(|(_, e)| e == first) => {
-            first.message.clone()
-        }
-        some => some.iter().map(|(node, e)| format!("{node}: {}", e.message)).collect::<Vec<_>>().join("; "),
-    };
+    if failed.is_empty() {
+        return;
+    }
+    let refused: Vec<Refused<'_>> = failed.iter().map(|(node, refusal)| refusal.of(node)).collect();
+    let message = refusals::words(&refused, failed.len() == parts.len()).join("; ");
     let trailer = json!({"errorDetail": {"code": 1, "message": message}, "error": message});
     let _ = sender.send(format!("{trailer}\n")).await;
 }

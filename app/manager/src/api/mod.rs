@@ -25,6 +25,7 @@ mod volumes;
 use crate::{cluster::Cluster, meetings::Meetings, refusal::Refusal, replication::Role, tokens::Tokens};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use osier_dockerapi::{
+    members,
     path::ApiPath,
     query::Query,
     route::{ContainerCall, ImageCall, NetworkCall, Route, route},
@@ -57,6 +58,8 @@ pub(crate) struct Call {
     pub(crate) raw_query: String,
     pub(crate) request: Request<Body>,
     pub(crate) hijacker: Hijacker,
+    /// What its body is to be, where somebody here looks into it.
+    pub(crate) body: Option<members::Body>,
     pub(crate) large: body::LargeBody,
 }
 
@@ -111,7 +114,8 @@ impl Api {
             return self.tokens.answer(rest, &query, request).await;
         }
         let route = route(request.method(), &path.segments, |name| self.cluster.is_node(name));
-        let call = Call { version: path.version, query, raw_query, request, hijacker, large: None };
+        let body = members::Body::of(&route);
+        let call = Call { version: path.version, query, raw_query, request, hijacker, body, large: None };
         if let ["osier", "v1", rest @ ..] = segments.as_slice() {
             return self.own(call, rest).await;
         }
@@ -122,7 +126,7 @@ impl Api {
     async fn own(&self, call: Call, segments: &[&str]) -> Answer {
         match segments {
             ["nodes", rest @ ..] => self.nodes(call, rest).await,
-            ["explain"] => self.explain(call).await,
+            ["explain"] => self.explain(Call { body: Some(members::Body::ContainerCreate), ..call }).await,
             _ => Err(Refusal::not_found("page not found")),
         }
     }

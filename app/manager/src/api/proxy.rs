@@ -7,7 +7,7 @@ use crate::{
 };
 use http::{Method, Response, StatusCode, Uri};
 use osier_dockerapi::{convert::container_need, path::upstream, row::Row};
-use osier_engine::{Body, BoxError, body::collect, forward};
+use osier_engine::{Body, BoxError, body::collect, forward, plain};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use tracing::debug;
@@ -34,6 +34,7 @@ impl Api {
         let response = engine.while_healthy(answer).await?;
         if response.status() == StatusCode::BAD_GATEWAY {
             engine.suspect();
+            return Ok(unanswered(engine, response).await.response());
         }
         Ok(response)
     }
@@ -61,10 +62,20 @@ fn reads(call: &Call, segments: &[&str]) -> bool {
         && !call.query.flag("size")
 }
 
-/// Reads the whole JSON answer of an engine that has begun it.
-pub(super) async fn read_json(response: Response<Body>) -> Result<Value, Refusal> {
+/// Says which node it was that gave no answer: the engine itself, or the one behind its node's proxy.
+async fn unanswered(engine: &Engine, response: Response<Body>) -> Refusal {
     let bytes = tokio::time::timeout(READ, collect(response.into_body(), JSON_LIMIT)).await;
-    let broken = |e: BoxError| Refusal::new(StatusCode::BAD_GATEWAY, format!("read the engine's answer: {e}"));
+    let why = bytes.map_or_else(|e| e.to_string(), |b| b.map_or_else(|e| plain(e.as_ref()), |b| super::message(&b)));
+    Refusal::new(StatusCode::BAD_GATEWAY, format!("node {} gave no answer: {why}", engine.name()))
+}
+
+/// Reads the whole JSON answer of an engine that has begun it.
+pub(super) async fn read_json(engine: &Engine, response: Response<Body>) -> Result<Value, Refusal> {
+    let bytes = tokio::time::timeout(READ, collect(response.into_body(), JSON_LIMIT)).await;
+    let broken = |e: BoxError| {
+        let message = format!("node {} gave no whole answer: {}", engine.name(), plain(e.as_ref()));
+        Refusal::new(StatusCode::BAD_GATEWAY, message)
+    };
     let bytes = bytes.map_err(|_| CallError::Deadline(READ))?.map_err(broken)?;
     serde_json::from_slice(&bytes).map_err(|e| broken(e.into()))
 }

@@ -17,8 +17,9 @@ use osier_dockerapi::{
     version::ApiVersion,
 };
 use osier_engine::{
+    BoxError,
     body::{BodySender, channel, collect},
-    empty,
+    empty, plain,
 };
 use serde_json::json;
 use std::{collections::BTreeSet, sync::Arc};
@@ -108,10 +109,10 @@ async fn push(engine: &Engine, path: &str, headers: &HeaderMap, sender: &BodySen
     if !response.status().is_success() {
         let status = response.status();
         let bytes = collect(response.into_body(), super::JSON_LIMIT).await;
-        return Err(Refusal::new(status, bytes.map_or_else(|e| e.to_string(), |b| super::message(&b))));
+        return Err(Refusal::new(status, bytes.map_or_else(|e| plain(e.as_ref()), |b| super::message(&b))));
     }
     let mut progress = JsonStream::new(response.into_body());
-    let read = |e| Refusal::internal(format!("read the engine's progress: {e}"));
+    let read = |e: BoxError| Refusal::internal(format!("read the engine's progress: {}", plain(e.as_ref())));
     while let Some(line) = progress.next().await.map_err(read)? {
         if let Some(error) = super::stream_error(&line) {
             return Err(Refusal::internal(error));

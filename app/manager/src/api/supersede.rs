@@ -78,7 +78,7 @@ async fn take_names(engine: &Arc<Engine>, other: &Arc<Engine>, given: &BTreeMap<
 }
 
 /// What nodes must share for the ids of their images to be comparable: different stores name one image differently.
-fn platform(engine: &Engine) -> Option<[Value; 4]> {
+pub(super) fn platform(engine: &Engine) -> Option<[Value; 4]> {
     engine.facts().map(|facts| ["OSType", "Architecture", "Driver", "DriverStatus"].map(|key| store(&facts.info, key)))
 }
 

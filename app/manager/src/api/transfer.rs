@@ -12,9 +12,9 @@ use http::{HeaderMap, Method, Request};
 use http_body_util::BodyExt;
 use osier_dockerapi::image;
 use osier_engine::{
-    Body,
+    Body, BoxError,
     body::{BodySender, channel, collect},
-    empty,
+    empty, plain,
 };
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
@@ -147,7 +147,7 @@ async fn carry_out(
     let formed = Request::builder().method(Method::POST).uri(path).body(body);
     let mut request = formed.map_err(|e| Refusal::internal(format!("form a request for the engine: {e}")))?;
     *request.headers_mut() = headers;
-    let read = |e| Refusal::internal(format!("read the engine's answer: {e}"));
+    let read = |e: BoxError| Refusal::internal(format!("read the engine's answer: {}", plain(e.as_ref())));
     let response = engine.client()?.send(request).await.map_err(CallError::Client)?;
     if !response.status().is_success() {
         let status = response.status();

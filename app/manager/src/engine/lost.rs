@@ -1,7 +1,7 @@
 //! Why a connection to an engine ended, and what kind of trouble that is.
 
 use super::CallError;
-use osier_engine::{BoxError, Error as ClientError, Obstacle};
+use osier_engine::{BoxError, Error as ClientError, Obstacle, plain};
 use osier_nodes::{Reason, Trouble};
 
 /// See the module.
@@ -40,7 +40,8 @@ impl Lost {
         };
         let text = match self {
             Self::Call { doing, source } => format!("{doing}: {}", source.chain()),
-            Self::Resolve { source, .. } | Self::Events(source) => format!("{self}: {source}"),
+            Self::Resolve { source, .. } => format!("{self}: {source}"),
+            Self::Events(source) => format!("{self}: {}", plain(source.as_ref())),
             other => other.to_string(),
         };
         Trouble { reason, text }
@@ -64,7 +65,7 @@ fn call(error: &CallError) -> Reason {
             Obstacle::Garbage => Reason::NotAnEngine,
             Obstacle::Other => Reason::Broken,
         },
-        CallError::Lost(_) | CallError::NotConnected => Reason::Broken,
+        CallError::Lost { .. } | CallError::NotConnected => Reason::Broken,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::picture::Marker;
 use bytes::Bytes;
 use http::Method;
 use osier_dockerapi::{path, version};
-use osier_engine::{Client, Error as ClientError};
+use osier_engine::{Client, Error as ClientError, Obstacle, plain};
 use osier_nodes::{Health, Refresh};
 use serde::Deserialize;
 use serde_json::Value;
@@ -71,8 +71,13 @@ pub(crate) enum CallError {
     #[error("no answer within {} s", .0.as_secs())]
     Deadline(Duration),
     /// The engine stopped answering during the call.
-    #[error("the node was lost during the call: {0}")]
-    Lost(String),
+    #[error("node {node} was lost during the call: {reason}")]
+    Lost {
+        /// The node's name.
+        node: String,
+        /// What is known of it.
+        reason: String,
+    },
     /// There is no connection yet.
     #[error("there is no connection to the engine yet")]
     NotConnected,
@@ -82,6 +87,28 @@ impl CallError {
     /// The error with its causes in one line.
     pub(crate) fn chain(&self) -> String {
         if let Self::Client(e) = self { e.chain() } else { self.to_string() }
+    }
+
+    /// The same error as one of this node, where it is that the engine stopped answering.
+    pub(crate) fn of(self, node: &str) -> Self {
+        let lost = |error: &ClientError| match error {
+            ClientError::Talk { source, .. } if error.obstacle() != Obstacle::Garbage => Some(plain(source.as_ref())),
+            _ => None,
+        };
+        match &self {
+            Self::Client(error) => {
+                lost(error).map(|reason| Self::Lost { node: node.to_owned(), reason }).unwrap_or(self)
+            }
+            _ => self,
+        }
+    }
+
+    /// An error that leaves it open what the engine did, also where it was lost before it could do anything.
+    pub(crate) fn unsettled(self, node: &str) -> Self {
+        match self.of(node) {
+            lost @ Self::Lost { .. } => lost,
+            other => Self::Lost { node: node.to_owned(), reason: other.chain() },
+        }
     }
 
     /// The engine's status code, where it answered.
@@ -177,7 +204,7 @@ impl Engine {
         let mut health = self.health.subscribe();
         // An error would mean that the sender is gone, which `self` owns.
         let _ = health.wait_for(|h| *h != Health::Healthy).await;
-        CallError::Lost(self.view().error())
+        CallError::Lost { node: self.name(), reason: self.view().error() }
     }
 
     /// Resolves when the engine is healthy and has been read.
@@ -194,7 +221,7 @@ impl Engine {
         call: impl Future<Output = Result<T, CallError>>,
     ) -> Result<T, CallError> {
         tokio::select! {
-            result = call => result,
+            result = call => result.map_err(|e| e.of(&self.name())),
             lost = self.lost() => Err(lost),
             never = self.impatient() => match never {},
         }

@@ -243,7 +243,9 @@ async fn bad_answers_are_errors_of_their_request_alone() {
             assert_eq!(status, StatusCode::OK, "{what}");
         } else {
             assert_eq!(status, StatusCode::BAD_GATEWAY, "{what}: {body}");
-            assert!(!body["message"].as_str().unwrap().is_empty(), "{what}");
+            let message = body["message"].as_str().unwrap();
+            let (plain, foreign) = (message.starts_with("node bad "), ["client error", "SendRequest", "body from"]);
+            assert!(plain && foreign.iter().all(|words| !message.contains(words)), "{what}: {message}");
         }
         assert!(start.elapsed() < Duration::from_secs(5), "{what} took {:?}", start.elapsed());
         let start = Instant::now();
@@ -251,6 +253,36 @@ async fn bad_answers_are_errors_of_their_request_alone() {
         assert_eq!(world.names("").await.len(), 2, "nothing is lost when an engine {what}");
         assert!(start.elapsed() < Duration::from_secs(1), "{what}: others took {:?}", start.elapsed());
     }
+}
+
+#[tokio::test]
+async fn an_engine_that_is_killed_during_a_call_is_named_in_plain_words() {
+    let (bad, good) = (Fake::start("bad").await, Fake::start("good").await);
+    let wire = Twisted::before(&bad).await;
+    let world = World::start().await;
+    world.cluster.set_members([wire.target(), good.target()].into());
+    world.healthy(2).await;
+    wire.twist("/images/busybox", Twist::Bytes(""));
+    good.prepare(Method::DELETE, "/images/busybox", StatusCode::OK, json!([{"Untagged": "busybox:latest"}]));
+    let (status, body) = world.ask(Method::DELETE, "/images/busybox", None).await;
+    let message = body["message"].as_str().unwrap();
+    // Closed or reset: that is the kernel's choice.
+    let lost = "node bad was lost during the call: the connection ";
+    assert_eq!(status, StatusCode::BAD_GATEWAY, "{message}");
+    assert!(message.starts_with(lost) && message.ends_with("\n(removed on good)"), "{message}");
+    wire.twist("/containers/create", Twist::Bytes(""));
+    let (status, body) = world.create("bad%2Fx", json!({"Image": "busybox"})).await;
+    let message = body["message"].as_str().unwrap();
+    assert!(status == StatusCode::BAD_GATEWAY && message.starts_with(lost), "{message}");
+    // An engine behind its node's proxy.
+    good.has("web");
+    until("the container is known", async || world.names("").await.len() == 1).await;
+    let id = good.state.lock().unwrap().containers.keys().next().unwrap().clone();
+    let behind = json!({"message": "talk to unix:///run/docker.sock: the connection broke"});
+    good.prepare(Method::POST, &format!("/containers/{id}/kill"), StatusCode::BAD_GATEWAY, behind);
+    let (status, body) = world.ask(Method::POST, "/containers/web/kill", None).await;
+    let told = "node good gave no answer: talk to unix:///run/docker.sock: the connection broke";
+    assert_eq!((status, &body["message"]), (StatusCode::BAD_GATEWAY, &json!(told)));
 }
 
 #[tokio::test]

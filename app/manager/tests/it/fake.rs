@@ -263,9 +263,15 @@ impl State {
 
     fn rows(&self, filters: &str) -> Value {
         let wanted = |id: &str| !filters.contains("%22id%22") || filters.contains(id);
+        let mount = |bind: &Value| {
+            let (name, to) = bind.as_str()?.split_once(':')?;
+            Some(json!({"Type": "volume", "Name": name, "Destination": to}))
+        };
         let row = |(id, c): (&String, &Value)| {
+            let binds = c["HostConfig"]["Binds"].as_array().into_iter().flatten();
             json!({"Id": id, "Names": [c["Name"]], "Image": c["Config"]["Image"], "ImageID": "sha256:b0b0",
                    "Created": c["Seconds"].as_i64().unwrap_or(1), "State": c["State"]["Status"], "Status": "Up 1 second", "Labels": c["Config"]["Labels"], "Ports": [],
+                   "Mounts": binds.filter_map(mount).collect::<Vec<_>>(),
                    "NetworkSettings": {"Networks": c["NetworkSettings"]["Networks"]}})
         };
         self.containers.iter().filter(|(id, _)| wanted(id)).map(row).collect()

@@ -1,6 +1,9 @@
 //! Images: which nodes have them, and how they get to the others.
 
-use crate::{fake::Fake, world::World};
+use crate::{
+    fake::Fake,
+    world::{World, until},
+};
 use http::{Method, StatusCode};
 use osier_engine::{body, full};
 use serde_json::{Value, json};
@@ -44,7 +47,7 @@ async fn an_upload_that_breaks_off_never_looks_complete() {
     let request = http::Request::post("/images/load").body(upload).unwrap();
     // The client sees its own failure; the engine must see one too.
     let _ = world.client.send(request).await;
-    crate::world::until("the engine saw the upload end", async || {
+    until("the engine saw the upload end", async || {
         fake.asked(Method::POST, "/images/load").iter().all(|l| l.body.starts_with(b"broken"))
     })
     .await;
@@ -62,6 +65,34 @@ async fn a_pull_goes_to_all_and_tells_who_failed() {
     assert!(lines.iter().any(|l| l["status"] == "Pulling nginx:1... : Status: Downloaded"));
     assert_eq!(lines.last().unwrap()["errorDetail"]["message"], "n2: no such repository");
     assert_eq!(fakes[0].asked(Method::POST, "/images/create")[0].query, "fromImage=nginx&tag=1");
+}
+
+#[tokio::test]
+async fn what_several_nodes_say_alike_is_told_once() {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await, Fake::start("n3").await];
+    let world = World::of(&fakes.each_ref()).await;
+    let says = |fake: &Fake, words: &str| {
+        let answer = json!({ "message": words });
+        fake.prepare(Method::POST, "/volumes/create", StatusCode::INTERNAL_SERVER_ERROR, answer.clone());
+        fake.prepare(Method::POST, "/images/create", StatusCode::INTERNAL_SERVER_ERROR, answer);
+    };
+    let told = async |path: &str| {
+        let body = json!({"Name": "nas", "Driver": "nfs"});
+        world.ask(Method::POST, path, Some(body)).await.1["message"].as_str().unwrap().to_owned()
+    };
+    fakes.iter().for_each(|fake| says(fake, "no such plugin"));
+    for path in ["/volumes/create", "/images/create?fromImage=a"] {
+        assert_eq!(told(path).await, "no such plugin", "{path}");
+    }
+    says(&fakes[1], "the disk is full");
+    for path in ["/volumes/create", "/images/create?fromImage=a"] {
+        assert_eq!(told(path).await, "n1, n3: no such plugin\nn2: the disk is full", "{path}");
+    }
+    // Where one node pulls, the others are named also when they say the same.
+    says(&fakes[1], "no such plugin");
+    fakes[0].state.lock().unwrap().prepared.clear();
+    let (_, pulled) = world.send(Method::POST, "/images/create?fromImage=a", full("")).await;
+    assert_eq!(lines(&pulled).last().unwrap()["error"], "n2, n3: no such plugin");
 }
 
 #[tokio::test]
@@ -91,8 +122,7 @@ async fn a_missing_image_is_pulled_or_the_container_goes_where_it_is() {
     fakes[1].state.lock().unwrap().images.push(image);
     fakes[1].tell("image", "tag", "sha256:a99");
     fakes[0].prepare(Method::POST, "/images/create", StatusCode::NOT_FOUND, json!({"message": "no registry"}));
-    crate::world::until("the image is known", async || world.get("/images/json").await.as_array().unwrap().len() == 2)
-        .await;
+    until("the image is known", async || world.get("/images/json").await.as_array().unwrap().len() == 2).await;
     assert_eq!(create().await.0, StatusCode::CREATED);
     assert_eq!((fakes[0].count(), fakes[1].count()), (0, 2));
     assert_eq!(fakes[0].asked(Method::POST, "/images/create")[0].query, "fromImage=app%3A1");
@@ -123,10 +153,8 @@ async fn images_are_listed_once_and_removed_everywhere() {
 
 /// Waits until the manager knows what the fakes have.
 async fn known(world: &World, images: usize) {
-    crate::world::until("the images are known", async || {
-        world.get("/images/json?all=1").await.as_array().unwrap().len() == images
-    })
-    .await;
+    until("the images are known", async || world.get("/images/json?all=1").await.as_array().unwrap().len() == images)
+        .await;
 }
 
 fn gets(fake: &Fake, image: Value) {
@@ -210,18 +238,85 @@ async fn an_image_that_came_a_moment_ago_is_found() {
 }
 
 #[tokio::test]
+async fn images_of_a_node_that_does_not_answer_are_listed_and_not_used() {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await];
+    let world = World::of(&fakes.each_ref()).await;
+    gets(&fakes[1], json!({"Id": "sha256:a1", "RepoTags": ["built:1"], "Created": 1}));
+    known(&world, 2).await;
+    fakes[1].stop();
+    world.healthy(1).await;
+    assert_eq!(world.get("/images/json").await.as_array().unwrap().len(), 2);
+    let missing = json!({"message": "No such image: built:1"});
+    fakes[0].prepare(Method::GET, "/images/built:1/json", StatusCode::NOT_FOUND, missing);
+    // A client that is told so pulls the image, or builds it anew.
+    let told = json!({"message": "No such image: built:1 (only unhealthy nodes have it: n2)"});
+    assert_eq!(world.ask(Method::GET, "/images/built:1/json", None).await, (StatusCode::NOT_FOUND, told));
+}
+
+#[tokio::test]
 async fn conflicts_stay_conflicts_and_say_where() {
     let fakes = [Fake::start("n1").await, Fake::start("n2").await];
     let world = World::of(&fakes.each_ref()).await;
     fakes[0].prepare(Method::DELETE, "/images/busybox", StatusCode::CONFLICT, json!({"message": "in use"}));
     fakes[1].prepare(Method::DELETE, "/images/busybox", StatusCode::OK, json!([{"Untagged": "busybox:latest"}]));
     let refused = world.ask(Method::DELETE, "/images/busybox", None).await;
-    assert_eq!(refused, (StatusCode::CONFLICT, json!({"message": "in use"})));
+    assert_eq!(refused, (StatusCode::CONFLICT, json!({"message": "n1: in use\n(removed on n2)"})));
     // What is gone already on one node is no failure of removing it from all.
     fakes[0].prepare(Method::DELETE, "/images/busybox", StatusCode::NOT_FOUND, json!({"message": "No such image"}));
     let removed = world.ask(Method::DELETE, "/images/busybox?noprune=1", None).await;
     assert_eq!(removed, (StatusCode::OK, json!([{"Untagged": "busybox:latest"}])));
     assert_eq!(fakes[1].asked(Method::DELETE, "/images/busybox")[1].query, "noprune=1");
+}
+
+#[tokio::test]
+async fn an_image_in_use_on_one_node_stays_on_all() {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await];
+    let id = fakes[1].has("user");
+    let world = World::of(&fakes.each_ref()).await;
+    until("the container is known", async || world.names("?all=1").await.len() == 1).await;
+    let removed = json!([{"Untagged": "busybox:latest"}]);
+    fakes[0].prepare(Method::DELETE, "/images/busybox", StatusCode::OK, removed.clone());
+    fakes[1].prepare(Method::DELETE, "/images/busybox", StatusCode::CONFLICT, json!({"message": "it is used"}));
+    let remove = async |query: &str| world.ask(Method::DELETE, &format!("/images/busybox{query}"), None).await;
+    let asked = || fakes.each_ref().map(|f| f.asked(Method::DELETE, "/images/busybox").len());
+    let told = json!({"message": "n2: it is used\n(left on n1)"});
+    assert_eq!(remove("").await, (StatusCode::CONFLICT, told.clone()));
+    assert_eq!(asked(), [0, 1]);
+    fakes[1].state.lock().unwrap().containers.get_mut(&id).unwrap()["State"]["Status"] = "exited".into();
+    fakes[1].tell("container", "die", &id);
+    until("its end is known", async || world.names("").await.is_empty()).await;
+    assert_eq!(remove("").await, (StatusCode::CONFLICT, told));
+    assert_eq!(asked(), [0, 2]);
+    // Force is the engines' to judge, each for itself.
+    assert_eq!(remove("?force=1").await.1["message"], "n2: it is used\n(removed on n1)");
+    // What is known may be out of date: the engine decides.
+    fakes[1].prepare(Method::DELETE, "/images/busybox", StatusCode::OK, removed.clone());
+    assert_eq!(remove("").await, (StatusCode::OK, removed));
+}
+
+#[tokio::test]
+async fn a_tag_is_given_to_one_image() {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await, Fake::start("n3").await];
+    let image = |id: &str| json!({"Id": id, "RepoTags": ["app:1"], "Created": 1});
+    for (fake, id) in fakes.iter().zip(["sha256:0a1", "sha256:0b2", "sha256:0a1"]) {
+        fake.state.lock().unwrap().images = vec![image(id)];
+        fake.prepare(Method::POST, "/images/sha256:0a1/tag", StatusCode::CREATED, Value::Null);
+    }
+    let world = World::of(&fakes.each_ref()).await;
+    known(&world, 2).await;
+    let tag = async |word: &str| world.ask(Method::POST, &format!("/images/{word}/tag?repo=new&tag=2"), None).await;
+    assert_eq!(tag("app:1").await.0, StatusCode::CREATED);
+    let asked = || fakes.each_ref().map(|f| f.asked(Method::POST, "/tag").len());
+    assert_eq!(asked(), [1, 0, 1], "the image of the first node is meant, wherever it is");
+    assert_eq!(fakes[2].asked(Method::POST, "/tag")[0].query, "repo=new&tag=2");
+    fakes[2].prepare(Method::POST, "/images/sha256:0a1/tag", StatusCode::CONFLICT, json!({"message": "no"}));
+    let told = json!({"message": "n3: no\n(tagged on n1)"});
+    assert_eq!(tag("0a1").await, (StatusCode::CONFLICT, told));
+    // The beginning of two ids means neither.
+    let missing = (StatusCode::NOT_FOUND, json!({"message": "No such image: 0:latest"}));
+    assert_eq!(tag("0").await, missing);
+    assert_eq!(world.ask(Method::DELETE, "/images/0", None).await, missing);
+    assert_eq!(asked(), [2, 0, 2]);
 }
 
 #[tokio::test]
@@ -309,7 +404,7 @@ async fn what_belongs_to_a_build_meets_on_its_engine() {
     for name in ["more", "yet-more"] {
         fakes[1].has(name);
     }
-    crate::world::until("the containers are known", async || world.names("?all=1").await.len() == 3).await;
+    until("the containers are known", async || world.names("?all=1").await.len() == 3).await;
     assert_eq!((build("t=app").await, build("t=other").await), ("n2".to_owned(), "n1".to_owned()));
     for (path, message) in [("/session", "no session ID provided"), ("/build/cancel", "build ID not provided")] {
         let refused = world.ask(Method::POST, path, None).await;
@@ -328,7 +423,7 @@ async fn a_name_means_one_image_everywhere() {
     }
     for node in ["n1", "n2", "n3"] {
         let there = format!("/images/json?filters=%7B%22node%22:%5B%22{node}%22%5D,%22reference%22:%5B%22app%22%5D%7D");
-        crate::world::until("all have it", async || world.get(&there).await.as_array().unwrap().len() == 1).await;
+        until("all have it", async || world.get(&there).await.as_array().unwrap().len() == 1).await;
     }
     fakes[2].stop();
     world.healthy(2).await;
@@ -340,7 +435,7 @@ async fn a_name_means_one_image_everywhere() {
     assert_eq!((untagged(&fakes[0]), untagged(&fakes[1])), (0, 1));
     assert_eq!(fakes[1].asked(Method::DELETE, "/images/app:1")[0].query, "force=1&noprune=1");
     fakes[2].restart().await;
-    crate::world::until("the node that was away has lost the name", async || untagged(&fakes[2]) == 1).await;
+    until("the node that was away has lost the name", async || untagged(&fakes[2]) == 1).await;
 }
 
 /// The most memory that this process ever held, in bytes.

@@ -59,6 +59,21 @@ async fn wishes_decide_and_stay_in_the_labels() {
 }
 
 #[tokio::test]
+async fn members_count_however_they_are_spelt() {
+    let (fakes, world) = zones().await;
+    let body = json!({"image": "busybox", "env": ["constraint:zone==us"], "hostconfig": {"binds": ["n2/data:/data"]}});
+    for path in ["/osier/v1/explain", "/containers/create"] {
+        let (status, answer) = world.ask(Method::POST, path, Some(body.clone())).await;
+        assert!(status.is_success(), "{path}: {answer}");
+    }
+    let sent = created(&fakes[1]);
+    assert_eq!((&sent["Env"], &sent["HostConfig"]["Binds"]), (&json!([]), &json!(["data:/data"])));
+    let volume = json!({"name": "n1/logs", "labels": {"a": "1"}});
+    assert_eq!(world.ask(Method::POST, "/volumes/create", Some(volume)).await.0, StatusCode::CREATED);
+    assert_eq!(fakes[0].state.lock().unwrap().volumes["logs"]["Labels"], json!({"a": "1"}));
+}
+
+#[tokio::test]
 async fn a_wish_that_is_none_is_refused_and_nothing_is_blocked() {
     let (fakes, world) = zones().await;
     for (wish, message) in [
@@ -160,11 +175,60 @@ async fn a_declared_volume_is_made_where_its_first_container_lands_and_ties_the_
     // Its node away, nothing else will do.
     fakes[1].stop();
     until("the loss is seen", async || world.status("Status", "Unhealthy").await == 1).await;
+    assert_eq!(names().await, ["n2/data"]);
+    let dangling = world.get("/volumes?filters=%7B%22dangling%22:%5B%22true%22%5D%7D").await;
+    assert_eq!(dangling["Volumes"], json!([]), "its containers use it");
     let (status, refused) = world.create("", uses("data")).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(refused["message"], "the data of volume 'data' is on node n2, which does not answer");
     assert_eq!(world.ask(Method::DELETE, "/volumes/data", None).await.0, StatusCode::CONFLICT);
     assert_eq!(world.create("", uses("other")).await.0, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn volumes_of_a_node_that_does_not_answer_are_remembered() {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await];
+    let world = World::of(&fakes.each_ref()).await;
+    let create = async |body: Value| world.ask(Method::POST, "/volumes/create", Some(body)).await;
+    for name in ["n1/here", "n2/data", "n2/idle"] {
+        assert_eq!(create(json!({"Name": name})).await.0, StatusCode::CREATED);
+    }
+    assert_eq!(create(json!({"Name": "nas", "Driver": "nfs"})).await.0, StatusCode::CREATED);
+    assert_eq!(create(json!({"Name": "soon"})).await.0, StatusCode::CREATED);
+    fakes[1].stop();
+    world.healthy(1).await;
+    let list = async |filters: &str| {
+        let list = world.get(&format!("/volumes{filters}")).await;
+        list["Volumes"].as_array().unwrap().iter().map(|v| v["Name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(list("").await, ["n1/here", "n2/data", "n2/idle", "nas", "soon"]);
+    assert_eq!(list("?filters=%7B%22node%22:%5B%22n2%22%5D%7D").await, ["n2/data", "n2/idle"]);
+    let away = json!({"message": "the data of volume 'data' is on node n2, which does not answer"});
+    for path in ["/volumes/data", "/volumes/n2%2Fdata"] {
+        assert_eq!(world.ask(Method::GET, path, None).await, (StatusCode::SERVICE_UNAVAILABLE, away.clone()), "{path}");
+    }
+    assert_eq!(world.ask(Method::GET, "/volumes/n2%2Fnothing", None).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(world.ask(Method::DELETE, "/volumes/data", None).await, (StatusCode::CONFLICT, away));
+    // It is there already, and is not declared anew.
+    let (status, again) = create(json!({"Name": "data"})).await;
+    assert_eq!((status, &again["Status"]["Node"]), (StatusCode::CREATED, &json!("Host Down")));
+    fakes[0].prepare(
+        Method::POST,
+        "/volumes/prune",
+        StatusCode::OK,
+        json!({"VolumesDeleted": null, "SpaceReclaimed": 0}),
+    );
+    let (_, pruned) = world.ask(Method::POST, "/v1.41/volumes/prune", None).await;
+    assert_eq!(pruned["VolumesDeleted"], json!(["soon"]));
+    assert_eq!(list("").await, ["n1/here", "n2/data", "n2/idle", "nas"]);
+    // Also where nobody answers at all.
+    fakes[0].stop();
+    world.healthy(0).await;
+    assert_eq!(list("?filters=%7B%22dangling%22:%5B%22true%22%5D%7D").await.len(), 5);
+    assert_eq!(world.ask(Method::GET, "/volumes/data", None).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    fakes[1].restart().await;
+    world.healthy(1).await;
+    assert_eq!(world.get("/volumes/data").await["Mountpoint"], "/somewhere");
 }
 
 #[tokio::test]
@@ -242,14 +306,44 @@ async fn what_would_become_of_a_container_is_explained() {
     assert_eq!(
         report["nodes"][1],
         json!({"name": "n2", "fits": false, "score": null, "containers": null, "by": "affinity",
-               "why": "affinity container==~web"})
+               "why": "affinity container==~web", "image": "here"})
     );
     let (status, report) = explain(env(&["constraint:zone==mars"])).await;
     assert_eq!((status, &report["node"]), (StatusCode::OK, &Value::Null));
     assert!(report["error"].as_str().unwrap().contains("\n[zone==mars]\n"), "{report}");
     assert_eq!(explain(env(&["constraint:z"])).await.0, StatusCode::BAD_REQUEST);
-    let taken = world.ask(Method::POST, "/osier/v1/explain?name=web", Some(env(&[]))).await;
-    assert_eq!(taken.0, StatusCode::CONFLICT);
+    let (_, taken) = world.ask(Method::POST, "/osier/v1/explain?name=web", Some(env(&[]))).await;
+    assert!(taken["error"].as_str().unwrap().starts_with("Conflict. The container name \"/web\" is already in use by"));
+    assert_eq!((&taken["node"], &taken["nodes"][0]["fits"]), (&Value::Null, &json!(true)));
+    let lost = json!({"Image": "none:1", "HostConfig": {"NetworkMode": "nowhere"}});
+    let (_, report) = explain(lost).await;
+    assert_eq!((&report["nodes"][0]["image"], &report["node"]), (&json!("missing"), &json!("n2")));
+    assert_eq!(
+        report["warnings"],
+        json!([
+            "no node has the network nowhere, so the container could not be started",
+            "no node has the image none:1, which 'docker run' would pull first"
+        ])
+    );
+    for (tag, digests, way) in
+        [("built:1", json!([]), "copied from n2"), ("nginx:1", json!(["nginx@sha256:1"]), "pulled")]
+    {
+        let id = format!("sha256:{tag}");
+        let image = json!({"Id": id, "RepoTags": [tag], "RepoDigests": digests, "Created": 1});
+        fakes[1].state.lock().unwrap().images.push(image);
+        fakes[1].tell("image", "tag", &id);
+        let mut ways = Value::Null;
+        until("the image is known", async || {
+            let (_, report) = explain(json!({ "Image": tag })).await;
+            ways = json!([report["nodes"][0]["image"], report["nodes"][1]["image"], report["warnings"]]);
+            report["warnings"] == json!([])
+        })
+        .await;
+        assert_eq!(ways, json!(["here", way, []]), "{tag}");
+    }
+    for fake in &fakes {
+        assert!(fake.state.lock().unwrap().asked.iter().all(|asked| asked.method == Method::GET), "nothing is done");
+    }
     assert_eq!(fakes[0].count() + fakes[1].count(), 1, "nothing was created");
 }
 

@@ -5,11 +5,13 @@ mod list;
 mod progress;
 mod push;
 mod reference;
+mod removal;
 
 pub use list::{ListError, ListOptions, list};
 pub use progress::{Progress, Told, platform_mismatch};
 pub use push::{PushStep, push_plan};
-pub use reference::{Reference, find, id, is_from_registry, outdated, retagged, tags_of, target};
+pub use reference::{Reference, find, find_on, id, is_from_registry, outdated, retagged, tags_of, target};
+pub use removal::{Use, is_refused};
 
 use serde_json::Value;
 

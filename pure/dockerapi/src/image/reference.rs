@@ -73,7 +73,7 @@ pub(super) fn familiar(repository: &str) -> &str {
 }
 
 /// Whether the word is an id or its beginning, with or without the algorithm.
-fn is_id_prefix(word: &str, id: &str) -> bool {
+pub(super) fn is_id_prefix(word: &str, id: &str) -> bool {
     let digits = word.strip_prefix("sha256:").unwrap_or(word);
     let hex = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_hexdigit());
     hex && id.strip_prefix("sha256:").unwrap_or(id).starts_with(digits)
@@ -102,6 +102,28 @@ pub fn find<'a, R: AsRef<Value>>(word: &str, rows: &'a [R]) -> Option<&'a Value>
         let hit = hits.next()?;
         hits.all(|other| id(other) == id(hit)).then_some(hit)
     })
+}
+
+/// Finds the images that a word means among many nodes' list rows, for each node. A name or a full id anywhere counts for
+/// more than the beginning of an id elsewhere, and a beginning that several ids share means nothing, as on one engine.
+pub fn find_on<'a, R: AsRef<Value>>(word: &str, nodes: &[&'a [R]]) -> Vec<Option<&'a Value>> {
+    let reference = Reference::parse(word);
+    let exactly = |rows: &&'a [R]| {
+        let mut rows = rows.iter().map(AsRef::as_ref);
+        rows.find(|row| id(row) == word || reference.names(row))
+    };
+    let exact: Vec<Option<&Value>> = nodes.iter().map(exactly).collect();
+    if exact.iter().any(Option::is_some) {
+        return exact;
+    }
+    let found: Vec<Option<&Value>> = nodes.iter().map(|rows| find(word, rows)).collect();
+    let all: BTreeSet<&str> = nodes
+        .iter()
+        .flat_map(|rows| rows.iter())
+        .map(|row| id(row.as_ref()))
+        .filter(|id| is_id_prefix(word, id))
+        .collect();
+    if all.len() > 1 { vec![None; nodes.len()] } else { found }
 }
 
 /// The ids of one node's images by their tags.
@@ -174,6 +196,28 @@ mod tests {
         let rows = [json!({"Id": "sha256:ab1"}), json!({"Id": "sha256:ab2"})].map(std::sync::Arc::new);
         assert_eq!(find("ab", &rows), None);
         assert_eq!(find("ab2", &rows).map(id), Some("sha256:ab2"));
+    }
+
+    #[test]
+    fn a_word_means_one_thing_on_all_nodes() {
+        let rows = |rows: Vec<Value>| rows.into_iter().map(std::sync::Arc::new).collect::<Vec<_>>();
+        let first = rows(vec![json!({"Id": "sha256:ab1", "RepoTags": ["cd:latest", "a:1"]})]);
+        let second = rows(vec![json!({"Id": "sha256:ab2", "RepoTags": ["a:1"]}), json!({"Id": "sha256:cd1"})]);
+        let found = |word: &str| {
+            let found = find_on(word, &[first.as_slice(), second.as_slice()]);
+            found.into_iter().map(|row| row.map_or("-", |row| &id(row)[7..])).collect::<Vec<_>>().join(" ")
+        };
+        for (word, expected) in [
+            ("a:1", "ab1 ab2"),
+            ("ab1", "ab1 -"),
+            ("sha256:ab2", "- ab2"),
+            ("ab", "- -"),
+            ("cd", "ab1 -"),
+            ("cd1", "- cd1"),
+            ("x", "- -"),
+        ] {
+            assert_eq!(found(word), expected, "{word}");
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ scenarios! { Containers:
     "POST /containers/create" => create_without_a_command_is_refused,
     "POST /containers/create" => create_with_too_little_memory_is_refused,
     "POST /containers/create" => members_nobody_knows_are_ignored,
+    "POST /containers/create" => members_count_however_they_are_spelt,
     "POST /containers/create" => config_comes_back_as_it_was_sent,
     "POST /containers/create" => host_config_comes_back_as_it_was_sent,
     "POST /containers/create" => environment_and_labels_come_back_in_full,
@@ -98,6 +99,22 @@ async fn create_with_too_little_memory_is_refused(t: &Target) -> Result<(), Fail
 
 async fn members_nobody_knows_are_ignored(t: &Target) -> Result<(), Failure> {
     t.create("one", json!({"Novelty": {"a": [1]}, "HostConfig": {"OtherNovelty": true}})).await?.is(201).map(drop)
+}
+
+async fn members_count_however_they_are_spelt(t: &Target) -> Result<(), Failure> {
+    let sent = json!({
+        "labels": {"a": "1", "b": "1"}, "Labels": {"b": "2"},
+        "HostConfig": {"CpuShares": 512, "Binds": ["/tmp:/a"], "PortBindings": {"80/tcp": [{"HostPort": "1"}]}},
+        "hostconfig": {"cpushares": 256, "binds": ["/tmp:/b"], "portbindings": {"81/tcp": [{"hostport": "2"}]}},
+    });
+    let id = t.container("one", sent).await?;
+    let inspect = t.inspect(&id).await?;
+    let (labels, host) = (&inspect["Config"]["Labels"], &inspect["HostConfig"]);
+    same("labels", [&labels["a"], &labels["b"]], [&json!("1"), &json!("2")])?;
+    same("CpuShares", &host["CpuShares"], &json!(256))?;
+    same("Binds", &host["Binds"], &json!(["/tmp:/b"]))?;
+    let ports = ["80/tcp", "81/tcp"].map(|port| text(&host["PortBindings"][port][0]["HostPort"]));
+    same("PortBindings", ports, ["1".to_owned(), "2".to_owned()])
 }
 
 async fn config_comes_back_as_it_was_sent(t: &Target) -> Result<(), Failure> {
