@@ -143,6 +143,11 @@ impl Cluster {
         Ok(self.reservations.promise(&mut held, Promised::Container(name.to_owned())))
     }
 
+    /// Refuses a container name that is in use anywhere in the cluster.
+    pub(crate) fn check_container_name(&self, name: &str) -> Result<(), Refusal> {
+        self.check_name(&self.reservations.lock(), name)
+    }
+
     /// Holds a name for a network that is being made, unless another one of the name is being made.
     pub(crate) fn hold_network_name(&self, name: &str) -> Option<HeldName> {
         let mut held = self.reservations.lock();

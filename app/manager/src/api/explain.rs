@@ -16,7 +16,7 @@ impl Api {
         let creation = self.prepare(&call, body)?;
         let placing = &creation.placing;
         let mut report = Report::new(&self.cluster.policy, self.cluster.explain(placing)?);
-        if let Some(Err(clash)) = placing.name.as_ref().map(|name| self.cluster.hold_container_name(name)) {
+        if let Some(Err(clash)) = placing.name.as_ref().map(|name| self.cluster.check_container_name(name)) {
             report.refuse(clash.message);
         }
         for network in placement::needs(&creation.body).networks {

@@ -144,7 +144,7 @@ async fn lifecycle(docker: &Docker) {
 async fn wishes(docker: &Docker) {
     for (wish, node) in [
         ("constraint:node==node-2", "node-2"),
-        ("constraint:node!=/2$/", "node-1"),
+        ("constraint:node!=/-2$/", "node-1"),
         ("constraint:ostype==linux", "node-1"),
         ("affinity:container==second", "node-2"),
         ("affinity:image==~nothing*", "node-1"),
