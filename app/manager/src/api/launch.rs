@@ -55,16 +55,12 @@ impl Api {
         let engine = &place.engine;
         let mut made = Vec::new();
         let result = match self.make_declared(creation, engine, &mut made).await {
-            // The volumes are here now, so nowhere else will do.
-            Ok(()) if !made.is_empty() => {
-                self.create_on(creation, engine).await.map_err(|e| match e.is_unreachable() {
-                    true => e.unsettled(&engine.name()),
-                    false => e,
-                })
-            }
             Ok(()) => self.create_on(creation, engine).await,
             Err(error) => Err(error),
         };
+        // Once a volume is here, nowhere else will do.
+        let tied = |e: &CallError| !made.is_empty() && e.is_unreachable();
+        let result = result.map_err(|e| if tied(&e) { e.unsettled(&engine.name()) } else { e });
         // Without an answer the engine may still be making the container, and its data may be in the volume already.
         let refused = match &result {
             Ok(outcome) => !outcome.status.is_success(),
@@ -98,10 +94,7 @@ impl Api {
             if engine.get(&["volumes", volume], "", VOLUME).await.is_ok() {
                 continue;
             }
-            let posted = engine.json(Method::POST, &["volumes", "create"], "", Some(request), VOLUME).await;
-            if let Err(error) = posted {
-                return Err(if made.is_empty() { error } else { error.unsettled(&engine.name()) });
-            }
+            engine.json(Method::POST, &["volumes", "create"], "", Some(request), VOLUME).await?;
             made.push(volume);
         }
         Ok(())

@@ -44,6 +44,8 @@ pub(crate) struct State {
     pub(crate) images: Vec<Value>,
     pub(crate) networks: Vec<Value>,
     pub(crate) volumes: BTreeMap<String, Value>,
+    /// The name of a volume that it refuses to make.
+    pub(crate) refused_volume: String,
     /// The engine's id, its host's name and its labels.
     pub(crate) id: String,
     pub(crate) host: String,
@@ -106,6 +108,7 @@ impl Fake {
                 json!({"Id": format!("{name}-bridge"), "Name": "bridge", "Driver": "bridge", "Scope": "local"}),
             ],
             volumes: BTreeMap::new(),
+            refused_volume: String::new(),
             id: format!("{name}-id"),
             host: name.to_owned(),
             labels: Vec::new(),
@@ -356,6 +359,9 @@ impl Answers {
             ("POST", ["volumes", "create"]) => {
                 let asked: Value = serde_json::from_slice(body).unwrap();
                 let name = asked["Name"].as_str().unwrap().to_owned();
+                if name == state.refused_volume {
+                    return osier_engine::error_response(StatusCode::BAD_REQUEST, "no such option");
+                }
                 let volume = json!({"Name": name, "Driver": asked["Driver"].as_str().unwrap_or("local"), "Scope": "local",
                     "Labels": asked["Labels"], "Options": asked["DriverOpts"], "Mountpoint": "/somewhere"});
                 let volume = state.volumes.entry(name).or_insert(volume).clone();

@@ -356,6 +356,25 @@ async fn under(policy: Policy, fakes: &[Fake]) -> World {
 }
 
 #[tokio::test]
+async fn of_several_declared_volumes_all_are_made_or_none() {
+    let fakes = [Fake::start("n1").await];
+    let world = World::of(&fakes.each_ref()).await;
+    for name in ["first", "second"] {
+        let declared = world.ask(Method::POST, "/volumes/create", Some(json!({ "Name": name }))).await;
+        assert_eq!(declared.0, StatusCode::CREATED);
+    }
+    let both = json!({"Image": "busybox", "HostConfig": {"Binds": ["first:/a", "second:/b"]}});
+    let volumes = || fakes[0].state.lock().unwrap().volumes.keys().cloned().collect::<Vec<_>>();
+    fakes[0].state.lock().unwrap().refused_volume = "second".into();
+    let refused = world.create("", both.clone()).await;
+    assert_eq!(refused, (StatusCode::BAD_REQUEST, json!({"message": "no such option"})));
+    assert_eq!((volumes(), fakes[0].count()), (Vec::<String>::new(), 0));
+    fakes[0].state.lock().unwrap().refused_volume.clear();
+    assert_eq!(world.create("", both).await.0, StatusCode::CREATED);
+    assert_eq!(volumes(), ["first", "second"]);
+}
+
+#[tokio::test]
 async fn where_volumes_are_is_known_after_a_restart_too() {
     let fakes = [Fake::start("n1").await, Fake::start("n2").await];
     let folder = tempfile::tempdir().unwrap();
