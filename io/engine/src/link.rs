@@ -20,14 +20,23 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
+use tokio::time::{Instant, Sleep};
 use tracing::debug;
 
 /// Pieces of a body that are smaller than this are passed on together with those that are there at the same time.
 const SMALL: usize = 8 << 10;
 /// Up to this size.
 const GATHERED: usize = 64 << 10;
+/// A stream whose small pieces follow each other this quickly has something to gain from waiting for more of them.
+const QUICK: Duration = Duration::from_millis(2);
+/// So many in a row: short answers never wait.
+const STREAK: u32 = 8;
+/// How long it waits then. A log that is read faster than it is written comes line by line, and each line costs every
+/// process on the way a wake-up, a record and a system call.
+const WAIT: Duration = Duration::from_millis(1);
 
 /// The connection.
 pub(crate) struct Link {
@@ -111,7 +120,8 @@ impl Link {
     /// The body of an answer, which drives the connection and gives it back to the pool at its end.
     pub(crate) fn into_body(mut self, body: Incoming, uploaded: &Arc<AtomicBool>, pool: &Arc<Pool>) -> Body {
         if uploaded.load(Ordering::Acquire) {
-            let download = Download { link: Some(self), body, pool: pool.clone(), next: None };
+            let pace = Pace { streak: 0, last: Instant::now(), wait: None };
+            let download = Download { link: Some(self), body, pool: pool.clone(), next: None, pace };
             return http_body_util::BodyExt::boxed_unsync(download);
         }
         // The engine answers while the request is still on its way, which must not depend on somebody reading the answer.
@@ -168,6 +178,36 @@ struct Download {
     pool: Arc<Pool>,
     /// What came behind the pieces that were gathered.
     next: Option<Result<Frame<Bytes>, StreamError>>,
+    pace: Pace,
+}
+
+/// Keeps a stream of small pieces from being passed on one by one.
+struct Pace {
+    streak: u32,
+    last: Instant,
+    wait: Option<Pin<Box<Sleep>>>,
+}
+
+impl Pace {
+    /// Ready when more should have come.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(wait) = &mut self.wait {
+            ready!(wait.as_mut().poll(cx));
+            self.wait = None;
+        }
+        Poll::Ready(())
+    }
+
+    /// Notes that so much was passed on.
+    fn note(&mut self, length: usize) {
+        let now = Instant::now();
+        // What was waited for came no less quickly for that.
+        let quick = length < 2 * SMALL && now - std::mem::replace(&mut self.last, now) < QUICK + WAIT;
+        self.streak = if quick { self.streak + 1 } else { 0 };
+        if self.streak >= STREAK {
+            self.wait = Some(Box::pin(tokio::time::sleep(WAIT)));
+        }
+    }
 }
 
 type Piece = Option<Result<Frame<Bytes>, StreamError>>;
@@ -207,6 +247,7 @@ impl HttpBody for Download {
         if let Some(next) = self.next.take() {
             return Poll::Ready(Some(next));
         }
+        ready!(self.pace.poll(cx));
         let first = match self.poll_piece(cx) {
             Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                 Ok(data) => data,
@@ -235,6 +276,7 @@ impl HttpBody for Download {
             }
         }
         let data = if gathered.is_empty() { first } else { gathered.freeze() };
+        self.pace.note(data.len());
         Poll::Ready(Some(Ok(Frame::data(data))))
     }
 

@@ -2,7 +2,7 @@
 
 use crate::{Error, Issued};
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
+    CipherSuite, ClientConfig, RootCertStore, ServerConfig,
     client::WebPkiServerVerifier,
     crypto::{CryptoProvider, ring},
     server::WebPkiClientVerifier,
@@ -85,8 +85,12 @@ pub(crate) fn key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {
     PrivateKeyDer::from_pem_slice(pem).map_err(|e| Error::new("read the key")(format!("{e:?}")))
 }
 
+/// AES with 128 bits first, as Go has it: it is what every TLS 1.3 must speak (RFC 8446 §9.1), and images pass through two
+/// of these connections.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
+    let mut provider = ring::default_provider();
+    provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    Arc::new(provider)
 }
 
 #[cfg(test)]
