@@ -3,6 +3,7 @@
 use crate::{
     fuzz::{FuzzArgs, fuzz},
     shell::{build, cargo, command, output, run, works},
+    sim::{SimArgs, sim},
     tidy,
 };
 use anyhow::{Result, bail};
@@ -77,6 +78,9 @@ pub(crate) fn check(args: &CiArgs) -> Result<()> {
         run(&mut cargo(&["install", "cargo-deny", "--locked", "--quiet"]))?;
     }
     run(&mut cargo(&["deny", "check", "bans", "licenses", "sources"]))?;
+    // A change is judged by one history; a full check makes up another one each time.
+    let (steps, seed) = if args.full { (1_000_000, None) } else { (100_000, Some(1)) };
+    sim(&SimArgs { steps, seed, rest: vec!["--prove".to_owned()] })?;
     if args.full {
         fuzz(&FuzzArgs { targets: Vec::new(), seconds: 60 })?;
     }

@@ -1,10 +1,11 @@
-//! The project's only build vocabulary: `cargo xtask demo|test|ci|bench|fuzz|tidy|dist`.
+//! The project's only build vocabulary: `cargo xtask demo|test|ci|bench|fuzz|sim|tidy|dist`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a build tool talks to whoever runs it")]
 
 mod ci;
 mod demo;
 mod fuzz;
 mod shell;
+mod sim;
 mod tidy;
 
 use clap::Parser;
@@ -24,6 +25,8 @@ enum Task {
     Bench(ci::BenchArgs),
     /// Feeds what takes input from outside with made-up input.
     Fuzz(fuzz::FuzzArgs),
+    /// Simulates whole clusters over virtual time and checks what must always hold.
+    Sim(sim::SimArgs),
     /// Checks the house rules that no compiler knows.
     Tidy,
     /// Builds the binary that is shipped.
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Task::Ci(args) => ci::check(&args),
         Task::Bench(args) => ci::bench(&args),
         Task::Fuzz(args) => fuzz::fuzz(&args),
+        Task::Sim(args) => sim::sim(&args),
         Task::Tidy => tidy::run(),
         Task::Dist => ci::dist(),
     };

@@ -19,16 +19,16 @@ use tracing::debug;
 /// What VXLAN over IPv4 puts around an Ethernet frame, the frame's own header included: 20 + 8 + 8 + 14 bytes.
 const VXLAN_OVERHEAD: u32 = 50;
 
-/// Counts this start: a number larger than at every start before.
-pub(crate) fn next_incarnation(path: &Path) -> Result<u64> {
+/// Counts this start: a number larger than at every start before, as far as this disk knows.
+pub(crate) fn count_start(path: &Path) -> Result<u64> {
     let next = osier_store::read_json::<u64>(path)?.unwrap_or(0) + 1;
     osier_store::write_json(path, &next, osier_store::PUBLIC)?;
     Ok(next)
 }
 
 /// What this agent says of itself.
-pub(crate) fn node_fact(incarnation: u64) -> NodeFact {
-    NodeFact { version: env!("CARGO_PKG_VERSION").to_owned(), incarnation, uid: rand::random() }
+pub(crate) fn node_fact(starts: u64) -> NodeFact {
+    NodeFact { version: env!("CARGO_PKG_VERSION").to_owned(), incarnation: starts, uid: rand::random() }
 }
 
 /// Reads the cluster's gossip key: 64 hex digits.
@@ -139,8 +139,8 @@ mod tests {
     fn starts_are_counted() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("incarnation");
-        assert_eq!(next_incarnation(&path).unwrap(), 1);
-        assert_eq!(next_incarnation(&path).unwrap(), 2);
+        assert_eq!(count_start(&path).unwrap(), 1);
+        assert_eq!(count_start(&path).unwrap(), 2);
     }
 
     #[test]

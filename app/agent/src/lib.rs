@@ -106,8 +106,8 @@ pub async fn run(args: AgentArgs) -> Result<()> {
         me == config.founder && !counter.exists(),
     )?);
     // Only now: a founder that dies before its ring is on disk has not started yet, and founds it the next time.
-    let incarnation = host::next_incarnation(&counter)?;
-    info!(name = %config.me.name, peer = %me, incarnation, "starting");
+    let starts = host::count_start(&counter)?;
+    info!(name = %config.me.name, peer = %me, starts, "starting");
     let endpoints = Arc::new(Endpoints::open(state.join("endpoints.json"))?);
     let kernel = Kernel::open(NAMESPACE).await.context("open the overlay's namespace")?;
     let gossip = Gossip::start(
@@ -117,14 +117,14 @@ pub async fn run(args: AgentArgs) -> Result<()> {
             key,
             listen: (config.me.address, port::PEER).into(),
             identity,
-            incarnation,
+            incarnation: osier_gossip::incarnation(starts, rand::random()),
             handler: Arc::new(ChunkGiver(addresses.clone())),
         },
         ended.clone(),
     )
     .await
     .context("join the mesh")?;
-    gossip.set_fact(facts::prefix::NODE, Some(facts::encode(&host::node_fact(incarnation))));
+    gossip.set_fact(facts::prefix::NODE, Some(facts::encode(&host::node_fact(starts))));
     addresses.connect(gossip.clone());
 
     for endpoint in endpoints.read().endpoints.values() {

@@ -38,3 +38,4 @@ mod udp;
 pub use crate::core::{Snapshot, Traffic};
 pub use handle::{Config, Error, Gossip, Handle, RequestHandler};
 pub use links::Link;
+pub use osier_mesh::incarnation;

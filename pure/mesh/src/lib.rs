@@ -36,6 +36,14 @@ pub use mesh::{Event, FactError, Mesh, MeshConfig, Transmit};
 pub use sync::{Delta, Digest};
 pub use wire::Refused;
 
+/// The incarnation of a node's start, from how often it has started by its own count and a random number. A disk that was
+/// lost or put back counts the same starts once more; by luck alone two lives are told apart then, and the one that others
+/// know as the later is outbid. Without it they would pass for one, and what the two said would never be told apart.
+pub fn incarnation(starts: u64, luck: u64) -> u64 {
+    const LUCK: u32 = 24;
+    (starts << LUCK) | (luck & ((1 << LUCK) - 1))
+}
+
 /// The longest datagram a mesh makes or takes, in bytes. With the seal it stays below 1200, which fits every path that
 /// can carry IPv6 (RFC 8200 §5) under two layers of tunnels.
 pub const MAX_DATAGRAM: usize = 1150;

@@ -1,0 +1,204 @@
+//! What may happen to a cluster, and how often.
+
+use crate::{node::Container, world::World};
+use rand::{Rng, RngExt, seq::IteratorRandom};
+use std::{fmt, time::Duration};
+
+/// One thing that may happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Act {
+    /// Somebody creates a container.
+    Create,
+    /// A container is removed.
+    Remove,
+    /// A container is stopped, or started again with the address it has.
+    Toggle,
+    /// The agent dies; containers run on.
+    KillAgent,
+    /// The host dies, with its containers; its disk stays.
+    KillHost,
+    /// An agent or a host comes back.
+    Start,
+    /// A host dies and its disk with it; it comes back empty under the same identity.
+    LoseDisk,
+    /// An operator keeps a copy of a host's disk.
+    KeepDisk,
+    /// A host is put back to the copy of its disk.
+    RollBack,
+    /// The nodes fall apart into sides that do not hear each other.
+    Partition,
+    /// All nodes hear each other again.
+    Heal,
+    /// More or fewer datagrams are lost.
+    Loss,
+    /// A machine stands still for a while and does not know it.
+    Pause,
+    /// A node leaves in good order.
+    Leave,
+}
+
+impl Act {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::Create,
+        Self::Remove,
+        Self::Toggle,
+        Self::KillAgent,
+        Self::KillHost,
+        Self::Start,
+        Self::LoseDisk,
+        Self::KeepDisk,
+        Self::RollBack,
+        Self::Partition,
+        Self::Heal,
+        Self::Loss,
+        Self::Pause,
+        Self::Leave,
+    ];
+
+    /// How often it happens, as against the others.
+    pub(crate) fn weight(self) -> u64 {
+        match self {
+            Self::Create => 40,
+            Self::Remove => 18,
+            Self::Toggle => 14,
+            Self::Start => 16,
+            Self::KillAgent => 6,
+            Self::KillHost => 4,
+            Self::Heal | Self::Loss | Self::Pause | Self::Partition => 3,
+            Self::LoseDisk | Self::KeepDisk | Self::RollBack | Self::Leave => 1,
+        }
+    }
+
+    pub(crate) fn total() -> u64 {
+        Self::ALL.iter().map(|act| act.weight()).sum()
+    }
+
+    pub(crate) fn any(rng: &mut impl Rng) -> Self {
+        let mut luck = rng.random_range(0..Self::total());
+        for act in Self::ALL {
+            match luck.checked_sub(act.weight()) {
+                Some(rest) => luck = rest,
+                None => return act,
+            }
+        }
+        Self::Create
+    }
+}
+
+impl fmt::Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Create => "containers created",
+            Self::Remove => "containers removed",
+            Self::Toggle => "containers stopped or started",
+            Self::KillAgent => "agents killed",
+            Self::KillHost => "hosts killed",
+            Self::Start => "agents and hosts started",
+            Self::LoseDisk => "disks lost",
+            Self::KeepDisk => "disks copied",
+            Self::RollBack => "disks rolled back",
+            Self::Partition => "partitions",
+            Self::Heal => "partitions healed",
+            Self::Loss => "changes of loss",
+            Self::Pause => "machines paused",
+            Self::Leave => "nodes left",
+        })
+    }
+}
+
+impl World {
+    /// Does something; which is luck. What makes no sense at the moment is made up for: a start with everybody running is
+    /// preceded by a death.
+    pub(crate) fn act(&mut self) {
+        let act = Act::any(self.rng());
+        let (running, down): (Vec<usize>, Vec<usize>) =
+            (0..self.nodes.len()).partition(|n| self.nodes[*n].life.is_some());
+        let awake: Vec<usize> = running.iter().copied().filter(|n| !self.nodes[*n].is_paused(self.now())).collect();
+        let one = |world: &mut Self, among: &[usize]| among.iter().copied().choose(world.rng());
+        let node = match act {
+            Act::Create | Act::Remove | Act::Toggle | Act::Pause | Act::KeepDisk | Act::Leave => one(self, &awake),
+            Act::KillAgent | Act::KillHost => one(self, &running),
+            Act::Start => one(self, &down),
+            Act::LoseDisk | Act::RollBack | Act::Partition | Act::Heal | Act::Loss => {
+                let all: Vec<usize> = (0..self.nodes.len()).collect();
+                one(self, &all)
+            }
+        };
+        let Some(node) = node else {
+            // Everybody is down, or nobody is.
+            match (act, down.first()) {
+                (_, Some(_)) => down.into_iter().for_each(|node| self.start(node)),
+                (_, None) => {
+                    let nodes = self.nodes.len();
+                    let victim = self.rng().random_range(0..nodes);
+                    self.kill(victim, false);
+                    self.start(victim);
+                    self.note(Act::Start, victim);
+                }
+            }
+            return;
+        };
+        self.note(act, node);
+        match act {
+            Act::Create => {
+                let name = self.rng().random_range(0..crate::world::NAMES);
+                self.create(node, name);
+            }
+            Act::Remove => {
+                if let Some(id) = self.any_container(node, |_| true) {
+                    self.remove(node, id);
+                }
+            }
+            Act::Toggle => {
+                if let Some(id) = self.any_container(node, |_| true) {
+                    self.toggle(node, id);
+                }
+            }
+            Act::KillAgent => self.kill(node, false),
+            Act::KillHost => self.kill(node, true),
+            Act::Start => self.start(node),
+            Act::KeepDisk => self.nodes[node].keep_disk(),
+            // What a disk has missed can only be told by those who know it: the operator does this when all is well.
+            Act::LoseDisk => {
+                self.be_quiet(true);
+                self.kill(node, true);
+                self.nodes[node].lose_disk(node == 0);
+                self.come_back(node);
+            }
+            Act::RollBack => {
+                self.be_quiet(true);
+                self.kill(node, true);
+                self.nodes[node].roll_back();
+                self.come_back(node);
+            }
+            Act::Partition => {
+                let sides = self.rng().random_range(2..4);
+                for node in 0..self.nodes.len() {
+                    self.nodes[node].side = self.rng().random_range(0..sides);
+                }
+            }
+            Act::Heal => self.nodes.iter_mut().for_each(|node| node.side = 0),
+            Act::Loss => self.loss = [0.0, 0.01, 0.05, 0.3][self.rng().random_range(0..4)],
+            Act::Pause => {
+                let pause = Duration::from_secs(self.rng().random_range(1..60));
+                self.nodes[node].paused = self.now() + pause;
+            }
+            Act::Leave => self.leave(node),
+        }
+    }
+
+    /// Starts a node with work waiting for it, and lets it hear the others before anything else happens.
+    fn come_back(&mut self, node: usize) {
+        self.start(node);
+        for name in 0..4 {
+            self.create(node, name);
+        }
+        self.run_for(Duration::from_secs(5));
+    }
+
+    fn any_container(&mut self, node: usize, wanted: impl Fn(&Container) -> bool) -> Option<u64> {
+        let ids: Vec<u64> = self.nodes[node].containers.iter().filter(|(_, c)| wanted(c)).map(|(id, _)| *id).collect();
+        ids.into_iter().choose(self.rng())
+    }
+}

@@ -1,0 +1,167 @@
+//! What must hold: after every step, and once it is quiet.
+
+use crate::{
+    node::label,
+    world::{NAMES, World, ZONE_RANGE},
+};
+use osier_model::{Hostname, PeerId};
+use osier_names::{Answer, QueryName, QueryType, Zone, answer};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+/// A law that was broken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Breach {
+    /// Two containers have one address.
+    #[error("{address} is held twice, on nodes {} and {}", nodes.0, nodes.1)]
+    AddressTwice {
+        /// The address.
+        address: Ipv4Addr,
+        /// The nodes.
+        nodes: (usize, usize),
+    },
+    /// A container has an address that its node did not give it.
+    #[error("node {node} did not give {address} to the container that has it")]
+    NotHeld {
+        /// The address.
+        address: Ipv4Addr,
+        /// The container's node.
+        node: usize,
+    },
+    /// Two nodes say that one chunk is theirs.
+    #[error("chunk {chunk} in generation {generation} belongs to nodes {} and {} by their own words", nodes.0, nodes.1)]
+    ChunkTwice {
+        /// The chunk's number.
+        chunk: u32,
+        /// Its generation.
+        generation: u32,
+        /// The nodes.
+        nodes: (usize, usize),
+    },
+    /// A node has stopped giving out addresses although nothing was done that could make it.
+    #[error("node {node} sees a contradiction in the ring: {conflict}")]
+    Conflict {
+        /// The node.
+        node: usize,
+        /// What it says.
+        conflict: String,
+    },
+    /// Nodes that hear each other disagree on who is alive.
+    #[error("node {node} thinks that node {other} is {}, which is not so", if *alive { "alive" } else { "dead" })]
+    Alive {
+        /// Who is wrong.
+        node: usize,
+        /// About whom.
+        other: usize,
+        /// What it thinks.
+        alive: bool,
+    },
+    /// Nodes that hear each other hold different facts.
+    #[error("node {node} and node {other} hold different facts: {difference}")]
+    Facts {
+        /// One.
+        node: usize,
+        /// The other.
+        other: usize,
+        /// The first key that differs.
+        difference: String,
+    },
+    /// A name is answered with something else than what runs.
+    #[error("node {node} answers {name} with {told:?}, and it is {truth:?}")]
+    Name {
+        /// Who answers.
+        node: usize,
+        /// The name.
+        name: String,
+        /// The answer.
+        told: Vec<Ipv4Addr>,
+        /// What runs.
+        truth: Vec<Ipv4Addr>,
+    },
+}
+
+impl World {
+    /// What holds at every moment.
+    pub(crate) fn check_always(&mut self) -> Result<(), Breach> {
+        let mut addresses = BTreeMap::new();
+        let mut chunks = BTreeMap::new();
+        for (n, node) in self.nodes.iter().enumerate() {
+            for container in node.containers.values() {
+                if let Some(other) = addresses.insert(container.address, n) {
+                    return Err(Breach::AddressTwice { address: container.address, nodes: (other, n) });
+                }
+                if node.ring().owner_of(container.address) != Some(&label(container.id)) {
+                    return Err(Breach::NotHeld { address: container.address, node: n });
+                }
+            }
+            if let Some(conflict) = node.life.as_ref().and_then(|life| life.conflict.clone()) {
+                return Err(Breach::Conflict { node: n, conflict });
+            }
+            // What a disk that was put back claims counts once its node has heard the others.
+            if node.is_behind(self.now()) {
+                continue;
+            }
+            for record in node.ring().my_records().into_iter().filter(|record| record.owner == node.peer) {
+                for chunk in record.first..record.first + record.count {
+                    if let Some(other) = chunks.insert((record.generation, chunk), n) {
+                        let (generation, nodes) = (record.generation, (other, n));
+                        return Err(Breach::ChunkTwice { chunk, generation, nodes });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What holds once nothing has happened for a while: everybody knows everything about those that can be heard.
+    pub(crate) fn check_quiet(&mut self) -> Result<(), Breach> {
+        self.report.comparisons += 1;
+        let zone = Zone { domain: Hostname::default_domain(), pool: ZONE_RANGE.parse().unwrap_or_default() };
+        for n in 0..self.nodes.len() {
+            let Some(life) = &self.nodes[n].life else { continue };
+            let heard: Vec<usize> = (0..self.nodes.len()).filter(|other| self.hears(n, *other)).collect();
+            for other in (0..self.nodes.len()).filter(|other| *other != n) {
+                let alive = life.mesh.alive(self.nodes[other].peer);
+                if alive != heard.contains(&other) {
+                    return Err(Breach::Alive { node: n, other, alive });
+                }
+            }
+            for other in heard.iter().copied().filter(|other| *other > n) {
+                if let Some(difference) = self.difference(n, other) {
+                    return Err(Breach::Facts { node: n, other, difference });
+                }
+            }
+            let records = self.nodes[n].records(self.plant());
+            let mut answers = 0;
+            for name in 0..NAMES {
+                let running = heard.iter().chain([&n]).flat_map(|node| self.nodes[*node].containers.values());
+                let named = running.filter(|c| c.running && c.name == name).map(|c| c.address);
+                let truth: Vec<Ipv4Addr> = named.collect::<BTreeSet<_>>().into_iter().collect();
+                let text = format!("name-{name}");
+                let question = QueryName::from_labels([text.as_bytes(), b"weave", b"local"].into_iter());
+                let told = answer(&question, QueryType::A, None, &zone, &records, &mut self.spare_rng());
+                let mut told = if let Answer::Addresses(told) = told { told } else { Vec::new() };
+                told.sort_unstable();
+                if told != truth {
+                    return Err(Breach::Name { node: n, name: text, told, truth });
+                }
+                answers += 1;
+            }
+            self.report.answers += answers;
+        }
+        Ok(())
+    }
+
+    /// The first fact that one node has and another has not, about nodes that both hear.
+    fn difference(&self, a: usize, b: usize) -> Option<String> {
+        let facts = |n: usize| {
+            let life = self.nodes[n].life.as_ref()?;
+            let living = |(peer, key, value): (PeerId, &str, &[u8])| (peer, key.to_owned(), value.to_vec());
+            Some(life.mesh.facts().iter().map(living).collect::<BTreeSet<_>>())
+        };
+        let (a, b) = (facts(a)?, facts(b)?);
+        a.symmetric_difference(&b).next().map(|(peer, key, _)| format!("{key} of {peer}"))
+    }
+}

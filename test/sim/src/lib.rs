@@ -1,0 +1,137 @@
+//! The address ring, the mesh and the names of whole clusters over virtual time, against everything that may happen to
+//! them: crashes, lost and rolled-back disks, partitions, loss, pauses. What must always hold is checked after every step,
+//! and what must hold once it is quiet is checked whenever it is.
+//!
+//! The engines are the real ones of `pure/`; what the agent does between them (persist, then send; ask peers in turn; wait
+//! for news after a start) is told again in `node`, because the agent's own words for it need sockets. Must not know
+//! either. One seed is one history, on every machine.
+
+mod act;
+mod laws;
+mod network;
+mod node;
+mod report;
+mod world;
+
+pub use act::Act;
+pub use laws::Breach;
+pub use report::Report;
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use std::time::Duration;
+use world::World;
+
+/// Steps of one cluster's life; then another cluster begins.
+const LIFE: u64 = 400;
+/// After so many steps it is quiet for a while.
+const QUIET_EVERY: u64 = 50;
+/// The longest pause between two steps.
+const PAUSE: Duration = Duration::from_millis(1500);
+
+/// Clusters in which a law was broken once, by their seeds.
+pub const KEPT: [u64; 0] = [];
+
+/// A defect that is put in on purpose, to see that it is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Plant {
+    /// A chunk is given before it is on the giver's disk that it is given.
+    SendFirst,
+    /// The names of stopped containers stay.
+    KeepNames,
+    /// The names of nodes count that are dead.
+    TrustTheDead,
+    /// After a start addresses are given out at once, whatever the disk has missed.
+    NoCatchUp,
+}
+
+impl Plant {
+    /// Whether this breach is one that the defect makes.
+    pub fn makes(self, breach: &Breach) -> bool {
+        use Breach::{AddressTwice, ChunkTwice, Conflict, Name};
+        match self {
+            Self::SendFirst | Self::NoCatchUp => {
+                matches!(breach, ChunkTwice { .. } | AddressTwice { .. } | Conflict { .. })
+            }
+            Self::KeepNames | Self::TrustTheDead => matches!(breach, Name { .. }),
+        }
+    }
+}
+
+/// What to simulate.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How many steps; each is one act and a while of virtual time.
+    pub steps: u64,
+    /// Decides everything that happens.
+    pub seed: u64,
+    /// The most nodes of a cluster.
+    pub nodes: usize,
+    /// A defect put in on purpose.
+    pub plant: Option<Plant>,
+}
+
+/// A law was broken: which, when, and what had happened just before.
+#[derive(Debug, thiserror::Error)]
+#[error("seed {seed}, step {step} of the cluster of {nodes} nodes, at {now:?}: {breach}\njust before:\n{}", history.join("\n"))]
+pub struct Broken {
+    /// The cluster's seed.
+    pub seed: u64,
+    /// How many nodes it has.
+    pub nodes: usize,
+    /// The step.
+    pub step: u64,
+    /// The virtual time.
+    pub now: Duration,
+    /// What was broken.
+    pub breach: Breach,
+    /// The last acts.
+    pub history: Vec<String>,
+}
+
+/// Simulates cluster after cluster until all steps are done or a law is broken.
+///
+/// # Errors
+/// What broke, with the seed of the cluster in which it did.
+pub fn simulate(options: Options) -> Result<Report, Box<Broken>> {
+    let mut rng = StdRng::seed_from_u64(options.seed);
+    let mut report = Report::default();
+    let mut left = options.steps;
+    while left > 0 {
+        let seed = rng.random();
+        let steps = left.min(LIFE);
+        report.add(live(seed, Options { steps, ..options })?);
+        left -= steps;
+    }
+    Ok(report)
+}
+
+/// Simulates one cluster, as [`simulate`] does with the seeds that it draws.
+///
+/// # Errors
+/// What broke.
+pub fn live(seed: u64, options: Options) -> Result<Report, Box<Broken>> {
+    let steps = options.steps.min(LIFE);
+    let mut rng = StdRng::seed_from_u64(seed);
+    let nodes = rng.random_range(3..=options.nodes.max(3));
+    let mut world = World::new(nodes, options.plant, rng);
+    for step in 0..steps {
+        let last = step + 1 == steps;
+        let lived = (|| {
+            world.act();
+            let pause = world.luck(PAUSE);
+            world.run_for(pause);
+            world.check_always()?;
+            if last || step % QUIET_EVERY == QUIET_EVERY - 1 {
+                world.be_quiet(last || step % (2 * QUIET_EVERY) == 2 * QUIET_EVERY - 1);
+                world.check_always()?;
+                world.check_quiet()?;
+            }
+            Ok(())
+        })();
+        if let Err(breach) = lived {
+            let (now, history) = (world.now(), world.history());
+            return Err(Box::new(Broken { seed, nodes, step, now, breach, history }));
+        }
+    }
+    Ok(world.into_report(steps))
+}
