@@ -46,6 +46,7 @@ impl Swim {
 
     pub(crate) fn handle_datagram(&mut self, now: Duration, data: &[u8]) -> Result<(), Refused> {
         let result = self.foca.handle_data(data, &mut self.effects);
+        self.go_on();
         self.schedule(now);
         result.map_err(|_| Refused::Malformed)
     }
@@ -56,6 +57,7 @@ impl Swim {
             // The only errors here are timers of a state that has passed and a probe that was late, for instance because
             // the machine slept; foca has recovered from both when it reports them.
             let _ = self.foca.handle_timer(due.timer, &mut self.effects);
+            self.go_on();
             self.schedule(now);
         }
     }
@@ -93,7 +95,18 @@ impl Swim {
     pub(crate) fn become_incarnation(&mut self, now: Duration, incarnation: u64) {
         let me = Id::new(self.foca.identity().peer(), incarnation);
         let _ = self.foca.change_identity(me, &mut self.effects);
+        self.effects.renewed = true;
+        self.go_on();
         self.schedule(now);
+    }
+
+    /// With a new identity foca waits for somebody to be heard before it looks after the members that it knows. Where
+    /// nobody is heard any more, it would take all of them for alive for ever; so it is told to go on at once.
+    fn go_on(&mut self) {
+        if std::mem::take(&mut self.effects.renewed) {
+            // There is nothing in it that could be refused.
+            let _ = self.foca.apply_many(std::iter::empty(), false, &mut self.effects);
+        }
     }
 
     /// Tells a few nodes, who tell the others, that this one is gone.
@@ -155,6 +168,8 @@ struct Effects {
     datagrams: VecDeque<(PeerId, Vec<u8>)>,
     timers: Vec<(Timer<Id>, Duration)>,
     news: VecDeque<(PeerId, bool)>,
+    /// This node has taken a new identity, because others had declared the former one dead.
+    renewed: bool,
 }
 
 impl Runtime<Id> for Effects {
@@ -162,6 +177,7 @@ impl Runtime<Id> for Effects {
         match notification {
             Notification::MemberUp(id) => self.news.push_back((id.peer(), true)),
             Notification::MemberDown(id) => self.news.push_back((id.peer(), false)),
+            Notification::Rejoin(_) => self.renewed = true,
             _ => {}
         }
     }

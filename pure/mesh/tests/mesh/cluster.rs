@@ -156,3 +156,21 @@ fn who_leaves_is_gone_at_once() {
     world.start(2);
     world.run_until(2 * SECOND, World::agrees_on_life);
 }
+
+/// Whoever hears that it counts as dead takes a new identity. Cut off at that very moment, it must still find out that it
+/// hears nobody any more.
+#[test]
+fn a_node_that_slept_and_is_cut_off_when_it_wakes_finds_out() {
+    for moment in 0..60 {
+        let mut world = World::new(3, moment);
+        world.run_until(60 * SECOND, World::agrees_on_life);
+        world.asleep = Some(2);
+        world.run_until(60 * SECOND, |world| (0..2).all(|n| !world.nodes[n].mesh.as_ref().unwrap().alive(peer(2))));
+        world.asleep = None;
+        world.run_for(Duration::from_millis(20 * moment));
+        world.side[2] = 1;
+        world.run_for(60 * SECOND);
+        let alive: Vec<usize> = (0..2).filter(|n| world.mesh(2).alive(peer(*n))).collect();
+        assert_eq!(alive, [0; 0], "cut off {} ms after it woke", 20 * moment);
+    }
+}

@@ -21,6 +21,8 @@ pub(crate) struct World {
     pub(crate) loss: f64,
     /// Nodes of different sides do not hear each other.
     pub(crate) side: Vec<u8>,
+    /// A machine that stands still: it neither hears nor does anything.
+    pub(crate) asleep: Option<usize>,
     /// Payload bytes and number of datagrams sent.
     pub(crate) bytes: usize,
     pub(crate) datagrams: usize,
@@ -53,6 +55,7 @@ impl World {
             now: Duration::ZERO,
             loss: 0.0,
             side: vec![0; nodes],
+            asleep: None,
             bytes: 0,
             datagrams: 0,
             deaths: Vec::new(),
@@ -141,8 +144,9 @@ impl World {
         let end = self.now + time;
         (0..self.nodes.len()).for_each(|node| self.drain(node));
         loop {
-            let timers = self.running().filter_map(|(_, mesh)| mesh.poll_timeout());
-            let compares = self.nodes.iter().filter(|node| node.mesh.is_some()).map(|node| node.compare_at);
+            let awake = || self.running().filter(|(node, _)| self.asleep != Some(*node));
+            let timers = awake().filter_map(|(_, mesh)| mesh.poll_timeout());
+            let compares = awake().map(|(node, _)| self.nodes[node].compare_at);
             let arrival = self.queue.peek().map(|Reverse((at, _))| *at);
             let next = timers.chain(compares).chain(arrival).min().unwrap_or(end);
             if next > end {
@@ -161,7 +165,7 @@ impl World {
             let Reverse((_, sequence)) = self.queue.pop().unwrap();
             let (from, to, payload) = self.flight.remove(&sequence).unwrap();
             let now = self.now;
-            if let Some(mesh) = &mut self.nodes[to].mesh {
+            if let Some(mesh) = self.nodes[to].mesh.as_mut().filter(|_| self.asleep != Some(to)) {
                 // Datagrams to a former life of the receiver are refused; that is not an error of this network.
                 let _ = mesh.handle_datagram(now, peer(from), &payload);
             }
@@ -170,7 +174,8 @@ impl World {
 
     fn timers(&mut self) {
         let now = self.now;
-        for node in 0..self.nodes.len() {
+        let asleep = self.asleep;
+        for node in (0..self.nodes.len()).filter(|node| asleep != Some(*node)) {
             let Some(mesh) = &mut self.nodes[node].mesh else { continue };
             if mesh.poll_timeout().is_some_and(|at| at <= now) {
                 mesh.handle_timeout(now);
@@ -178,7 +183,7 @@ impl World {
             if self.nodes[node].compare_at <= now {
                 self.nodes[node].compare_at = now + COMPARE_EVERY;
                 let reachable = (0..self.nodes.len()).filter(|n| *n != node && self.side[*n] == self.side[node]);
-                let running = reachable.filter(|n| self.nodes[*n].mesh.is_some());
+                let running = reachable.filter(|n| self.nodes[*n].mesh.is_some() && asleep != Some(*n));
                 if let Some(other) = running.choose(&mut self.rng) {
                     self.compare(node, other);
                 }
