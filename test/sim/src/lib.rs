@@ -18,7 +18,13 @@ pub use laws::Breach;
 pub use report::Report;
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use std::time::Duration;
+use std::{
+    num::NonZero,
+    panic::resume_unwind,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::Duration,
+};
 use world::World;
 
 /// Steps of one cluster's life; then another cluster begins.
@@ -88,19 +94,38 @@ pub struct Broken {
     pub history: Vec<String>,
 }
 
-/// Simulates cluster after cluster until all steps are done or a law is broken.
+/// Simulates cluster after cluster, on all processors, until all steps are done or a law is broken. What happens in a cluster
+/// depends on its seed alone.
 ///
 /// # Errors
-/// What broke, with the seed of the cluster in which it did.
+/// What broke, with the seed of the cluster in which it did; of several the first.
 pub fn simulate(options: Options) -> Result<Report, Box<Broken>> {
     let mut rng = StdRng::seed_from_u64(options.seed);
+    let clusters = options.steps.div_ceil(LIFE);
+    let lives: Vec<(u64, u64)> = (0..clusters).map(|i| (rng.random(), (options.steps - i * LIFE).min(LIFE))).collect();
+    let (next, broken) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            let Some((seed, steps)) = lives.get(i).filter(|_| i < broken.load(Ordering::Relaxed)) else { return done };
+            let lived = live(*seed, Options { steps: *steps, ..options });
+            if lived.is_err() {
+                broken.fetch_min(i, Ordering::Relaxed);
+            }
+            done.push((i, lived));
+        }
+    };
+    let mut all: Vec<_> = thread::scope(|scope| {
+        let workers = thread::available_parallelism().map_or(1, NonZero::get);
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        // A worker that panicked takes everything with it: a law that cannot be checked is no law.
+        workers.into_iter().flat_map(|w| w.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    });
+    all.sort_by_key(|(i, _)| *i);
     let mut report = Report::default();
-    let mut left = options.steps;
-    while left > 0 {
-        let seed = rng.random();
-        let steps = left.min(LIFE);
-        report.add(live(seed, Options { steps, ..options })?);
-        left -= steps;
+    for (_, lived) in all {
+        report.add(lived?);
     }
     Ok(report)
 }
