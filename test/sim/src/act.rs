@@ -1,6 +1,6 @@
 //! What may happen to a cluster, and how often.
 
-use crate::{node::Container, world::World};
+use crate::world::World;
 use rand::{Rng, RngExt, seq::IteratorRandom};
 use std::{fmt, time::Duration};
 
@@ -146,12 +146,12 @@ impl World {
                 self.create(node, name);
             }
             Act::Remove => {
-                if let Some(id) = self.any_container(node, |_| true) {
+                if let Some(id) = self.any_container(node) {
                     self.remove(node, id);
                 }
             }
             Act::Toggle => {
-                if let Some(id) = self.any_container(node, |_| true) {
+                if let Some(id) = self.any_container(node) {
                     self.toggle(node, id);
                 }
             }
@@ -197,8 +197,8 @@ impl World {
         self.run_for(Duration::from_secs(5));
     }
 
-    fn any_container(&mut self, node: usize, wanted: impl Fn(&Container) -> bool) -> Option<u64> {
-        let ids: Vec<u64> = self.nodes[node].containers.iter().filter(|(_, c)| wanted(c)).map(|(id, _)| *id).collect();
+    fn any_container(&mut self, node: usize) -> Option<u64> {
+        let ids: Vec<u64> = self.nodes[node].containers.keys().copied().collect();
         ids.into_iter().choose(self.rng())
     }
 }

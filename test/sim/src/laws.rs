@@ -2,7 +2,7 @@
 
 use crate::{
     node::label,
-    world::{NAMES, World, ZONE_RANGE},
+    world::{NAMES, RANGE, World},
 };
 use osier_model::{Hostname, PeerId};
 use osier_names::{Answer, QueryName, QueryType, Zone, answer};
@@ -118,7 +118,7 @@ impl World {
     /// What holds once nothing has happened for a while: everybody knows everything about those that can be heard.
     pub(crate) fn check_quiet(&mut self) -> Result<(), Breach> {
         self.report.comparisons += 1;
-        let zone = Zone { domain: Hostname::default_domain(), pool: ZONE_RANGE.parse().unwrap_or_default() };
+        let zone = Zone { domain: Hostname::default_domain(), pool: RANGE.parse().unwrap_or_default() };
         for n in 0..self.nodes.len() {
             let Some(life) = &self.nodes[n].life else { continue };
             let heard: Vec<usize> = (0..self.nodes.len()).filter(|other| self.hears(n, *other)).collect();

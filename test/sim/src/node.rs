@@ -4,7 +4,7 @@
 use crate::{
     Plant,
     network::Message,
-    world::{RANGE, member, peer},
+    world::{RANGE, member, number, peer},
 };
 use osier_mesh::{Event, Mesh, MeshConfig, incarnation};
 use osier_model::PeerId;
@@ -151,7 +151,7 @@ impl Node {
 
     /// The disk is empty, as on a new machine under the old identity. A founder founds again, as the agent does.
     pub(crate) fn lose_disk(&mut self, founder: bool) {
-        let n = usize::from(self.peer.0[4]) << 8 | usize::from(self.peer.0[5]);
+        let n = number(self.peer);
         self.disk = Disk::empty(n, founder);
         (self.kept, self.behind) = (None, true);
         self.containers.clear();
@@ -160,7 +160,7 @@ impl Node {
     pub(crate) fn start(&mut self, now: Duration, nodes: usize, plant: Option<Plant>, mut rng: StdRng) {
         self.starts += 1;
         self.disk.starts += 1;
-        let me = usize::from(self.peer.0[4]) << 8 | usize::from(self.peer.0[5]);
+        let me = number(self.peer);
         let members = (0..nodes).map(member).collect();
         let incarnation = incarnation(self.disk.starts, rng.random());
         let config = MeshConfig { me: member(me), incarnation, members, settle_after: Duration::from_secs(10) };

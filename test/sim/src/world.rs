@@ -13,8 +13,6 @@ use std::{collections::VecDeque, net::Ipv4Addr, time::Duration};
 
 /// The range of addresses: so small that nodes run short.
 pub(crate) const RANGE: &str = "10.1.1.0/26";
-/// The same for the resolver.
-pub(crate) const ZONE_RANGE: &str = RANGE;
 /// How many different names containers have.
 pub(crate) const NAMES: u32 = 12;
 /// How long nothing happens before everything is compared.
@@ -45,7 +43,8 @@ pub(crate) fn peer(n: usize) -> PeerId {
     PeerId([2, 0, 0, 0, high, low])
 }
 
-fn number(peer: PeerId) -> usize {
+/// The node whose identity this is.
+pub(crate) fn number(peer: PeerId) -> usize {
     usize::from(u16::from_be_bytes([peer.0[4], peer.0[5]]))
 }
 
