@@ -6,11 +6,13 @@
 pub mod config;
 mod mac;
 mod name;
+mod network;
 mod size;
 mod token;
 
 pub use mac::{MacAddr, ParseMacError, PeerId};
 pub use name::{Hostname, NodeName, ParseNameError};
+pub use network::{NetworkId, ParseNetworkIdError};
 pub use size::{Bytes, Cpus, ParseSizeError};
 pub use token::{ParseTokenError, Token};
 

@@ -58,7 +58,13 @@ impl Ring {
     /// The request to send to a peer that [`Ring::allocate`] named: the one not granted yet, else a new one with the id
     /// `fresh`, a random number.
     pub fn request_chunk(&mut self, fresh: u64) -> ChunkRequest {
-        ChunkRequest { id: *self.request.get_or_insert(fresh) }
+        ChunkRequest { id: *self.request.get_or_insert(fresh), wanted: None }
+    }
+
+    /// The request to send to the peer that [`crate::Claim::Foreign`] named, for the chunk that `address` lies in. It is not
+    /// remembered: whoever still wants the address asks again.
+    pub fn request_address(&self, address: Ipv4Addr, fresh: u64) -> ChunkRequest {
+        ChunkRequest { id: fresh, wanted: Some(address) }
     }
 
     /// Answers the request of `from`: gives half of the chunks that are wholly free (rounded up), those without recently
@@ -69,6 +75,9 @@ impl Ring {
         let id = request.id;
         if from == self.me || !members.contains(&from) {
             return ChunkReply::Nothing { id, reason: Refusal::NotAMember };
+        }
+        if let Some(address) = request.wanted {
+            return self.give_address(from, id, address);
         }
         if let Some((_, records)) = self.given.get(&from).filter(|(last, _)| *last == id) {
             let records: Vec<_> = records.iter().flat_map(|record| self.unmoved(record)).collect();
@@ -83,17 +92,36 @@ impl Ring {
             return ChunkReply::Nothing { id, reason: Refusal::NoneFree };
         }
         for chunk in &free {
-            for address in self.layout.addresses(*chunk) {
-                self.freed.remove(address);
-            }
-            let slot = &mut self.slots[*chunk as usize];
-            slot.version += 1;
-            (slot.owner, slot.giver) = (Some(from), Some(self.me));
+            self.hand_over(*chunk, from);
         }
         free.sort_unstable();
         let records = runs(free.iter().map(|chunk| (*chunk, &self.slots[*chunk as usize])));
         self.given.insert(from, (id, records.clone()));
         ChunkReply::Given { id, records }
+    }
+
+    /// Gives the one chunk that an address lies in, or says again that it was given.
+    fn give_address(&mut self, from: PeerId, id: u64, address: Ipv4Addr) -> ChunkReply {
+        let nothing = ChunkReply::Nothing { id, reason: Refusal::NoneFree };
+        let Some(chunk) = self.layout.chunk_of(address).filter(|_| self.usable(address)) else { return nothing };
+        if self.is_free(chunk) {
+            self.hand_over(chunk, from);
+        }
+        let slot = &self.slots[chunk as usize];
+        if (slot.owner, slot.giver) != (Some(from), Some(self.me)) {
+            return nothing;
+        }
+        ChunkReply::Given { id, records: runs([(chunk, slot)].into_iter()) }
+    }
+
+    /// Makes `to` the owner of a chunk that is free.
+    fn hand_over(&mut self, chunk: u32, to: PeerId) {
+        for address in self.layout.addresses(chunk) {
+            self.freed.remove(address);
+        }
+        let slot = &mut self.slots[chunk as usize];
+        slot.version += 1;
+        (slot.owner, slot.giver) = (Some(to), Some(self.me));
     }
 
     /// Takes a reply in. The caller persists the ring before it hands out any address of the new chunks.

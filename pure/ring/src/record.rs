@@ -2,6 +2,7 @@
 
 use osier_model::PeerId;
 use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
 
 /// Neighbouring chunks with one history: who owns them, in which version, and who gave them to that owner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +37,9 @@ impl ChunkRecord {
 pub struct ChunkRequest {
     /// Names this request among all that its sender ever makes.
     pub id: u64,
+    /// The address that is wanted of the peer; half of all that it has free where none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<Ipv4Addr>,
 }
 
 /// The answer to a [`ChunkRequest`].
@@ -62,7 +66,7 @@ pub enum ChunkReply {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
-    /// The peer has no chunk that is wholly free.
+    /// The peer has no chunk that is wholly free, or none with the wanted address in it.
     NoneFree,
     /// The peer does not count the asker among the members.
     NotAMember,

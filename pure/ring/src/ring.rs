@@ -105,6 +105,20 @@ impl Ring {
         ring
     }
 
+    /// The ring of `range` as all of `founders` found it together: each owns an equal run of chunks, in the order of their
+    /// identities. It follows from the arguments alone, so that every node makes the same one without asking anybody.
+    /// Exactly one list of founders is right for a ring, and whoever makes it tells the list to all.
+    pub fn found_among(range: Ipv4Net, me: PeerId, founders: &BTreeSet<PeerId>, reserved: &[Ipv4Addr]) -> Self {
+        let mut ring = Self::join(range, me, reserved);
+        let chunks = ring.slots.len();
+        for (place, founder) in founders.iter().enumerate() {
+            let start = |place: usize| (place * chunks).div_ceil(founders.len());
+            let slot = Slot { generation: 1, version: 1, owner: Some(*founder), giver: None, disputed: false };
+            ring.slots[start(place)..start(place + 1)].fill(slot);
+        }
+        ring
+    }
+
     /// Joins the ring of `range`, owning nothing. Addresses in `reserved` are never handed out here.
     pub fn join(range: Ipv4Net, me: PeerId, reserved: &[Ipv4Addr]) -> Self {
         let layout = Layout::new(range);

@@ -226,3 +226,34 @@ fn the_smallest_ranges_hold_nothing_and_the_largest_is_quick() {
     assert_eq!(all.allocate(&owner("a")), Allocation::Granted(Ipv4Addr::new(0, 0, 0, 1)));
     assert_eq!(all.stats().total, (1 << 32) - 2);
 }
+
+#[test]
+fn founders_share_the_range_without_asking() {
+    let together = [A, B, C].into();
+    let rings = ALL.map(|me| Ring::found_among("10.1.1.0/29".parse().unwrap(), me, &together, &[address(6)]));
+    assert_eq!(rings[0].records(), rings[2].records());
+    let free: Vec<u64> = rings.iter().map(|r| r.stats().free_mine).collect();
+    assert_eq!(free, [2, 3, 0], "of 0 to 7 the edges and a reserved one are not to be had");
+    let alone = Ring::found_among("10.1.1.0/29".parse().unwrap(), A, &[B].into(), &[]);
+    assert_eq!((alone.stats().mine, alone.stats().unowned), (0, 0));
+}
+
+#[test]
+fn one_address_is_asked_of_its_owner_and_given_again_when_the_answer_was_lost() {
+    let mut a = founded("10.1.1.0/24");
+    let mut b = joined("10.1.1.0/24", B);
+    a.claim(&owner("a"), address(8));
+    assert!(matches!(a.give(B, &b.request_address(address(8), 1), &ALL), ChunkReply::Nothing { .. }), "in use");
+    let reply = a.give(B, &b.request_address(address(9), 2), &ALL);
+    assert_eq!(
+        a.give(B, &b.request_address(address(9), 3), &ALL),
+        match reply.clone() {
+            ChunkReply::Given { records, .. } => ChunkReply::Given { id: 3, records },
+            nothing => nothing,
+        }
+    );
+    assert_eq!((b.accept(&reply).gained, b.claim(&owner("b"), address(9))), (1, Claim::Granted));
+    assert_eq!(a.claim(&owner("a"), address(9)), Claim::Foreign(Some(B)));
+    assert!(matches!(a.give(C, &b.request_address(address(9), 4), &ALL), ChunkReply::Nothing { .. }), "given already");
+    assert!(matches!(a.give(B, &b.request_address(address(255), 5), &ALL), ChunkReply::Nothing { .. }), "an edge");
+}

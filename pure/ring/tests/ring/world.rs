@@ -16,6 +16,12 @@ enum Step {
         from: usize,
         to: usize,
     },
+    /// Asks for the chunk of one address.
+    Want {
+        from: usize,
+        to: usize,
+        offset: u32,
+    },
     Publish {
         from: usize,
         to: usize,
@@ -47,10 +53,16 @@ struct World {
 }
 
 impl World {
-    fn new(nodes: usize, range: &str) -> Self {
+    /// A ring that the first node founds, or the first `founders` nodes together.
+    fn new(nodes: usize, founders: usize, range: &str) -> Self {
         let range = range.parse().unwrap();
         let peers: Vec<_> = (0..nodes).map(|n| PeerId([2, 0, 0, 0, 0, n as u8])).collect();
-        let ring = |n: usize| if n == 0 { Ring::found(range, peers[0], &[]) } else { Ring::join(range, peers[n], &[]) };
+        let together = peers.iter().take(founders).copied().collect();
+        let ring = |n: usize| match (founders, n) {
+            (1, 0) => Ring::found(range, peers[0], &[]),
+            (1, n) => Ring::join(range, peers[n], &[]),
+            (_, n) => Ring::found_among(range, peers[n], &together, &[]),
+        };
         let disks = (0..nodes).map(|n| serde_json::to_string(&ring(n)).unwrap()).collect();
         Self { peers, disks, flight: Vec::new(), names: 0 }
     }
@@ -103,6 +115,13 @@ impl World {
             Step::Ask { from, to } => {
                 let (from, to, fresh) = (from % nodes, to % nodes, self.fresh());
                 self.act(from, crash, |ring| vec![Message::Request(from, to, ring.request_chunk(fresh))]);
+            }
+            Step::Want { from, to, offset } => {
+                let (from, to, fresh) = (from % nodes, to % nodes, self.fresh());
+                self.act(from, crash, |ring| {
+                    let address = Ipv4Addr::from(u32::from(ring.range().network()).wrapping_add(*offset));
+                    vec![Message::Request(from, to, ring.request_address(address, fresh))]
+                });
             }
             Step::Publish { from, to } => {
                 let records = self.load(from % nodes).my_records();
@@ -218,6 +237,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (any::<usize>(), 0_u32..80).prop_map(|(n, o)| Step::Claim(n, o)),
         2 => (any::<usize>(), any::<usize>()).prop_map(|(n, p)| Step::Release(n, p)),
         4 => (any::<usize>(), any::<usize>()).prop_map(|(from, to)| Step::Ask { from, to }),
+        2 => (any::<usize>(), any::<usize>(), 0_u32..80).prop_map(|(from, to, offset)| Step::Want { from, to, offset }),
         3 => (any::<usize>(), any::<usize>()).prop_map(|(from, to)| Step::Publish { from, to }),
         5 => any::<usize>().prop_map(Step::Deliver),
         2 => any::<usize>().prop_map(Step::Repeat),
@@ -234,12 +254,12 @@ proptest! {
 
     #[test]
     fn no_address_twice_no_chunk_with_two_owners_and_nothing_lost(
-        nodes in 2_usize..6,
+        nodes in 2_usize..6, founders in 1_usize..6,
         range in prop_oneof![Just("10.1.1.0/28"), Just("10.1.1.0/26"), Just("10.1.0.0/21")],
         steps in prop::collection::vec(step(), 0..120),
         taker in any::<usize>(),
     ) {
-        let mut world = World::new(nodes, range);
+        let mut world = World::new(nodes, founders, range);
         for step in &steps {
             world.step(step, false);
             world.check();
@@ -263,7 +283,7 @@ proptest! {
                 ring.merge(&ChunkRecord { first, count, generation, version, owner: peer(owner), giver });
             }
             ring.allocate(&Owner::new("x"));
-            ring.give(peer(1), &ChunkRequest { id: version }, &[peer(1)]);
+            ring.give(peer(1), &ChunkRequest { id: version, wanted: None }, &[peer(1)]);
             ring.stats();
         }
         let text = serde_json::to_vec(&ring).unwrap();
