@@ -5,7 +5,7 @@ use osier_discovery::{DiscoveryUrl, Entry, GoDuration, parse_file};
 use osier_dns::{Action, Transport, handle};
 use osier_inventory::{Inventory, Source, SourceKind, split_words};
 use osier_mesh::{Mesh, MeshConfig};
-use osier_model::{MacAddr, PeerId, Token, config::Member};
+use osier_model::{MacAddr, NetworkId, PeerId, Token, config::Member};
 use osier_names::{Link, Record, Records, Zone};
 use osier_ring::Ring;
 use rand::{SeedableRng, rngs::StdRng};
@@ -83,12 +83,13 @@ pub(crate) fn dns(data: &[u8]) {
     let zone = Zone { domain: "weave.local".parse().unwrap(), pool: "10.1.1.0/24".parse().unwrap() };
     let record = |n: u8, name: &str| Record {
         address: [10, 1, 1, n].into(),
+        network: NetworkId::MAIN,
         node: PeerId([2, 0, 0, 0, 0, n]),
         container: format!("c{n}"),
         names: vec![name.parse().unwrap(), "all.weave.local".parse().unwrap()],
         links: vec![Link { alias: "db".parse().unwrap(), target: "b".to_owned() }],
     };
-    let records = Records::new(vec![record(1, "a.weave.local"), record(2, "b.weave.local")]);
+    let records = Records::new(vec![record(1, "a.weave.local"), record(2, "b.weave.local")], Vec::new());
     for (transport, limit) in [(Transport::Udp, 1232), (Transport::Tcp, 65_535)] {
         let asker = [10, 1, 1, 1].into();
         if let Action::Reply(reply) = handle(data, transport, asker, &zone, &records, &mut StdRng::seed_from_u64(1)) {

@@ -156,12 +156,16 @@ pub(crate) fn create(data: &[u8]) {
         let all = edited["NetworkingConfig"]["EndpointsConfig"].as_object().map_or(0, |e| e.len());
         assert_eq!(left + deferred.len(), all);
     }
-    let overlay = create::Overlay { name: "osier", ids: &[] };
-    let Ok(create::Placement::Overlay { address }) = create::placement(&edited, &overlay) else { return };
-    let address = address.unwrap_or([10, 1, 1, 7].into());
-    if create::put_on_overlay(&mut edited, &overlay, address, "/r").is_ok() {
-        let again = create::placement(&edited, &overlay).unwrap();
-        assert_eq!(again, create::Placement::Overlay { address: Some(address) }, "{edited}");
+    let overlays = [create::Overlay { name: "osier", ids: &[] }, create::Overlay { name: "back", ids: &[] }];
+    let Ok(places) = create::placement(&edited, &overlays) else { return };
+    let at = |place: create::Place| place.address.unwrap_or([10, 1, 1, 7].into());
+    let places: Vec<_> = places.into_iter().map(|place| (place, at(place))).collect();
+    if create::put_on_overlays(&mut edited, &overlays, &places).is_ok() {
+        let again = create::placement(&edited, &overlays).unwrap();
+        let pinned: Vec<_> = again.iter().map(|place| (place.overlay, place.address)).collect();
+        let meant: Vec<_> = places.iter().map(|(place, address)| (place.overlay, Some(*address))).collect();
+        assert_eq!(pinned, meant, "{edited}");
+        let _ = create::mount_resolver(&mut edited, "/r");
     }
 }
 

@@ -2,10 +2,13 @@
 //!
 //! Persist, then answer: every change of the ring is on disk before anybody is told, container or peer.
 
-use crate::facts::{encode, prefix};
+use crate::{
+    facts::{encode, prefix},
+    networks::Net,
+};
 use ipnet::Ipv4Net;
 use osier_gossip::{Handle, Snapshot};
-use osier_model::PeerId;
+use osier_model::{NetworkId, PeerId};
 use osier_ring::{
     Allocation, ChunkRecord, ChunkReply, ChunkRequest, Claim, Conflict, MergeOutcome, Owner, Ring, RingError, Stats,
 };
@@ -38,7 +41,7 @@ pub(crate) enum AddressError {
     NobodyGives(String),
     #[error("address {0} is in use by {1}")]
     Taken(Ipv4Addr, String),
-    #[error("address {0} belongs to another node's part of the range ({1})")]
+    #[error("address {0} is node {1}'s to give, and it does not: it is in use there, or the node does not answer")]
     Foreign(Ipv4Addr, String),
     #[error("address {0} is the network's own and cannot be a container's")]
     Reserved(Ipv4Addr),
@@ -55,13 +58,28 @@ pub(crate) enum AddressError {
 /// Messages between agents on the control channel.
 #[derive(Debug, Serialize, Deserialize)]
 enum Message {
-    AskChunk(ChunkRequest),
+    AskChunk {
+        /// Whose ring it is about.
+        network: NetworkId,
+        request: ChunkRequest,
+    },
     Chunk(ChunkReply),
     Refused(String),
 }
 
-/// The ring of this node.
+/// How a node without a ring on disk comes by one.
+pub(crate) enum Start<'a> {
+    /// It founds the ring, alone.
+    Found,
+    /// It learns of the ring from the node that founded it.
+    Join,
+    /// All of these found it together, by the same rule on every node.
+    Among(&'a BTreeSet<PeerId>),
+}
+
+/// One network's ring as this node has it.
 pub(crate) struct Addresses {
+    network: NetworkId,
     pool: Ipv4Net,
     path: PathBuf,
     members: Vec<PeerId>,
@@ -80,25 +98,28 @@ struct Inner {
 }
 
 impl Addresses {
-    /// Takes up the ring of an earlier run. Where there is none, the founder founds one and all others join; a founder
-    /// that has run before (`first_start` false) joins too, so that a lost file never founds a second ring.
+    /// Takes up the ring of an earlier run. Where there is none, it comes by one as `start` says; a founder that has run
+    /// before must join, so that a lost file never founds a second ring.
     pub(crate) fn open(
         path: PathBuf,
-        pool: Ipv4Net,
+        (network, pool): (NetworkId, Ipv4Net),
         me: PeerId,
         members: Vec<PeerId>,
         reserved: &[Ipv4Addr],
-        found: bool,
+        start: Start<'_>,
     ) -> Result<Self, AddressError> {
         let kept: Option<Ring> = osier_store::read_json(&path).map_err(AddressError::Store)?;
         let ring = match kept {
             Some(ring) => ring.resume(pool, me, reserved).map_err(AddressError::Resume)?,
-            None if found => Ring::found(pool, me, reserved),
-            None => Ring::join(pool, me, reserved),
+            None => match start {
+                Start::Found => Ring::found(pool, me, reserved),
+                Start::Join => Ring::join(pool, me, reserved),
+                Start::Among(founders) => Ring::found_among(pool, me, founders, reserved),
+            },
         };
         let inner = Mutex::new(Inner { ring, unwritten: false, conflict: None });
         let others = members.iter().copied().filter(|m| *m != me).collect();
-        let this = Self { pool, path, members, others, inner, gossip: OnceLock::new() };
+        let this = Self { network, pool, path, members, others, inner, gossip: OnceLock::new() };
         this.change(|_| ())?;
         Ok(this)
     }
@@ -107,6 +128,19 @@ impl Addresses {
     pub(crate) fn connect(&self, gossip: Handle) {
         let _ = self.gossip.set((gossip, Instant::now()));
         self.publish();
+    }
+
+    /// Removes the ring's file: its network is gone.
+    pub(crate) fn discard(&self) -> Result<(), AddressError> {
+        osier_store::remove(&self.path).map_err(AddressError::Store)
+    }
+
+    /// What the keys of its facts begin with.
+    fn prefix(&self) -> String {
+        match self.network {
+            NetworkId::MAIN => prefix::RING.to_owned(),
+            id => format!("{}{id}/", prefix::RING),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -144,7 +178,7 @@ impl Addresses {
             let ask = self.worth_asking(ask);
             let mut given = false;
             for peer in &ask {
-                given = self.ask(*peer).await;
+                given = self.ask(*peer, |ring, luck| ring.request_chunk(luck)).await;
                 if given || Instant::now() > end {
                     break;
                 }
@@ -182,11 +216,11 @@ impl Addresses {
         }
     }
 
-    /// Asks one peer for a chunk; whether it gave one.
-    async fn ask(&self, peer: PeerId) -> bool {
+    /// Asks one peer for what `request` makes of a random number; whether it gave any.
+    async fn ask(&self, peer: PeerId, request: impl FnOnce(&mut Ring, u64) -> ChunkRequest) -> bool {
         let Some((gossip, _)) = self.gossip.get() else { return false };
-        let Ok(request) = self.change(|ring| ring.request_chunk(rand::random())) else { return false };
-        let call = gossip.request(peer, encode(&Message::AskChunk(request)));
+        let Ok(request) = self.change(|ring| request(ring, rand::random())) else { return false };
+        let call = gossip.request(peer, encode(&Message::AskChunk { network: self.network, request }));
         let reply = match tokio::time::timeout(ASK_DEADLINE, call).await {
             Ok(Ok(bytes)) => serde_json::from_slice::<Message>(&bytes),
             Ok(Err(error)) => {
@@ -219,31 +253,23 @@ impl Addresses {
         }
     }
 
-    /// Answers another node's message.
-    pub(crate) fn answer(&self, from: PeerId, message: &[u8]) -> Vec<u8> {
-        let reply = match serde_json::from_slice(message) {
-            Ok(Message::AskChunk(request)) if self.sound().is_ok() => {
-                match self.change(|ring| ring.give(from, &request, &self.members)) {
-                    Ok(reply) => {
-                        info!(%from, ?reply, "asked for addresses");
-                        self.publish();
-                        Message::Chunk(reply)
-                    }
-                    Err(e) => Message::Refused(crate::plugin::chain(&e)),
-                }
-            }
-            _ => Message::Refused("not a request this node understands".into()),
-        };
-        encode(&reply)
+    fn give(&self, from: PeerId, request: &ChunkRequest) -> Result<ChunkReply, AddressError> {
+        self.sound()?;
+        let reply = self.change(|ring| ring.give(from, request, &self.members))?;
+        info!(%from, network = %self.network, ?reply, "asked for addresses");
+        self.publish();
+        Ok(reply)
     }
 
     /// Makes this node's own records facts of the mesh.
     fn publish(&self) {
         let Some((gossip, _)) = self.gossip.get() else { return };
         let records = self.lock().ring.my_records();
-        let mut stale: BTreeSet<String> = gossip.own_keys(prefix::RING).into_iter().collect();
+        let prefix = self.prefix();
+        let own = gossip.own_keys(&prefix).into_iter();
+        let mut stale: BTreeSet<String> = own.filter(|key| is_record(key, &prefix)).collect();
         for record in records {
-            let key = format!("{}{}", prefix::RING, record.first);
+            let key = format!("{prefix}{}", record.first);
             stale.remove(&key);
             gossip.set_fact(&key, Some(encode(&record)));
         }
@@ -254,7 +280,8 @@ impl Addresses {
 
     /// Takes in the records that other nodes published.
     pub(crate) fn merge(&self, snapshot: &Snapshot) {
-        let records = snapshot.facts.iter().filter(|(_, key, _)| key.starts_with(prefix::RING));
+        let prefix = self.prefix();
+        let records = snapshot.facts.iter().filter(|(_, key, _)| is_record(key, &prefix));
         for (peer, _, value) in records.filter(|(peer, _, _)| self.others.contains(peer)) {
             let Some(record) = crate::facts::decode::<ChunkRecord>(value) else { continue };
             match self.change(|ring| ring.merge(&record)) {
@@ -294,8 +321,19 @@ impl Addresses {
         self.lock().ring.held().find(|(_, o)| *o == owner).map(|(address, _)| address)
     }
 
-    /// Takes one certain address for this owner.
-    pub(crate) fn claim(&self, owner: &Owner, address: Ipv4Addr) -> Result<Ipv4Addr, AddressError> {
+    /// Takes one certain address for this owner, and asks the node that may give it out where that is another one.
+    pub(crate) async fn claim(&self, owner: &Owner, address: Ipv4Addr) -> Result<Ipv4Addr, AddressError> {
+        self.catch_up().await;
+        if let Claim::Foreign(whose) = self.change(|ring| ring.claim(owner, address))? {
+            for peer in self.worth_asking(whose.into_iter().collect()) {
+                self.ask(peer, |ring, luck| ring.request_address(address, luck)).await;
+            }
+        }
+        self.claim_own(owner, address)
+    }
+
+    /// Takes one certain address for this owner where this node may give it out.
+    fn claim_own(&self, owner: &Owner, address: Ipv4Addr) -> Result<Ipv4Addr, AddressError> {
         self.sound()?;
         match self.change(|ring| ring.claim(owner, address))? {
             Claim::Granted => Ok(address),
@@ -315,7 +353,7 @@ impl Addresses {
                 self.hand_over(&holder, owner.clone());
                 Ok(())
             }
-            _ => self.claim(owner, address).map(|_| ()),
+            _ => self.claim_own(owner, address).map(|_| ()),
         }
     }
 
@@ -361,6 +399,25 @@ impl Addresses {
     }
 }
 
+/// Answers another node's message about the ring that it names; `find` gives the one of a network.
+pub(crate) fn answer(from: PeerId, message: &[u8], find: impl FnOnce(NetworkId) -> Option<Arc<Net>>) -> Vec<u8> {
+    let reply = match serde_json::from_slice(message) {
+        Ok(Message::AskChunk { network, request }) => match find(network).map(|net| net.addresses.give(from, &request))
+        {
+            Some(Ok(reply)) => Message::Chunk(reply),
+            Some(Err(e)) => Message::Refused(crate::plugin::chain(&e)),
+            None => Message::Refused(format!("network {network} is not known here")),
+        },
+        _ => Message::Refused("not a request this node understands".into()),
+    };
+    encode(&reply)
+}
+
+/// Whether a fact's key is that of a ring's record: what comes behind the prefix is the first chunk's number.
+fn is_record(key: &str, prefix: &str) -> bool {
+    key.strip_prefix(prefix).is_some_and(|rest| !rest.contains('/'))
+}
+
 /// The owner of a container's address, held from create to destroy.
 pub(crate) fn container(id: &str) -> Owner {
     Owner::new(format!("container:{id}"))
@@ -395,7 +452,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let me = PeerId([2, 0, 0, 0, 0, 1]);
         let pool = "10.1.1.0/28".parse().unwrap();
-        let open = || Addresses::open(folder.path().join("ring.json"), pool, me, vec![me], &[], true).unwrap();
+        let ring = (NetworkId::MAIN, pool);
+        let open = || Addresses::open(folder.path().join("ring.json"), ring, me, vec![me], &[], Start::Found).unwrap();
         let (reserved, id) = (pending(), container("f341"));
         let before = open();
         let address = before.allocate(&reserved).await.unwrap();

@@ -4,16 +4,17 @@
 //! events only say that it is worth looking now. Must not be called from a plugin call.
 
 use crate::{
-    addresses::{self, Addresses},
+    addresses,
     endpoints::Endpoints,
-    facts::{NameFact, encode, prefix},
+    facts::{NameFact, encode},
+    networks::Networks,
 };
 use bytes::BytesMut;
 use http::Method;
 use http_body_util::BodyExt;
 use osier_engine::{Client, Error};
 use osier_gossip::Handle;
-use osier_model::{Hostname, NETWORK};
+use osier_model::{Hostname, NetworkId};
 use osier_ring::Owner;
 use serde_json::Value;
 use std::{
@@ -47,20 +48,24 @@ enum Depth {
     Changed,
 }
 
+/// What is said of one container: its names on each of the cluster's networks that it is on.
+type Facts = BTreeMap<NetworkId, NameFact>;
+
 /// The engine's containers as the mesh should know them.
 pub(crate) struct Containers {
     engine: Client,
     domain: Hostname,
-    addresses: Arc<Addresses>,
+    networks: Arc<Networks>,
     endpoints: Arc<Endpoints>,
     gossip: Handle,
-    /// Whether this life's endpoints have been published.
-    up: watch::Receiver<bool>,
-    published: Mutex<BTreeMap<String, NameFact>>,
+    /// The networks that have been set up; with the first of them this life's endpoints have been published.
+    up: watch::Receiver<BTreeSet<NetworkId>>,
+    /// Container → what was said of it, by network.
+    published: Mutex<BTreeMap<String, Facts>>,
     /// Creates that are on their way to the engine: an address they hold must not be taken for an orphan.
     creating: AtomicUsize,
     /// Reservations whose create had ended when the list was last compared, and whose container was not in it.
-    suspects: Mutex<BTreeSet<Owner>>,
+    suspects: Mutex<BTreeSet<(NetworkId, Owner)>>,
     problem: Mutex<Option<String>>,
 }
 
@@ -68,16 +73,16 @@ impl Containers {
     pub(crate) fn new(
         engine: Client,
         domain: Hostname,
-        addresses: Arc<Addresses>,
+        networks: Arc<Networks>,
         endpoints: Arc<Endpoints>,
         gossip: Handle,
-        up: watch::Receiver<bool>,
+        up: watch::Receiver<BTreeSet<NetworkId>>,
     ) -> Self {
         let (published, suspects, problem) = (Mutex::default(), Mutex::default(), Mutex::default());
         Self {
             engine,
             domain,
-            addresses,
+            networks,
             endpoints,
             gossip,
             up,
@@ -114,7 +119,7 @@ impl Containers {
         let mut events = self.engine.call(Method::GET, EVENTS, None).await?.into_body();
         connected();
         self.resync(Depth::All).await?;
-        if *self.up.borrow() {
+        if !self.up.borrow().is_empty() {
             // Endpoints and names have been said again: what a former life said besides is no longer so.
             self.gossip.settle();
         }
@@ -154,8 +159,10 @@ impl Containers {
         let Some(id) = id.as_str().filter(|id| !id.is_empty()) else { return };
         debug!(id, action = %event["Action"], "engine event");
         if event["Action"] == "destroy" {
-            self.publish(id, None);
-            self.free(&addresses::container(id));
+            self.publish(id, Facts::new());
+            for net in self.networks.all() {
+                self.free(net.network.id, &addresses::container(id));
+            }
             return;
         }
         self.look(id).await;
@@ -163,16 +170,15 @@ impl Containers {
 
     /// Takes back the names of containers whose interface the engine has taken down, while it cannot be asked.
     fn withdraw_left(&self) {
-        let joined: BTreeSet<Ipv4Addr> = {
+        let joined: BTreeSet<(NetworkId, Ipv4Addr)> = {
             let table = self.endpoints.read();
-            table.endpoints.values().filter(|e| e.is_joined()).map(|e| e.address).collect()
+            let joined = table.endpoints.values().filter(|e| e.is_joined());
+            joined.map(|e| (table.network(&e.network), e.address)).collect()
         };
-        let left: Vec<String> = {
-            let published = self.published();
-            published.iter().filter(|(_, f)| !joined.contains(&f.address)).map(|(id, _)| id.clone()).collect()
-        };
-        for id in left {
-            self.publish(&id, None);
+        let published = self.published().clone();
+        for (id, mut facts) in published {
+            facts.retain(|network, fact| joined.contains(&(*network, fact.address)));
+            self.publish(&id, facts);
         }
     }
 
@@ -182,8 +188,11 @@ impl Containers {
         let path = format!("/containers/{id}/json");
         let asked = self.engine.json::<Value>(Method::GET, &path, None);
         match tokio::time::timeout(LOOK_DEADLINE, asked).await {
-            Ok(Ok(container)) => self.publish(id, name_fact(&container, &self.domain)),
-            Ok(Err(e)) if e.status() == Some(http::StatusCode::NOT_FOUND) => self.publish(id, None),
+            Ok(Ok(container)) => {
+                let facts = name_facts(&container, &self.domain, |name, endpoint| self.network_of(name, endpoint));
+                self.publish(id, facts);
+            }
+            Ok(Err(e)) if e.status() == Some(http::StatusCode::NOT_FOUND) => self.publish(id, Facts::new()),
             Ok(Err(error)) => warn!(id, error = error.chain(), "cannot inspect a container"),
             Err(_) => warn!(id, "the engine does not say what a container is"),
         }
@@ -192,7 +201,9 @@ impl Containers {
     /// Compares everything: names with the running containers, kept addresses with all that exist.
     async fn resync(&self, depth: Depth) -> Result<(), Error> {
         // Owners first: one that appears after this line belongs to a container the list may not show yet.
-        let held = self.addresses.held();
+        let nets = self.networks.all().into_iter();
+        let held: Vec<_> =
+            nets.flat_map(|n| n.addresses.held().into_iter().map(move |(a, o)| (n.network.id, a, o))).collect();
         let creating = self.creating.load(Ordering::SeqCst);
         let listed = self.engine.json(Method::GET, "/containers/json?all=1", None);
         let list: Vec<Value> = match tokio::time::timeout(LIST_DEADLINE, listed).await {
@@ -205,74 +216,110 @@ impl Containers {
         let ids: BTreeSet<&str> = list.iter().filter_map(|c| c["Id"].as_str()).collect();
         let known: Vec<String> = self.published().keys().cloned().collect();
         for gone in known.iter().filter(|id| !ids.contains(id.as_str())) {
-            self.publish(gone, None);
+            self.publish(gone, Facts::new());
         }
         for container in &list {
             let Some(id) = container["Id"].as_str() else { continue };
-            let address = container.pointer(&format!("/NetworkSettings/Networks/{NETWORK}/IPAddress"));
-            let address = address.and_then(Value::as_str).and_then(|a| a.parse::<Ipv4Addr>().ok());
-            if container["State"] != "running" || address.is_none() {
-                self.publish(id, None);
-            } else if depth == Depth::All || self.published().get(id).map(|fact| fact.address) != address {
+            let endpoints = self.endpoints_of(container);
+            let shown: BTreeMap<NetworkId, Ipv4Addr> =
+                endpoints.iter().filter_map(|(network, e)| Some((*network, address(&e["IPAddress"])?))).collect();
+            let said = self.published().get(id).map(|facts| facts.iter().map(|(n, f)| (*n, f.address)).collect());
+            if container["State"] != "running" || shown.is_empty() {
+                self.publish(id, Facts::new());
+            } else if depth == Depth::All || said != Some(shown) {
                 self.look(id).await;
             }
-            self.adopt(container, id);
+            for (network, endpoint) in endpoints {
+                self.adopt(network, endpoint, id);
+            }
         }
         self.free_orphans(held, &ids, creating);
         Ok(())
     }
 
     /// Frees what is held for containers that are gone, and what is held for nobody that could be found twice in a row.
-    fn free_orphans(&self, held: Vec<(Ipv4Addr, Owner)>, ids: &BTreeSet<&str>, creating: usize) {
-        let used: BTreeSet<Ipv4Addr> = self.endpoints.read().endpoints.values().map(|e| e.address).collect();
+    fn free_orphans(&self, held: Vec<(NetworkId, Ipv4Addr, Owner)>, ids: &BTreeSet<&str>, creating: usize) {
         let mut suspects = BTreeSet::new();
-        for (address, owner) in held {
+        for (network, address, owner) in held {
             match owner.as_str().split_once(':') {
-                Some(("container", id)) if !ids.contains(id) => self.free(&owner),
+                Some(("container", id)) if !ids.contains(id) => self.free(network, &owner),
                 // An engine may still be at work on a create whose agent was killed, or between asking for an address and
                 // using it, so one look is not enough.
-                Some(("pending", _)) if creating == 0 => drop(suspects.insert(owner)),
-                Some(("engine", _)) if !used.contains(&address) => drop(suspects.insert(owner)),
+                Some(("pending", _)) if creating == 0 => drop(suspects.insert((network, owner))),
+                Some(("engine", _)) if !self.endpoints.read().uses(network, address) => {
+                    suspects.insert((network, owner));
+                }
                 _ => {}
             }
         }
         let mut kept = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
-        for owner in suspects.intersection(&kept) {
-            self.free(owner);
+        for (network, owner) in suspects.intersection(&kept) {
+            self.free(*network, owner);
         }
         *kept = suspects;
     }
 
     /// Takes an address that a container of this engine is pinned to, if nobody holds it: a create whose answer this
     /// agent did not live to see.
-    fn adopt(&self, listed: &Value, id: &str) {
-        let pinned = listed.pointer(&format!("/NetworkSettings/Networks/{NETWORK}/IPAMConfig/IPv4Address"));
-        let Some(address) = pinned.and_then(Value::as_str).and_then(|a| a.parse::<Ipv4Addr>().ok()) else { return };
-        if let Err(error) = self.addresses.adopt(&addresses::container(id), address) {
+    fn adopt(&self, network: NetworkId, endpoint: &Value, id: &str) {
+        let pinned = address(&endpoint["IPAMConfig"]["IPv4Address"]);
+        let (Some(address), Some(net)) = (pinned, self.networks.get(network)) else { return };
+        if net.has_outside(address) {
+            return;
+        }
+        if let Err(error) = net.addresses.adopt(&addresses::container(id), address) {
             warn!(id, %address, error = crate::plugin::chain(&error), "a container's address is not this node's");
         }
     }
 
-    fn free(&self, owner: &Owner) {
-        if let Err(error) = self.addresses.release(owner) {
+    /// The endpoints of a container, as a list or a description has them, on networks of the cluster.
+    fn endpoints_of<'a>(&self, container: &'a Value) -> Vec<(NetworkId, &'a Value)> {
+        let all = container["NetworkSettings"]["Networks"].as_object().into_iter().flatten();
+        all.filter_map(|(name, endpoint)| Some((self.network_of(name, endpoint)?, endpoint))).collect()
+    }
+
+    /// Which of the cluster's networks an endpoint is on. A container that never ran knows its network by name only.
+    fn network_of(&self, name: &str, endpoint: &Value) -> Option<NetworkId> {
+        let table = self.endpoints.read();
+        match endpoint["NetworkID"].as_str().filter(|id| !id.is_empty()) {
+            Some(id) if table.networks.contains_key(id) => Some(table.network(id)),
+            Some(_) => None,
+            None => {
+                let here = |id| !table.engine_ids(id).is_empty();
+                self.networks
+                    .all()
+                    .into_iter()
+                    .map(|net| net.network.clone())
+                    .find(|n| n.name == name && here(n.id))
+                    .map(|n| n.id)
+            }
+        }
+    }
+
+    fn free(&self, network: NetworkId, owner: &Owner) {
+        let Some(net) = self.networks.get(network) else { return };
+        if let Err(error) = net.addresses.release(owner) {
             warn!(%owner, error = crate::plugin::chain(&error), "cannot free an address");
         }
     }
 
-    fn published(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, NameFact>> {
+    fn published(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Facts>> {
         self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn publish(&self, id: &str, fact: Option<NameFact>) {
+    /// Says this of a container and nothing else.
+    fn publish(&self, id: &str, facts: Facts) {
         let mut published = self.published();
-        if published.get(id) == fact.as_ref() {
-            return;
+        let before = published.remove(id).unwrap_or_default();
+        for (_, fact) in before.iter().filter(|(network, _)| !facts.contains_key(network)) {
+            self.gossip.set_fact(&fact.key(), None);
         }
-        self.gossip.set_fact(&format!("{}{id}", prefix::NAME), fact.as_ref().map(encode));
-        match fact {
-            Some(fact) => published.insert(id.to_owned(), fact),
-            None => published.remove(id),
-        };
+        for (_, fact) in facts.iter().filter(|(network, fact)| before.get(network) != Some(fact)) {
+            self.gossip.set_fact(&fact.key(), Some(encode(fact)));
+        }
+        if !facts.is_empty() {
+            published.insert(id.to_owned(), facts);
+        }
     }
 
     /// Marks a create as under way until the guard is dropped.
@@ -311,14 +358,35 @@ fn take_events(buffer: &mut BytesMut) -> Vec<Value> {
     events
 }
 
-/// The names of a running container on the overlay: its host name and its own name, in the cluster's domain.
-fn name_fact(container: &Value, domain: &Hostname) -> Option<NameFact> {
-    let id = container["Id"].as_str()?;
+fn address(text: &Value) -> Option<Ipv4Addr> {
+    text.as_str()?.parse().ok()
+}
+
+/// The names of a running container on each network of the cluster that it is on; `network_of` tells from an endpoint's name
+/// and description which one that is.
+fn name_facts(container: &Value, domain: &Hostname, network_of: impl Fn(&str, &Value) -> Option<NetworkId>) -> Facts {
     if container.pointer("/State/Running") != Some(&Value::Bool(true)) {
-        return None;
+        return Facts::new();
     }
-    let endpoint = container.pointer(&format!("/NetworkSettings/Networks/{NETWORK}"))?;
-    let address = endpoint["IPAddress"].as_str()?.parse().ok()?;
+    let all = container["NetworkSettings"]["Networks"].as_object().into_iter().flatten();
+    let facts = all.filter_map(|(name, endpoint)| {
+        let network = network_of(name, endpoint)?;
+        Some((network, name_fact(container, domain, network, name, endpoint)?))
+    });
+    facts.collect()
+}
+
+/// A container's names on one network: its host name, its own name and its aliases there, in the cluster's domain; on
+/// networks besides the cluster's own also below the network's name.
+fn name_fact(
+    container: &Value,
+    domain: &Hostname,
+    network: NetworkId,
+    network_name: &str,
+    endpoint: &Value,
+) -> Option<NameFact> {
+    let id = container["Id"].as_str()?;
+    let address = address(&endpoint["IPAddress"])?;
     let config = &container["Config"];
     let host = config["Hostname"].as_str().unwrap_or_default();
     let hostname = match config["Domainname"].as_str().filter(|d| !d.is_empty()) {
@@ -334,9 +402,12 @@ fn name_fact(container: &Value, domain: &Hostname) -> Option<NameFact> {
         if text.contains('.') && !parsed.is_in(domain) {
             continue;
         }
-        let qualified = parsed.qualified(domain);
-        if !names.contains(&qualified) {
-            names.push(qualified);
+        let below = format!("{text}.{network_name}").parse::<Hostname>().ok();
+        let below = below.filter(|_| network != NetworkId::MAIN && !text.contains('.'));
+        for qualified in [Some(parsed), below].into_iter().flatten().map(|name| name.qualified(domain)) {
+            if !names.contains(&qualified) {
+                names.push(qualified);
+            }
         }
     }
     let links = endpoint["Links"].as_array().into_iter().flatten().filter_map(Value::as_str);
@@ -345,7 +416,7 @@ fn name_fact(container: &Value, domain: &Hostname) -> Option<NameFact> {
         let (target, alias) = (target.trim_start_matches('/'), alias.rsplit('/').next().unwrap_or(alias));
         Some((alias.parse().ok()?, target.to_owned()))
     });
-    Some(NameFact { container: id.to_owned(), address, names, links: links.collect() })
+    Some(NameFact { container: id.to_owned(), network, address, names, links: links.collect() })
 }
 
 #[cfg(test)]
@@ -358,15 +429,38 @@ mod tests {
             "NetworkSettings": {"Networks": {"osier": {"IPAddress": "10.1.1.191", "Aliases": ["f341653f5583"]}}}})
     }
 
+    /// What is said of it on the cluster's own network, where it is on that.
+    fn own(container: &Value) -> Option<NameFact> {
+        let network_of = |name: &str, _: &Value| match name {
+            "osier" => Some(NetworkId::MAIN),
+            "back" => Some(NetworkId(7)),
+            _ => None,
+        };
+        let mut facts = name_facts(container, &Hostname::default_domain(), network_of);
+        facts.remove(&NetworkId::MAIN).or_else(|| facts.remove(&NetworkId(7)))
+    }
+
     #[test]
     fn a_container_answers_to_its_host_name_and_its_own() {
-        let domain = Hostname::default_domain();
-        let fact = name_fact(&container("a.weave.local", "/test-a", true), &domain).unwrap();
+        let fact = own(&container("a.weave.local", "/test-a", true)).unwrap();
         let names: Vec<&str> = fact.names.iter().map(Hostname::as_str).collect();
         assert_eq!(names, ["a.weave.local", "test-a.weave.local", "f341653f5583.weave.local"]);
-        let elsewhere = name_fact(&container("a.example.com", "/test-a", true), &domain).unwrap();
+        let elsewhere = own(&container("a.example.com", "/test-a", true)).unwrap();
         assert_eq!(elsewhere.names[0].as_str(), "test-a.weave.local");
-        assert_eq!(name_fact(&container("a", "/a", false), &domain), None);
+        assert_eq!(own(&container("a", "/a", false)), None);
+    }
+
+    #[test]
+    fn on_other_networks_it_answers_below_their_names_too() {
+        let networks = json!({"back": {"IPAddress": "10.7.0.2", "Aliases": ["db"]}, "none": {"IPAddress": ""}});
+        let mut container = container("x", "/shop-db-1", true);
+        container["NetworkSettings"]["Networks"] = networks;
+        let fact = own(&container).unwrap();
+        let names: Vec<&str> = fact.names.iter().map(Hostname::as_str).collect();
+        let below = ["x.weave.local", "x.back.weave.local", "shop-db-1.weave.local", "shop-db-1.back.weave.local"];
+        assert_eq!(names[..4], below);
+        assert_eq!(names[4..], ["db.weave.local", "db.back.weave.local"]);
+        assert_eq!(fact.key(), "name/f341653f5583/0000000000000007");
     }
 
     #[test]
@@ -374,7 +468,7 @@ mod tests {
         let mut linked = container("a", "/a", true);
         linked["NetworkSettings"]["Networks"]["osier"]["Links"] =
             json!(["db-1:db", "/queue", "/x:/a/cache", "y:not a name"]);
-        let fact = name_fact(&linked, &Hostname::default_domain()).unwrap();
+        let fact = own(&linked).unwrap();
         let links: Vec<_> = fact.links.iter().map(|(alias, target)| (alias.as_str(), target.as_str())).collect();
         assert_eq!(links, [("db", "db-1"), ("queue", "queue"), ("cache", "x")]);
     }

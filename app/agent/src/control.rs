@@ -108,13 +108,14 @@ impl Control {
     }
 
     fn addresses(&self) -> AddressStatus {
-        let stats = self.segment.addresses.stats();
+        let main = self.segment.networks.main();
+        let stats = main.addresses.stats();
         AddressStatus {
             range: self.config.pool,
             mine: stats.mine,
             in_use: stats.in_use,
             owned: stats.per_peer,
-            conflict: self.segment.addresses.conflict(),
+            conflict: main.addresses.conflict(),
         }
     }
 

@@ -4,7 +4,7 @@
 //! Must not know the engine's API: everything here comes from plugin calls alone.
 
 use ipnet::Ipv4Net;
-use osier_model::MacAddr;
+use osier_model::{MacAddr, NetworkId};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -46,8 +46,29 @@ impl Endpoint {
 pub(crate) struct Table {
     /// Docker network id → its subnet.
     pub(crate) networks: BTreeMap<String, Ipv4Net>,
+    /// Docker network id → which of the cluster's networks it is, where that is not the cluster's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) ids: BTreeMap<String, NetworkId>,
     /// Endpoint id → endpoint.
     pub(crate) endpoints: BTreeMap<String, Endpoint>,
+}
+
+impl Table {
+    /// Which of the cluster's networks an engine's is.
+    pub(crate) fn network(&self, engine_id: &str) -> NetworkId {
+        self.ids.get(engine_id).copied().unwrap_or(NetworkId::MAIN)
+    }
+
+    /// What the engine calls a network of the cluster. It may be several: one that was removed past the plugin leaves its
+    /// id behind.
+    pub(crate) fn engine_ids(&self, network: NetworkId) -> Vec<String> {
+        self.networks.keys().filter(|id| self.network(id) == network).cloned().collect()
+    }
+
+    /// Whether an endpoint has this address on this network.
+    pub(crate) fn uses(&self, network: NetworkId, address: Ipv4Addr) -> bool {
+        self.endpoints.values().any(|e| e.address == address && self.network(&e.network) == network)
+    }
 }
 
 /// The table and its file.

@@ -1,7 +1,7 @@
 //! What a node says about itself in the mesh, as JSON under a key: container endpoints, names, links and the node
 //! itself. A fact that cannot be read (a newer version's, say) is passed over, never an error.
 
-use osier_model::{Hostname, MacAddr, PeerId};
+use osier_model::{Hostname, MacAddr, NetworkId, PeerId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -11,20 +11,29 @@ pub(crate) mod prefix {
     pub(crate) const NAME: &str = "name/";
     pub(crate) const RING: &str = "ring/";
     pub(crate) const LINK: &str = "link/";
+    /// `network/<id>`: a network that this node has heard of, an `osier_networks::Network`.
+    pub(crate) const NETWORK: &str = "network/";
+    /// `network-gone/<id>`: a network that was removed.
+    pub(crate) const NETWORK_GONE: &str = "network-gone/";
     pub(crate) const NODE: &str = "node";
 }
 
-/// `endpoint/<mac>`: a container's interface on this node.
+/// `endpoint/<mac>`, on networks besides the cluster's own `endpoint/<network>/<mac>`: a container's interface on this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EndpointFact {
+    #[serde(default, skip_serializing_if = "is_main")]
+    pub(crate) network: NetworkId,
     pub(crate) mac: MacAddr,
     pub(crate) address: Ipv4Addr,
 }
 
-/// `name/<container id>`: the names a running container answers to.
+/// `name/<container id>`, on networks besides the cluster's own `name/<container id>/<network>`: the names a running
+/// container answers to there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NameFact {
     pub(crate) container: String,
+    #[serde(default, skip_serializing_if = "is_main")]
+    pub(crate) network: NetworkId,
     pub(crate) address: Ipv4Addr,
     pub(crate) names: Vec<Hostname>,
     /// What this container alone calls others: alias and target.
@@ -53,6 +62,34 @@ pub struct LinkFact {
     pub outbound: bool,
     /// Whether messages flow.
     pub established: bool,
+}
+
+impl EndpointFact {
+    /// The fact's key.
+    pub(crate) fn key(&self) -> String {
+        let Self { network, mac, .. } = self;
+        if is_main(network) {
+            format!("{}{mac}", prefix::ENDPOINT)
+        } else {
+            format!("{}{network}/{mac}", prefix::ENDPOINT)
+        }
+    }
+}
+
+impl NameFact {
+    /// The fact's key.
+    pub(crate) fn key(&self) -> String {
+        let Self { network, container, .. } = self;
+        if is_main(network) {
+            format!("{}{container}", prefix::NAME)
+        } else {
+            format!("{}{container}/{network}", prefix::NAME)
+        }
+    }
+}
+
+fn is_main(network: &NetworkId) -> bool {
+    *network == NetworkId::MAIN
 }
 
 /// Encodes a fact's value.

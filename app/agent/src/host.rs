@@ -101,6 +101,11 @@ pub(crate) fn overlay_mtu(address: Ipv4Addr) -> Result<u32> {
     Ok(mtu.saturating_sub(VXLAN_OVERHEAD))
 }
 
+/// The subnets that this host has routes to, the default route left out.
+pub(crate) fn routes() -> Vec<Ipv4Net> {
+    crate::setup::parse_routes(&fs::read_to_string("/proc/net/route").unwrap_or_default())
+}
+
 /// The plugin socket: the one systemd holds open for us, else one of our own.
 pub(crate) fn plugin_socket(path: &Path) -> Result<UnixListener> {
     match listenfd::ListenFd::from_env().take_unix_listener(0).context("take the plugin socket from systemd")? {

@@ -12,6 +12,7 @@ mod endpoints;
 mod facts;
 mod host;
 mod hosts;
+mod networks;
 mod plugin;
 mod proxy;
 mod resolver;
@@ -24,11 +25,11 @@ pub use client::{StatusArgs, WeaveArgs, run_status, run_weave};
 pub use facts::LinkFact;
 pub use weave::status as weave_status;
 
-use addresses::Addresses;
 use anyhow::{Context, Result, anyhow};
 use containers::Containers;
 use control::Control;
 use endpoints::Endpoints;
+use networks::Networks;
 use osier_engine::{
     Client,
     server::{Listener, raise_file_limit, serve},
@@ -45,6 +46,7 @@ use plugin::Plugin;
 use proxy::Proxy;
 use segment::Segment;
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
@@ -72,11 +74,11 @@ pub struct AgentArgs {
 }
 
 /// Answers other agents' requests for addresses.
-struct ChunkGiver(Arc<Addresses>);
+struct ChunkGiver(Arc<Networks>);
 
 impl RequestHandler for ChunkGiver {
     async fn handle(&self, from: PeerId, request: Vec<u8>) -> Vec<u8> {
-        self.0.answer(from, &request)
+        addresses::answer(from, &request, |network| self.0.get(network))
     }
 }
 
@@ -95,16 +97,8 @@ pub async fn run(args: AgentArgs) -> Result<()> {
     host::write_resolv_conf(Path::new(path::RESOLV_CONF), &config.domain, &resolv)?;
 
     let counter = state.join("incarnation");
-    let gateway = host::gateway(config.pool);
     let me = config.me.peer;
-    let addresses = Arc::new(Addresses::open(
-        state.join("ring.json"),
-        config.pool,
-        me,
-        config.members.iter().map(|m| m.peer).collect(),
-        &[gateway],
-        me == config.founder && !counter.exists(),
-    )?);
+    let networks = Arc::new(Networks::open(state, config.clone(), me == config.founder && !counter.exists())?);
     // Only now: a founder that dies before its ring is on disk has not started yet, and founds it the next time.
     let starts = host::count_start(&counter)?;
     info!(name = %config.me.name, peer = %me, starts, "starting");
@@ -118,14 +112,14 @@ pub async fn run(args: AgentArgs) -> Result<()> {
             listen: (config.me.address, port::PEER).into(),
             identity,
             incarnation: osier_gossip::incarnation(starts, rand::random()),
-            handler: Arc::new(ChunkGiver(addresses.clone())),
+            handler: Arc::new(ChunkGiver(networks.clone())),
         },
         ended.clone(),
     )
     .await
     .context("join the mesh")?;
     gossip.set_fact(facts::prefix::NODE, Some(facts::encode(&host::node_fact(starts))));
-    addresses.connect(gossip.clone());
+    networks.connect(gossip.clone());
 
     for endpoint in endpoints.read().endpoints.values() {
         if let Some(sandbox) = endpoint.sandbox.clone() {
@@ -133,13 +127,13 @@ pub async fn run(args: AgentArgs) -> Result<()> {
         }
     }
     let changed = Arc::new(Notify::new());
-    let (up, is_up) = watch::channel(false);
+    let (up, is_up) = watch::channel(BTreeSet::new());
     let mtu = host::overlay_mtu(config.me.address)?;
     let segment = Arc::new(Segment {
         config: config.clone(),
         mtu,
         kernel: kernel.clone(),
-        addresses: addresses.clone(),
+        networks: networks.clone(),
         endpoints: endpoints.clone(),
         gossip: gossip.clone(),
         changed: changed.clone(),
@@ -147,11 +141,9 @@ pub async fn run(args: AgentArgs) -> Result<()> {
         up,
     });
     let plugin = Plugin {
-        pool: config.pool,
-        gateway,
         mtu,
         kernel: kernel.clone(),
-        addresses: addresses.clone(),
+        networks: networks.clone(),
         endpoints: endpoints.clone(),
         changed,
         up: is_up.clone(),
@@ -160,7 +152,7 @@ pub async fn run(args: AgentArgs) -> Result<()> {
     let containers = Arc::new(Containers::new(
         engine.clone(),
         config.domain.clone(),
-        addresses.clone(),
+        networks.clone(),
         endpoints.clone(),
         gossip.clone(),
         is_up,
@@ -168,12 +160,12 @@ pub async fn run(args: AgentArgs) -> Result<()> {
     let (set_up, ready) = watch::channel(false);
     let proxy = Proxy {
         engine: engine.clone(),
-        addresses: addresses.clone(),
+        networks: networks.clone(),
         containers: containers.clone(),
         endpoints: endpoints.clone(),
         ready: ready.clone(),
     };
-    let resolver = resolver::serve(kernel.clone(), &config, &resolv, gossip.clone(), ended);
+    let resolver = resolver::serve(kernel.clone(), &config, &resolv, gossip.clone(), networks.clone(), ended);
     let control = Control {
         config: config.clone(),
         mtu,
@@ -201,8 +193,8 @@ pub async fn run(args: AgentArgs) -> Result<()> {
     let host = segment.clone();
     tasks.spawn(async move { host.join_host().await });
     tasks.spawn(async move { segment.keep().await });
-    tasks.spawn(follow_ring(addresses, gossip.clone()));
-    tasks.spawn(keep_engine(engine, config, set_up, wake.clone()));
+    tasks.spawn(follow_networks(networks.clone(), gossip.clone()));
+    tasks.spawn(keep_engine(engine, networks, set_up, wake.clone()));
     tasks.spawn(async move { containers.follow(|| wake.notify_one()).await });
     tasks.spawn(publish_links(gossip));
     host::notify_ready();
@@ -223,25 +215,28 @@ pub async fn run(args: AgentArgs) -> Result<()> {
     result
 }
 
-/// Takes other nodes' ring records in as they come.
-async fn follow_ring(addresses: Arc<Addresses>, gossip: osier_gossip::Handle) {
+/// Takes in what other nodes say of networks and addresses as it comes.
+async fn follow_networks(networks: Arc<Networks>, gossip: osier_gossip::Handle) {
     let mut changes = gossip.changed();
     loop {
-        addresses.merge(&gossip.snapshot());
+        networks.hear(&gossip.snapshot());
         if changes.changed().await.is_err() {
             return;
         }
     }
 }
 
-/// Makes the engine fit for overlay containers each time it is (re)connected, until it is.
-async fn keep_engine(engine: Client, config: AgentConfig, ready: watch::Sender<bool>, wake: Arc<Notify>) {
+/// Makes the engine fit for overlay containers each time it is (re)connected or the cluster's networks change, until it
+/// is.
+async fn keep_engine(engine: Client, networks: Arc<Networks>, ready: watch::Sender<bool>, wake: Arc<Notify>) {
     let mut last = String::new();
     loop {
-        wake.notified().await;
+        tokio::select! {
+            () = wake.notified() => {}
+            () = networks.wanted.notified() => {}
+        }
         loop {
-            let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-            match setup::ensure(&engine, config.pool, &setup::parse_routes(&routes)).await {
+            match setup::ensure(&engine, &networks, &host::routes()).await {
                 Ok(()) => {
                     last.clear();
                     ready.send_replace(true);
@@ -266,7 +261,7 @@ async fn publish_links(gossip: osier_gossip::Handle) {
     let mut tick = tokio::time::interval(Duration::from_secs(2));
     loop {
         tick.tick().await;
-        let mut stale: std::collections::BTreeSet<String> = gossip.own_keys(facts::prefix::LINK).into_iter().collect();
+        let mut stale: BTreeSet<String> = gossip.own_keys(facts::prefix::LINK).into_iter().collect();
         for link in gossip.links() {
             let key = format!("{}{}", facts::prefix::LINK, link.peer);
             stale.remove(&key);

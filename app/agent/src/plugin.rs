@@ -4,17 +4,19 @@
 //! before its own API answers. Every call may come twice. Protocol: libnetwork's `docs/remote.md` and `docs/ipam.md`.
 
 use crate::{
-    addresses::{self, AddressError, Addresses},
+    addresses::{self, AddressError},
     endpoints::{Endpoint, Endpoints, mac_of},
     hosts,
+    networks::{Net, Networks},
 };
 use http::{Request, Response, StatusCode};
 use ipnet::Ipv4Net;
 use osier_engine::{Body, Hijacker, body::collect, json_response, server::Handler};
 use osier_kernel::{Kernel, Sandbox};
-use osier_model::{DNS_ADDRESS, INTERFACE_PREFIX, MacAddr};
+use osier_model::{DNS_ADDRESS, INTERFACE_PREFIX, MacAddr, NETWORK_ID_OPTION, NetworkId};
 use serde_json::{Value, json};
 use std::{
+    collections::BTreeSet,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -23,8 +25,10 @@ use std::{
 use tokio::sync::{Notify, watch};
 use tracing::{debug, warn};
 
-/// The bridge that carries the cluster's one network.
+/// The bridge that carries the cluster's own network.
 pub(crate) const BRIDGE: &str = "osier0";
+/// What the names of address pools begin with.
+const POOL_PREFIX: &str = "osier-";
 /// The largest plugin request; real ones are a few hundred bytes.
 const BODY_LIMIT: usize = 1 << 20;
 /// The name by which a container may address its overlay interface besides `ethwe0`.
@@ -39,16 +43,14 @@ const NAMING_PAUSE: Duration = Duration::from_millis(5);
 
 /// The plugin.
 pub(crate) struct Plugin {
-    pub(crate) pool: Ipv4Net,
-    pub(crate) gateway: Ipv4Addr,
     pub(crate) mtu: u32,
     pub(crate) kernel: Kernel,
-    pub(crate) addresses: Arc<Addresses>,
+    pub(crate) networks: Arc<Networks>,
     pub(crate) endpoints: Arc<Endpoints>,
     /// Told when endpoints come or go.
     pub(crate) changed: Arc<Notify>,
-    /// Whether the bridge stands.
-    pub(crate) up: watch::Receiver<bool>,
+    /// The networks whose bridges stand.
+    pub(crate) up: watch::Receiver<BTreeSet<NetworkId>>,
 }
 
 /// A plugin call that cannot be done; the text goes to the user through dockerd.
@@ -62,8 +64,14 @@ enum PluginError {
     Malformed(String),
     #[error("no endpoint '{0}'")]
     NoEndpoint(String),
-    #[error("subnet {0} is not the cluster's address range {1}")]
+    #[error(
+        "subnet {0} is not the cluster's address range {1}: make other networks through the cluster's endpoint (port 3376, or 12375 on a node)"
+    )]
     ForeignPool(String, Ipv4Net),
+    #[error("network {0} was removed from the cluster")]
+    Gone(String),
+    #[error("address {0} of network {1} is another container's")]
+    Used(Ipv4Addr, String),
     #[error(transparent)]
     Address(#[from] AddressError),
     #[error("the overlay is not set up on this node yet; see 'osier status' there")]
@@ -129,60 +137,104 @@ impl Plugin {
         }))
     }
 
+    /// The network that an engine means by an option of ours; the cluster's own where it says none.
+    fn net_of_option(&self, option: &Value) -> Result<Arc<Net>, PluginError> {
+        match option.as_str() {
+            None => Ok(self.networks.main()),
+            Some(id) => {
+                let known = id.parse().ok().and_then(|id| self.networks.get(id));
+                known.ok_or_else(|| PluginError::Gone(id.to_owned()))
+            }
+        }
+    }
+
+    /// The network whose pool a call names.
+    fn net_of_pool(&self, body: &Value) -> Result<Arc<Net>, PluginError> {
+        let pool = body["PoolID"].as_str().unwrap_or_default();
+        match pool.strip_prefix(POOL_PREFIX).and_then(|id| id.parse().ok()) {
+            // The cluster's own pool is called by its range.
+            None => Ok(self.networks.main()),
+            Some(id) => self.networks.get(id).ok_or_else(|| PluginError::Gone(pool.to_owned())),
+        }
+    }
+
     fn request_pool(&self, body: &Value) -> Result<Value, PluginError> {
+        let net = self.net_of_option(&body["Options"][NETWORK_ID_OPTION])?;
+        let subnet = net.network.subnet;
         let wanted = body["Pool"].as_str().unwrap_or_default();
-        if !(wanted.is_empty() || wanted.parse() == Ok(self.pool)) {
-            return Err(PluginError::ForeignPool(wanted.to_owned(), self.pool));
+        if !(wanted.is_empty() || wanted.parse() == Ok(subnet)) {
+            return Err(PluginError::ForeignPool(wanted.to_owned(), subnet));
         }
         // Every engine insists on a gateway for its network; named here, it is not asked for as if it were a container.
-        let gateway = format!("{}/{}", self.gateway, self.pool.prefix_len());
+        let gateway = format!("{}/{}", net.network.gateway, subnet.prefix_len());
         let data = json!({ "com.docker.network.gateway": gateway });
-        Ok(json!({ "PoolID": format!("osier-{}", self.pool), "Pool": self.pool, "Data": data }))
+        let name = if net.network.id == NetworkId::MAIN { subnet.to_string() } else { net.network.id.to_string() };
+        Ok(json!({ "PoolID": format!("{POOL_PREFIX}{name}"), "Pool": subnet, "Data": data }))
     }
 
     async fn request_address(&self, body: &Value) -> Result<Value, PluginError> {
+        let net = self.net_of_pool(body)?;
         let options = &body["Options"];
         let wanted = body["Address"].as_str().filter(|a| !a.is_empty());
         let wanted: Option<Ipv4Addr> =
             wanted.map(|a| a.parse().map_err(|_| PluginError::Malformed(a.to_owned()))).transpose()?;
         let address = if options["RequestAddressType"] == "com.docker.network.gateway" {
-            wanted.unwrap_or(self.gateway)
+            wanted.unwrap_or(net.network.gateway)
         } else {
+            // An engine takes a stopped endpoint down before it asks for its address again.
+            let used = |address| self.endpoints.read().uses(net.network.id, address);
             match wanted {
-                Some(address) if self.addresses.is_reserved(address) && !self.is_used(address) => address,
-                Some(address) => self.addresses.claim(&addresses::anonymous(), address)?,
-                None => self.addresses.allocate(&addresses::anonymous()).await?,
+                // Engines ask for these when the network is made.
+                Some(address) if net.network.reserved.values().any(|kept| *kept == address) => address,
+                Some(address) if net.has_outside(address) => {
+                    if used(address) {
+                        return Err(PluginError::Used(address, net.network.name.clone()));
+                    }
+                    address
+                }
+                Some(address) if net.addresses.is_reserved(address) && !used(address) => address,
+                Some(address) => net.addresses.claim(&addresses::anonymous(), address).await?,
+                None => net.addresses.allocate(&addresses::anonymous()).await?,
             }
         };
-        Ok(json!({ "Address": format!("{address}/{}", self.pool.prefix_len()), "Data": {} }))
-    }
-
-    /// Whether a container has the address now. An engine takes a stopped endpoint down before it asks for its address
-    /// again.
-    fn is_used(&self, address: Ipv4Addr) -> bool {
-        self.endpoints.read().endpoints.values().any(|e| e.address == address)
+        Ok(json!({ "Address": format!("{address}/{}", net.network.subnet.prefix_len()), "Data": {} }))
     }
 
     fn release_address(&self, body: &Value) -> Result<Value, PluginError> {
         let text = text(body, "Address")?;
         let address = text.parse().map_err(|_| PluginError::Malformed(text.to_owned()))?;
-        self.addresses.release_unpinned(address)?;
+        // The addresses of a network that is gone went with it.
+        if let Ok(net) = self.net_of_pool(body) {
+            net.addresses.release_unpinned(address)?;
+        }
         Ok(json!({}))
     }
 
     fn create_network(&self, body: &Value) -> Result<Value, PluginError> {
         let id = text(body, "NetworkID")?.to_owned();
+        let net = self.net_of_option(&body["Options"]["com.docker.network.generic"][NETWORK_ID_OPTION])?;
+        let subnet = net.network.subnet;
         let pool = body.pointer("/IPv4Data/0/Pool").and_then(Value::as_str).unwrap_or_default();
-        if pool.parse() != Ok(self.pool) {
-            return Err(PluginError::ForeignPool(pool.to_owned(), self.pool));
+        if pool.parse() != Ok(subnet) {
+            return Err(PluginError::ForeignPool(pool.to_owned(), subnet));
         }
-        self.endpoints.change(|t| t.networks.insert(id, self.pool)).map_err(PluginError::Store)?;
+        let made = self.endpoints.change(|t| {
+            if net.network.id != NetworkId::MAIN {
+                t.ids.insert(id.clone(), net.network.id);
+            }
+            t.networks.insert(id, subnet);
+        });
+        made.map_err(PluginError::Store)?;
         Ok(json!({}))
     }
 
     fn delete_network(&self, body: &Value) -> Result<Value, PluginError> {
         let id = text(body, "NetworkID")?;
-        self.endpoints.change(|t| t.networks.remove(id)).map_err(PluginError::Store)?;
+        let removed = self.endpoints.change(|t| {
+            t.networks.remove(id);
+            t.ids.remove(id);
+        });
+        removed.map_err(PluginError::Store)?;
         Ok(json!({}))
     }
 
@@ -212,26 +264,37 @@ impl Plugin {
 
     async fn join(&self, body: &Value) -> Result<Value, PluginError> {
         let id = text(body, "EndpointID")?;
-        let endpoint = self.endpoints.read().endpoints.get(id).cloned();
-        let endpoint = endpoint.ok_or_else(|| PluginError::NoEndpoint(id.to_owned()))?;
+        let (endpoint, network) = {
+            let table = self.endpoints.read();
+            let endpoint = table.endpoints.get(id).cloned().ok_or_else(|| PluginError::NoEndpoint(id.to_owned()))?;
+            let network = table.network(&endpoint.network);
+            (endpoint, network)
+        };
+        let net = self.networks.get(network).ok_or_else(|| PluginError::Gone(network.to_string()))?;
         let mut up = self.up.clone();
-        let bridge = tokio::time::timeout(BRIDGE_DEADLINE, up.wait_for(|up| *up)).await;
+        let bridge = tokio::time::timeout(BRIDGE_DEADLINE, up.wait_for(|up| up.contains(&network))).await;
         bridge.map_err(|_| PluginError::NotUp)?.map_err(|_| PluginError::NotUp)?;
         let (bridge_end, container_end) = (Endpoint::bridge_end(id), Endpoint::container_end(id));
-        let made = self.kernel.create_port(&bridge_end, &container_end, endpoint.mac, BRIDGE, self.mtu).await;
+        let made = self.kernel.create_port(&bridge_end, &container_end, endpoint.mac, &net.bridge, self.mtu).await;
         made.map_err(|source| PluginError::Port { endpoint: id.to_owned(), source })?;
         let sandbox = body["SandboxKey"].as_str().filter(|s| !s.is_empty()).map(PathBuf::from);
+        // Of several interfaces in one sandbox the first has the names and the way to the resolver.
+        let first = sandbox.as_ref().is_none_or(|sandbox| {
+            let table = self.endpoints.read();
+            !table.endpoints.iter().any(|(other, e)| other != id && e.sandbox.as_ref() == Some(sandbox))
+        });
         self.set_joined(id, Some(sandbox.clone().unwrap_or_default()))?;
         self.changed.notify_one();
-        if let Some(sandbox) = sandbox {
+        if let Some(sandbox) = sandbox.filter(|_| first) {
             name_interface(sandbox, endpoint.mac);
         }
+        let resolver = json!({ "Destination": format!("{DNS_ADDRESS}/32"), "RouteType": 1, "NextHop": "" });
         Ok(json!({
             "InterfaceName": { "SrcName": container_end, "DstPrefix": INTERFACE_PREFIX },
             "Gateway": "",
             "GatewayIPv6": "",
             // Queries leave through the overlay interface, so that the resolver sees the container's own address.
-            "StaticRoutes": [{ "Destination": format!("{DNS_ADDRESS}/32"), "RouteType": 1, "NextHop": "" }],
+            "StaticRoutes": if first { json!([resolver]) } else { json!([]) },
             // Docker's own bridge gives the way out and published ports.
             "DisableGatewayService": false,
         }))
@@ -253,8 +316,17 @@ impl Plugin {
     async fn leave(&self, body: &Value) -> Result<Value, PluginError> {
         let id = text(body, "EndpointID")?;
         self.remove_port(id).await?;
+        let sandbox = self.endpoints.read().endpoints.get(id).and_then(|e| e.sandbox.clone());
         self.set_joined(id, None)?;
         self.changed.notify_one();
+        let heir = {
+            let table = self.endpoints.read();
+            let heir = table.endpoints.values().find(|e| e.is_joined() && e.sandbox == sandbox);
+            heir.map(|e| (e.mac, e.address))
+        };
+        if let (Some(sandbox), Some((mac, address))) = (sandbox.filter(|s| !s.as_os_str().is_empty()), heir) {
+            inherit(sandbox, mac, address);
+        }
         Ok(json!({}))
     }
 
@@ -279,6 +351,24 @@ pub(crate) fn name_interface(sandbox: PathBuf, mac: MacAddr) {
     tokio::spawn(async move {
         if tokio::time::timeout(NAMING_DEADLINE, await_and_name(&sandbox, mac)).await.is_err() {
             warn!(sandbox = %sandbox.display(), "an interface did not appear in its container");
+        }
+    });
+}
+
+/// Gives the way to the resolver to an interface whose container has lost the one that had it. (It may have been another:
+/// then the way is there already.)
+fn inherit(sandbox: PathBuf, mac: MacAddr, address: Ipv4Addr) {
+    tokio::spawn(async move {
+        let led = match Sandbox::open(&sandbox) {
+            Ok(Some(open)) => open.route(mac, DNS_ADDRESS, address).await,
+            Ok(None) => return,
+            Err(error) => Err(error),
+        };
+        match led {
+            // It is on its way out itself.
+            Ok(false) => {}
+            Ok(true) => name_interface(sandbox, mac),
+            Err(error) => warn!(error = chain(&error), "cannot lead a container to its resolver"),
         }
     });
 }

@@ -4,17 +4,20 @@
 //! Everything else streams through untouched. Mutual TLS is the listener's business.
 
 use crate::{
-    addresses::{self, AddressError, Addresses},
+    addresses::{self, AddressError},
     containers::Containers,
     endpoints::Endpoints,
     host,
+    networks::{Net, NetworkError, Networks},
+    setup,
 };
 use http::{Method, Request, Response, StatusCode, header};
 use osier_dockerapi::{
     create::{
-        CreateError, Overlay, Placement, connect_address, pin_connect, placement, put_on_overlay, resolver_wishes,
+        CreateError, Overlay, connect_address, mount_resolver, pin_connect, placement, put_on_overlays, resolver_wishes,
     },
     members,
+    network_create::{NetworkWishes, WishError, network_wishes},
 };
 use osier_engine::{
     Body, BoxError, Client, Hijacker,
@@ -22,9 +25,11 @@ use osier_engine::{
     error_response, forward, full, json_bytes,
     server::Handler,
 };
-use osier_model::{NETWORK, config::path};
+use osier_model::{NETWORK, NetworkId, config::path};
+use osier_networks::{Draft, DraftError};
+use osier_ring::Owner;
 use serde_json::Value;
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, path::Path, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 /// The largest create request; the engine itself refuses far smaller ones.
@@ -40,7 +45,7 @@ const READY_DEADLINE: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub(crate) struct Proxy {
     pub(crate) engine: Client,
-    pub(crate) addresses: Arc<Addresses>,
+    pub(crate) networks: Arc<Networks>,
     pub(crate) containers: Arc<Containers>,
     pub(crate) endpoints: Arc<Endpoints>,
     /// Whether the engine has the overlay's network.
@@ -59,6 +64,10 @@ enum ProxyError {
     NotReady,
     #[error("find an address for the container")]
     Address(#[source] AddressError),
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    #[error(transparent)]
+    Wish(#[from] WishError),
     #[error("write the container's resolver file")]
     Resolver(#[source] osier_store::Error),
 }
@@ -67,11 +76,14 @@ impl ProxyError {
     fn status(&self) -> StatusCode {
         match self {
             Self::Body(e) if is_too_long(e) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Body(_) | Self::Json(_) | Self::Create(_) => StatusCode::BAD_REQUEST,
+            Self::Body(_) | Self::Json(_) | Self::Create(_) | Self::Wish(_) => StatusCode::BAD_REQUEST,
+            Self::Network(NetworkError::Draft(DraftError::Exists(_))) => StatusCode::CONFLICT,
+            Self::Network(NetworkError::InUse(..)) => StatusCode::FORBIDDEN,
+            Self::Network(NetworkError::Draft(_) | NetworkError::TooLong(_)) => StatusCode::BAD_REQUEST,
             Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
             Self::Address(AddressError::Taken(..) | AddressError::Foreign(..)) => StatusCode::CONFLICT,
             Self::Address(AddressError::Outside(..) | AddressError::Reserved(_)) => StatusCode::BAD_REQUEST,
-            Self::Address(_) | Self::Resolver(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Address(_) | Self::Resolver(_) | Self::Network(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }
@@ -88,6 +100,8 @@ impl Handler for Proxy {
             match edit {
                 Edit::Create => proxy.create(request, hijacker).await,
                 Edit::Connect { network } => proxy.connect(request, hijacker, &network).await,
+                Edit::CreateNetwork => proxy.create_network(request, hijacker).await,
+                Edit::RemoveNetwork { network } => proxy.remove_network(request, hijacker, &network).await,
             }
         });
         match created.await {
@@ -98,20 +112,30 @@ impl Handler for Proxy {
     }
 }
 
+/// A network of the cluster and what this node's engine calls it.
+struct Known {
+    net: Arc<Net>,
+    ids: Vec<String>,
+}
+
+impl Known {
+    fn overlay(&self) -> Overlay<'_> {
+        Overlay { name: &self.net.network.name, ids: &self.ids }
+    }
+}
+
 impl Proxy {
     async fn create(&self, request: Request<Body>, hijacker: Hijacker) -> Result<Response<Body>, ProxyError> {
         let (mut parts, body) = request.into_parts();
         let bytes = collect(body, CREATE_LIMIT).await.map_err(ProxyError::Body)?;
         let mut body: Value = serde_json::from_slice(&bytes).map_err(ProxyError::Json)?;
         members::spell(&mut body, members::Body::ContainerCreate);
-        let ids = self.network_ids();
-        let overlay = Overlay { name: NETWORK, ids: &ids };
-        let wanted = match placement(&body, &overlay)? {
-            Placement::Elsewhere => {
-                return Ok(forward(&self.engine, Request::from_parts(parts, full(bytes)), hijacker).await);
-            }
-            Placement::Overlay { address } => address,
-        };
+        let known = self.known();
+        let overlays: Vec<Overlay<'_>> = known.iter().map(Known::overlay).collect();
+        let places = placement(&body, &overlays)?;
+        if places.is_empty() {
+            return Ok(forward(&self.engine, Request::from_parts(parts, full(bytes)), hijacker).await);
+        }
         let mut ready = self.ready.clone();
         let set_up = tokio::time::timeout(READY_DEADLINE, ready.wait_for(|r| *r)).await;
         set_up.map_err(|_| ProxyError::NotReady)?.map_err(|_| ProxyError::NotReady)?;
@@ -125,14 +149,19 @@ impl Proxy {
 
         let under_way = self.containers.creating();
         let pending = addresses::pending();
-        let address = match wanted {
-            Some(address) => self.addresses.claim(&pending, address),
-            None => self.addresses.allocate(&pending).await,
+        let held = async {
+            let mut held = Vec::new();
+            for place in places {
+                held.push((place, self.hold(&known[place.overlay].net, &pending, place.address).await?));
+            }
+            put_on_overlays(&mut body, &overlays, &held)?;
+            mount_resolver(&mut body, &resolv_conf)?;
+            Ok(())
         };
-        let address = address.map_err(ProxyError::Address)?;
-        if let Err(error) = put_on_overlay(&mut body, &overlay, address, &resolv_conf) {
-            self.addresses.release(&pending).map_err(ProxyError::Address)?;
-            return Err(error.into());
+        let release = || known.iter().try_for_each(|k| k.net.addresses.release(&pending).map_err(ProxyError::Address));
+        if let Err(error) = held.await {
+            release()?;
+            return Err(error);
         }
         parts.headers.remove(header::CONTENT_LENGTH);
         let response = forward(&self.engine, Request::from_parts(parts, full(body.to_string())), hijacker).await;
@@ -140,9 +169,9 @@ impl Proxy {
         let answer = collect(body, ANSWER_LIMIT).await.map_err(ProxyError::Body)?;
         let made: Option<Value> = serde_json::from_slice(&answer).ok();
         if let Some(id) = made.as_ref().and_then(|v| v["Id"].as_str()).filter(|_| parts.status.is_success()) {
-            self.addresses.hand_over(&pending, addresses::container(id));
+            known.iter().for_each(|k| k.net.addresses.hand_over(&pending, addresses::container(id)));
         } else if parts.status.is_client_error() {
-            self.addresses.release(&pending).map_err(ProxyError::Address)?;
+            release()?;
         }
         // Any other answer leaves it open whether the container came to be: the next comparisons with the engine's list
         // give the reservation to the container, or free it.
@@ -154,7 +183,22 @@ impl Proxy {
         Ok(response)
     }
 
-    /// Connects a container to the overlay at an address that is its own from then on; one that it had before, it has again.
+    /// Holds an address for this owner: the wanted one, or any.
+    async fn hold(&self, net: &Net, owner: &Owner, wanted: Option<Ipv4Addr>) -> Result<Ipv4Addr, ProxyError> {
+        let held = match wanted {
+            // Such an address is the user's own business, as long as no container has it now.
+            Some(address) if net.has_outside(address) => match self.networks.user_of(net, address) {
+                Some(whose) => Err(AddressError::Taken(address, whose)),
+                None => Ok(address),
+            },
+            Some(address) => net.addresses.claim(owner, address).await,
+            None => net.addresses.allocate(owner).await,
+        };
+        held.map_err(ProxyError::Address)
+    }
+
+    /// Connects a container to a network of the cluster at an address that is its own from then on; one that it had before,
+    /// it has again.
     async fn connect(
         &self,
         request: Request<Body>,
@@ -163,22 +207,17 @@ impl Proxy {
     ) -> Result<Response<Body>, ProxyError> {
         let (mut parts, body) = request.into_parts();
         let bytes = collect(body, CREATE_LIMIT).await.map_err(ProxyError::Body)?;
-        let ids = self.network_ids();
         let mut body: Value = serde_json::from_slice(&bytes).map_err(ProxyError::Json)?;
         members::spell(&mut body, members::Body::NetworkAttachment);
-        let meant = Overlay { name: NETWORK, ids: &ids }.is_meant(network);
-        let container = if meant { self.container_id(&body).await } else { None };
-        let Some(container) = container else {
+        let meant = self.known().into_iter().find(|known| known.overlay().is_meant(network));
+        let container = if meant.is_some() { self.container_id(&body).await } else { None };
+        let (Some(Known { net, .. }), Some(container)) = (meant, container) else {
             // Another network's, or the engine's to refuse in its own words.
             return Ok(forward(&self.engine, Request::from_parts(parts, full(bytes)), hijacker).await);
         };
         let owner = addresses::container(&container);
-        let before = self.addresses.held_by(&owner);
-        let address = match connect_address(&body)? {
-            Some(address) => self.addresses.claim(&owner, address),
-            None => self.addresses.allocate(&owner).await,
-        };
-        let address = address.map_err(ProxyError::Address)?;
+        let before = net.addresses.held_by(&owner);
+        let address = self.hold(&net, &owner, connect_address(&body)?).await?;
         pin_connect(&mut body, address)?;
         parts.headers.remove(header::CONTENT_LENGTH);
         let request = Request::from_parts(parts, full(body.to_string()));
@@ -190,7 +229,46 @@ impl Proxy {
             _ => None,
         };
         if let Some(unused) = unused {
-            self.addresses.release_address(unused).map_err(ProxyError::Address)?;
+            net.addresses.release_address(unused).map_err(ProxyError::Address)?;
+        }
+        Ok(response)
+    }
+
+    /// Makes a network of the cluster where the request asks for one: the other nodes make it when they hear of it.
+    async fn create_network(&self, request: Request<Body>, hijacker: Hijacker) -> Result<Response<Body>, ProxyError> {
+        let (mut parts, body) = request.into_parts();
+        let bytes = collect(body, CREATE_LIMIT).await.map_err(ProxyError::Body)?;
+        let mut body: Value = serde_json::from_slice(&bytes).map_err(ProxyError::Json)?;
+        members::spell(&mut body, members::Body::NetworkCreate);
+        let Some(wishes) = network_wishes(&body)? else {
+            return Ok(forward(&self.engine, Request::from_parts(parts, full(bytes)), hijacker).await);
+        };
+        let _turn = self.networks.engine.lock().await;
+        let net = self.networks.create(draft(wishes), &host::routes())?;
+        parts.headers.remove(header::CONTENT_LENGTH);
+        let body = setup::create_body(&net.network).to_string();
+        let response = forward(&self.engine, Request::from_parts(parts, full(body)), hijacker).await;
+        if response.status().is_client_error() {
+            self.networks.remove(net.network.id)?;
+        }
+        Ok(response)
+    }
+
+    /// Removes a network of the cluster from all nodes, unless containers are on it.
+    async fn remove_network(
+        &self,
+        request: Request<Body>,
+        hijacker: Hijacker,
+        network: &str,
+    ) -> Result<Response<Body>, ProxyError> {
+        let meant = self.known().into_iter().find(|known| known.overlay().is_meant(network));
+        let meant = meant.map(|known| known.net).filter(|net| net.network.id != NetworkId::MAIN);
+        if let Some(net) = &meant {
+            self.networks.may_remove(net)?;
+        }
+        let response = forward(&self.engine, request, hijacker).await;
+        if let Some(net) = meant.filter(|_| response.status().is_success()) {
+            self.networks.remove(net.network.id)?;
         }
         Ok(response)
     }
@@ -208,10 +286,17 @@ impl Proxy {
         known["Id"].as_str().map(str::to_owned)
     }
 
-    /// What the engine calls the overlay besides its name.
-    fn network_ids(&self) -> Vec<String> {
-        self.endpoints.read().networks.keys().cloned().collect()
+    /// The cluster's networks, its own first.
+    fn known(&self) -> Vec<Known> {
+        let table = self.endpoints.read();
+        self.networks.all().into_iter().map(|net| Known { ids: table.engine_ids(net.network.id), net }).collect()
     }
+}
+
+/// A user's wishes about a network, as they are decided upon.
+fn draft(wishes: NetworkWishes) -> Draft {
+    let NetworkWishes { name, subnet, range, gateway, reserved, internal, attachable, labels, options } = wishes;
+    Draft { name, subnet, range, gateway, reserved, internal, attachable, labels, options }
 }
 
 /// A request that does not pass as it came.
@@ -219,13 +304,19 @@ impl Proxy {
 enum Edit {
     Create,
     Connect { network: String },
+    CreateNetwork,
+    RemoveNetwork { network: String },
 }
 
 fn edit(method: &Method, path: &str) -> Option<Edit> {
     let mut segments = path.trim_start_matches('/').split('/').peekable();
     segments.next_if(|s| s.starts_with('v') && s[1..].bytes().all(|b| b.is_ascii_digit() || b == b'.'));
     match segments.collect::<Vec<_>>().as_slice() {
+        ["networks", network] if method == Method::DELETE => {
+            Some(Edit::RemoveNetwork { network: (*network).to_owned() })
+        }
         _ if method != Method::POST => None,
+        ["networks", "create"] => Some(Edit::CreateNetwork),
         ["containers", "create"] => Some(Edit::Create),
         ["networks", network, "connect"] => Some(Edit::Connect { network: (*network).to_owned() }),
         _ => None,
@@ -237,12 +328,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_creates_and_connects_are_edited() {
+    fn only_what_concerns_the_clusters_networks_is_edited() {
         for path in ["/containers/create", "/v1.41/containers/create"] {
             assert_eq!(edit(&Method::POST, path), Some(Edit::Create), "{path}");
         }
         let connect = Some(Edit::Connect { network: "osier".into() });
         assert_eq!(edit(&Method::POST, "/v1.41/networks/osier/connect"), connect);
+        assert_eq!(edit(&Method::POST, "/v1.41/networks/create"), Some(Edit::CreateNetwork));
+        let remove = Some(Edit::RemoveNetwork { network: "back".into() });
+        assert_eq!(edit(&Method::DELETE, "/networks/back"), remove);
         for path in [
             "/volumes/create",
             "/v1.41/containers/create/x",

@@ -1,6 +1,9 @@
 //! DNS for containers: the zone's records from the mesh, and the server on the overlay's link-local address.
 
-use crate::facts::{NameFact, decode, prefix};
+use crate::{
+    facts::{NameFact, decode, prefix},
+    networks::Networks,
+};
 use osier_dns::{ResolvConf, Server, Sockets};
 use osier_gossip::{Handle, Snapshot};
 use osier_kernel::Kernel;
@@ -28,12 +31,13 @@ pub(crate) fn serve(
     config: &AgentConfig,
     host: &ResolvConf,
     gossip: Handle,
+    networks: Arc<Networks>,
     stopped: watch::Receiver<bool>,
 ) -> impl Future<Output = ()> + use<> {
     let upstream: Vec<SocketAddr> = upstream(config, host).into_iter().map(|a| (a, port::DNS).into()).collect();
     let zone = Zone { domain: config.domain.clone(), pool: config.pool };
     async move {
-        let (publish, records) = watch::channel(Arc::new(records(&gossip.snapshot())));
+        let (publish, records) = watch::channel(Arc::new(records(&gossip.snapshot(), &networks)));
         let mut last = String::new();
         let sockets = loop {
             match kernel.in_namespace(bind) {
@@ -53,7 +57,7 @@ pub(crate) fn serve(
         info!(address = %DNS_ADDRESS, "serving DNS");
         let mut changes = gossip.changed();
         while changes.changed().await.is_ok() {
-            publish.send_replace(Arc::new(self::records(&gossip.snapshot())));
+            publish.send_replace(Arc::new(self::records(&gossip.snapshot(), &networks)));
         }
         drop(server);
     }
@@ -73,17 +77,18 @@ fn bind() -> std::io::Result<Sockets> {
 }
 
 /// The records of all nodes that are alive.
-pub(crate) fn records(snapshot: &Snapshot) -> Records {
+pub(crate) fn records(snapshot: &Snapshot, networks: &Networks) -> Records {
     let names = snapshot.facts.iter().filter(|(p, k, _)| k.starts_with(prefix::NAME) && snapshot.alive(*p));
     let records = names.filter_map(|(node, key, value)| {
         let fact: Option<NameFact> = decode(value);
         if fact.is_none() {
             warn!(%node, key, "passed over a fact that cannot be read");
         }
-        fact.map(|NameFact { container, address, names, links }| {
+        fact.map(|NameFact { container, network, address, names, links }| {
             let links = links.into_iter().map(|(alias, target)| Link { alias, target }).collect();
-            Record { node, container, address, names, links }
+            Record { address, network, node, container, names, links }
         })
     });
-    Records::new(records.collect())
+    let subnets = networks.records().into_iter().map(|network| (network.id, network.subnet));
+    Records::new(records.collect(), subnets.collect())
 }

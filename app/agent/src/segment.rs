@@ -4,16 +4,16 @@
 //! Nodes that are down keep their entries: their containers may well be running behind a dead agent.
 
 use crate::{
-    addresses::{self, Addresses},
+    addresses,
     endpoints::{Endpoint, Endpoints, mac_of},
-    facts::{EndpointFact, decode, encode, prefix},
-    plugin::BRIDGE,
+    facts::{EndpointFact, encode, prefix},
+    networks::{self, Net, Networks},
 };
 use futures::StreamExt;
 use osier_fabric::{HostPort, Input, LocalPort, Network, Peer, Remote};
 use osier_gossip::{Handle, Snapshot};
 use osier_kernel::Kernel;
-use osier_model::{DNS_ADDRESS, MacAddr, PeerId, config::AgentConfig, port};
+use osier_model::{DNS_ADDRESS, MacAddr, NetworkId, PeerId, config::AgentConfig, port};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
@@ -33,19 +33,19 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The host's own interface on the overlay.
 const HOST_INTERFACE: &str = "osier-host";
 
-/// The cluster's one network on this node.
+/// The cluster's networks on this node.
 pub(crate) struct Segment {
     pub(crate) config: AgentConfig,
     pub(crate) mtu: u32,
     pub(crate) kernel: Kernel,
-    pub(crate) addresses: Arc<Addresses>,
+    pub(crate) networks: Arc<Networks>,
     pub(crate) endpoints: Arc<Endpoints>,
     pub(crate) gossip: Handle,
     /// Told when endpoints come or go.
     pub(crate) changed: Arc<Notify>,
     pub(crate) seen: Mutex<Seen>,
-    /// Becomes true once the overlay has been set up for the first time: ports can be put on its bridge.
-    pub(crate) up: watch::Sender<bool>,
+    /// The networks that have been set up: ports can be put on their bridges.
+    pub(crate) up: watch::Sender<BTreeSet<NetworkId>>,
 }
 
 /// What status shows of the segment.
@@ -90,6 +90,7 @@ impl Segment {
             tokio::time::sleep(GATHER).await;
             tokio::select! {
                 () = self.changed.notified() => {}
+                () = self.networks.changed.notified() => {}
                 _ = changes.changed() => {}
                 _ = touched => {}
                 () = tokio::time::sleep(wait) => {}
@@ -99,9 +100,10 @@ impl Segment {
 
     /// Gets the host an address of its own, which may have to wait for a peer; containers need none of it. Runs for ever.
     pub(crate) async fn join_host(&self) {
-        let _ = self.up.subscribe().wait_for(|up| *up).await;
-        while self.addresses.held_by(&addresses::host()).is_none() {
-            match self.addresses.allocate(&addresses::host()).await {
+        let _ = self.up.subscribe().wait_for(|up| up.contains(&NetworkId::MAIN)).await;
+        let main = self.networks.main();
+        while main.addresses.held_by(&addresses::host()).is_none() {
+            match main.addresses.allocate(&addresses::host()).await {
                 Ok(_) => self.changed.notify_one(),
                 Err(error) => {
                     warn!(error = crate::plugin::chain(&error), "this host has no address on the overlay yet");
@@ -117,9 +119,10 @@ impl Segment {
     }
 
     async fn once(&self) -> Result<(), String> {
-        let host = self.addresses.held_by(&addresses::host());
+        let nets = self.networks.all();
+        let host = self.networks.main().addresses.held_by(&addresses::host());
         let snapshot = self.gossip.snapshot();
-        let input = self.input(&snapshot, host);
+        let input = self.input(&nets, &snapshot, host);
         let changes = self.kernel.apply(&osier_fabric::plan(&input)).await;
         let changes = changes.map_err(|e| crate::plugin::chain(&e))?;
         if !changes.is_empty() {
@@ -127,31 +130,35 @@ impl Segment {
         }
         self.publish(host);
         self.remember(&input, host);
-        self.up.send_if_modified(|up| !std::mem::replace(up, true));
+        let ready: BTreeSet<NetworkId> = nets.iter().map(|net| net.network.id).collect();
+        self.up.send_if_modified(|up| std::mem::replace(up, ready.clone()) != ready);
         Ok(())
     }
 
     /// Everything the plan depends on.
-    fn input(&self, snapshot: &Snapshot, host: Option<Ipv4Addr>) -> Input {
+    fn input(&self, nets: &[Arc<Net>], snapshot: &Snapshot, host: Option<Ipv4Addr>) -> Input {
         let me = &self.config.me;
         let others = self.config.members.iter().filter(|m| m.peer != me.peer);
-        let ports = self.endpoints.read();
-        let ports = ports.endpoints.iter().filter(|(_, e)| e.is_joined()).map(|(id, e)| LocalPort {
-            name: Endpoint::bridge_end(id),
-            mac: e.mac,
-            address: Some(e.address),
-        });
+        let mut remotes = remotes(me.peer, snapshot);
+        let mut ports = BTreeMap::<NetworkId, Vec<LocalPort>>::new();
+        let table = self.endpoints.read();
+        for (id, e) in table.endpoints.iter().filter(|(_, e)| e.is_joined()) {
+            let port = LocalPort { name: Endpoint::bridge_end(id), mac: e.mac, address: Some(e.address) };
+            ports.entry(table.network(&e.network)).or_default().push(port);
+        }
+        drop(table);
+        let network = |net: &Arc<Net>| Network {
+            vni: net.network.vni,
+            bridge: net.bridge.clone(),
+            subnet: net.network.subnet,
+            mtu: self.mtu,
+            ports: ports.remove(&net.network.id).unwrap_or_default(),
+            remotes: remotes.remove(&net.network.id).unwrap_or_default(),
+        };
         Input {
             me: Peer { id: me.peer, vtep: me.address },
             peers: others.map(|m| Peer { id: m.peer, vtep: m.address }).collect(),
-            networks: vec![Network {
-                vni: vni(self.config.founder),
-                bridge: BRIDGE.to_owned(),
-                subnet: self.config.pool,
-                mtu: self.mtu,
-                ports: ports.collect(),
-                remotes: remotes(me.peer, snapshot),
-            }],
+            networks: nets.iter().map(network).collect(),
             vxlan_port: port::VXLAN,
             dns_address: DNS_ADDRESS,
             host: host.map(|address| HostPort {
@@ -164,14 +171,15 @@ impl Segment {
 
     /// Tells the mesh which containers are here.
     fn publish(&self, host: Option<Ipv4Addr>) {
+        let fact = |network, mac, address| EndpointFact { network, mac, address };
         let table = self.endpoints.read();
-        let local = table.endpoints.values().filter(|e| e.is_joined()).map(|e| (e.mac, e.address));
-        let all: BTreeMap<MacAddr, Ipv4Addr> = local.chain(host.map(|a| (mac_of(a), a))).collect();
+        let local = table.endpoints.values().filter(|e| e.is_joined());
+        let local = local.map(|e| fact(table.network(&e.network), e.mac, e.address));
         let mut stale: BTreeSet<String> = self.gossip.own_keys(prefix::ENDPOINT).into_iter().collect();
-        for (mac, address) in all {
-            let key = format!("{}{mac}", prefix::ENDPOINT);
+        for fact in local.chain(host.map(|address| fact(NetworkId::MAIN, mac_of(address), address))) {
+            let key = fact.key();
             stale.remove(&key);
-            self.gossip.set_fact(&key, Some(encode(&EndpointFact { mac, address })));
+            self.gossip.set_fact(&key, Some(encode(&fact)));
         }
         for key in stale {
             self.gossip.set_fact(&key, None);
@@ -181,9 +189,10 @@ impl Segment {
     fn remember(&self, input: &Input, host: Option<Ipv4Addr>) {
         let mut seen = self.seen();
         let me = self.config.me.peer;
-        let network = &input.networks[0];
-        let local = network.ports.iter().map(|p| (p.mac, me)).chain(input.host.iter().map(|h| (h.mac, me)));
-        let now: BTreeMap<MacAddr, PeerId> = local.chain(network.remotes.iter().map(|r| (r.mac, r.peer))).collect();
+        let local = input.networks.iter().flat_map(|n| &n.ports).map(|p| p.mac);
+        let local = local.chain(input.host.iter().map(|h| h.mac)).map(|mac| (mac, me));
+        let remote = input.networks.iter().flat_map(|n| &n.remotes).map(|r| (r.mac, r.peer));
+        let now: BTreeMap<MacAddr, PeerId> = local.chain(remote).collect();
         seen.macs.retain(|mac, (peer, _)| now.get(mac) == Some(peer));
         for (mac, peer) in now {
             seen.macs.entry(mac).or_insert_with(|| (peer, SystemTime::now()));
@@ -192,19 +201,21 @@ impl Segment {
     }
 }
 
-/// The containers of other nodes. Where two nodes name one MAC, a node that is alive is believed before one that is not.
-fn remotes(me: PeerId, snapshot: &Snapshot) -> Vec<Remote> {
-    let mut found: BTreeMap<MacAddr, (bool, Remote)> = BTreeMap::new();
-    for (peer, key, value) in snapshot.facts.iter().filter(|(p, k, _)| *p != me && k.starts_with(prefix::ENDPOINT)) {
-        let Some(fact) = decode::<EndpointFact>(value) else {
-            warn!(%peer, key, "passed over a fact that cannot be read");
-            continue;
-        };
+/// The containers of other nodes by network. Where two nodes name one MAC there, a node that is alive is believed before
+/// one that is not.
+fn remotes(me: PeerId, snapshot: &Snapshot) -> BTreeMap<NetworkId, Vec<Remote>> {
+    let mut found: BTreeMap<(NetworkId, MacAddr), (bool, Remote)> = BTreeMap::new();
+    for (peer, fact) in networks::endpoints(snapshot).filter(|(peer, _)| *peer != me) {
         let alive = snapshot.alive(peer);
         let remote = Remote { mac: fact.mac, address: fact.address, peer };
-        if found.get(&fact.mac).is_none_or(|(known_alive, _)| alive && !known_alive) {
-            found.insert(fact.mac, (alive, remote));
+        let place = (fact.network, fact.mac);
+        if found.get(&place).is_none_or(|(known_alive, _)| alive && !known_alive) {
+            found.insert(place, (alive, remote));
         }
     }
-    found.into_values().map(|(_, remote)| remote).collect()
+    let mut by_network = BTreeMap::<NetworkId, Vec<Remote>>::new();
+    for ((network, _), (_, remote)) in found {
+        by_network.entry(network).or_default().push(remote);
+    }
+    by_network
 }

@@ -1,12 +1,19 @@
 //! What the engine must have before containers can join: Docker's gateway bridge on a subnet that collides with
-//! nothing, and the overlay's network.
+//! nothing, the overlay's network, and the networks that users made anywhere in the cluster.
 
+use crate::networks::Networks;
 use http::{Method, StatusCode};
 use ipnet::Ipv4Net;
 use osier_engine::{Client, Error};
-use osier_model::NETWORK;
+use osier_model::{NETWORK, NETWORK_ID_OPTION};
+use osier_networks::{Network, Present, Step, wanted};
 use serde_json::{Value, json};
-use std::net::Ipv4Addr;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::PoisonError,
+};
+use tracing::{info, warn};
 
 /// The bridge through which libnetwork gives overlay containers their way out and published ports.
 const GATEWAY_BRIDGE: &str = "docker_gwbridge";
@@ -22,8 +29,80 @@ pub(crate) enum SetupError {
     Foreign(String),
 }
 
-/// Makes what is missing.
-pub(crate) async fn ensure(engine: &Client, pool: Ipv4Net, routes: &[Ipv4Net]) -> Result<(), SetupError> {
+/// Makes what is missing, and removes what the cluster has no more.
+pub(crate) async fn ensure(engine: &Client, networks: &Networks, routes: &[Ipv4Net]) -> Result<(), SetupError> {
+    ensure_own(engine, networks.main().network.subnet, routes).await?;
+    ensure_others(engine, networks).await
+}
+
+/// Makes the engine's networks those of the cluster.
+async fn ensure_others(engine: &Client, networks: &Networks) -> Result<(), SetupError> {
+    let _turn = networks.engine.lock().await;
+    let listed: Vec<Value> = engine.json(Method::GET, "/networks", None).await.map_err(SetupError::Engine)?;
+    let (mut present, mut foreign) = (Vec::new(), BTreeSet::new());
+    for network in &listed {
+        let text = |name: &str| network[name].as_str().unwrap_or_default().to_owned();
+        let id = network["Options"][NETWORK_ID_OPTION].as_str().and_then(|id| id.parse().ok());
+        match id.filter(|_| network["Driver"] == NETWORK) {
+            Some(id) => {
+                // Lists do not tell who is on a network.
+                let in_use = inspect(engine, &text("Id")).await?.is_some_and(|n| has_endpoints(&n));
+                present.push(Present { engine_id: text("Id"), name: text("Name"), id, in_use });
+            }
+            None => drop(foreign.insert(text("Name"))),
+        }
+    }
+    let mut problems = Vec::new();
+    for step in wanted(&networks.records(), &present, &foreign) {
+        let (what, result) = match step {
+            Step::Create(network) => {
+                (format!("make network {}", network.name), create(engine, &create_body(&network)).await)
+            }
+            Step::Remove(id) => (format!("remove network {id}"), remove(engine, &id).await),
+            Step::Problem(problem) => {
+                problems.push(problem);
+                continue;
+            }
+        };
+        match result {
+            Ok(()) => info!("{what}"),
+            // One broken network does not hold up the others.
+            Err(error) => problems.push(format!("cannot {what}: {}", crate::plugin::chain(&error))),
+        }
+    }
+    let mut kept = networks.problems.lock().unwrap_or_else(PoisonError::into_inner);
+    for problem in problems.iter().filter(|problem| !kept.contains(problem)) {
+        warn!(problem, "a network is not as it should be");
+    }
+    *kept = problems;
+    Ok(())
+}
+
+fn has_endpoints(network: &Value) -> bool {
+    network["Containers"].as_object().is_some_and(|containers| !containers.is_empty())
+}
+
+/// What an engine is asked to make of a network of the cluster.
+pub(crate) fn create_body(network: &Network) -> Value {
+    let id = network.id.to_string();
+    let mut config = json!({ "Subnet": network.subnet, "Gateway": network.gateway });
+    if let Some(range) = network.range {
+        config["IPRange"] = json!(range);
+    }
+    if !network.reserved.is_empty() {
+        config["AuxiliaryAddresses"] = json!(network.reserved);
+    }
+    let mut options: BTreeMap<&str, &str> = network.options.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    options.insert(NETWORK_ID_OPTION, &id);
+    json!({
+        "Name": network.name, "CheckDuplicate": true, "Driver": NETWORK, "Internal": network.internal,
+        "Attachable": network.attachable, "Labels": network.labels, "Options": options,
+        "IPAM": { "Driver": NETWORK, "Options": { NETWORK_ID_OPTION: id }, "Config": [config] },
+    })
+}
+
+/// Makes what every overlay container needs.
+async fn ensure_own(engine: &Client, pool: Ipv4Net, routes: &[Ipv4Net]) -> Result<(), SetupError> {
     if inspect(engine, GATEWAY_BRIDGE).await?.is_none() {
         let subnet = free_subnet(pool, routes).ok_or(SetupError::NoSubnet)?;
         let body = json!({
@@ -59,6 +138,14 @@ async fn inspect(engine: &Client, network: &str) -> Result<Option<Value>, SetupE
     match engine.json(Method::GET, &format!("/networks/{network}"), None).await {
         Ok(found) => Ok(Some(found)),
         Err(e) if e.status() == Some(StatusCode::NOT_FOUND) => Ok(None),
+        Err(e) => Err(SetupError::Engine(e)),
+    }
+}
+
+async fn remove(engine: &Client, id: &str) -> Result<(), SetupError> {
+    match engine.call(Method::DELETE, &format!("/networks/{id}"), None).await {
+        Ok(_) => Ok(()),
+        Err(e) if e.status() == Some(StatusCode::NOT_FOUND) => Ok(()),
         Err(e) => Err(SetupError::Engine(e)),
     }
 }

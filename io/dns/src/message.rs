@@ -208,7 +208,7 @@ fn reply(message: &Message) -> Action {
 mod tests {
     use super::*;
     use hickory_proto::op::Query;
-    use osier_model::PeerId;
+    use osier_model::{NetworkId, PeerId};
     use proptest::prelude::*;
     use rand::{SeedableRng, rngs::SmallRng};
 
@@ -219,13 +219,14 @@ mod tests {
     fn records() -> Records {
         let record = |index: u16, name: &str| osier_names::Record {
             node: PeerId([2; 6]),
+            network: NetworkId::MAIN,
             container: index.to_string(),
             address: [10, 1, index.to_be_bytes()[0], index.to_be_bytes()[1]].into(),
             names: vec![name.parse().unwrap()],
             links: Vec::new(),
         };
         let many = (1000..1200).map(|i| record(i, "many"));
-        Records::new(many.chain([record(1, "b.weave.local")]).collect())
+        Records::new(many.chain([record(1, "b.weave.local")]).collect(), Vec::new())
     }
 
     fn act(bytes: &[u8], transport: Transport) -> Action {

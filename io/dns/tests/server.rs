@@ -6,7 +6,7 @@ use hickory_proto::{
     rr::{Name, RData, Record, RecordType, rdata::A},
 };
 use osier_dns::{Server, Sockets};
-use osier_model::{Hostname, PeerId};
+use osier_model::{Hostname, NetworkId, PeerId};
 use osier_names::{Records, Zone};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -27,12 +27,13 @@ const LIMIT: Duration = Duration::from_secs(20);
 fn records(names: &[(&str, [u8; 4])]) -> Arc<Records> {
     let record = |(name, address): &(&str, [u8; 4])| osier_names::Record {
         node: PeerId([2; 6]),
+        network: NetworkId::MAIN,
         container: format!("{name}-{address:?}"),
         address: (*address).into(),
         names: vec![name.parse().unwrap()],
         links: Vec::new(),
     };
-    Arc::new(Records::new(names.iter().map(record).collect()))
+    Arc::new(Records::new(names.iter().map(record).collect(), Vec::new()))
 }
 
 struct Harness {

@@ -10,11 +10,12 @@ use crate::{
     netlink::{Netlink, is},
 };
 use nix::errno::Errno;
-use osier_fabric::{FdbEntry, FdbTarget};
+use osier_fabric::{FdbEntry, FdbTarget, Route};
 use osier_model::MacAddr;
 use rtnetlink::packet_route::{RouteNetlinkMessage, link::LinkMessage};
 use std::{
     io::ErrorKind,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
 };
 
@@ -86,5 +87,20 @@ impl Sandbox {
         let ready = |d: &&Device| d.mac == mac && d.name.starts_with(interface_prefix) && d.up;
         let Some(device) = devices.iter().find(ready) else { return Ok(false) };
         link::name(&self.netlink, device, name).await.map(|()| true)
+    }
+
+    /// Leads packets for `destination` to the link with this MAC, with `source` as their source. One that leads somewhere
+    /// already stays. False where the link is not there.
+    pub async fn route(&self, mac: MacAddr, destination: Ipv4Addr, source: Ipv4Addr) -> Result<bool, Error> {
+        let query = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let links = self.netlink.dump(query).await.doing(|| format!("list the links of '{}'", self.path.display()))?;
+        let devices = Device::parse_all(&links);
+        let Some(device) = devices.iter().find(|d| d.mac == mac) else { return Ok(false) };
+        let entry = Entry::Route(Route { link: device.name.clone(), destination: destination.into(), source });
+        let addition = entry.addition(device.index);
+        match self.netlink.request(addition.message, addition.flags).await {
+            Err(e) if is(&e, Errno::EEXIST) => Ok(true),
+            result => result.doing(|| format!("add {entry}")).map(|()| true),
+        }
     }
 }

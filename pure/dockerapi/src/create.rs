@@ -1,5 +1,6 @@
 //! What the engine proxy changes in a `POST /containers/create`, so that a container with no network of its own
-//! choosing lives on the overlay and only there, and in a request that connects a container to the overlay later.
+//! choosing lives on the cluster's own network and only there, has an address of its own on each network of the cluster,
+//! and in a request that connects a container to one later.
 //!
 //! Must not know addresses' owners or files: the address and the resolver file are arguments. Only named members are
 //! edited; everything else passes as it came. Choices that the user made (another network, `--dns`, a mounted
@@ -16,7 +17,7 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// The length of a shortened id.
 const SHORT_ID: usize = 12;
 
-/// The overlay as one engine knows it.
+/// A network of the cluster as one engine knows it.
 #[derive(Debug, Clone, Copy)]
 pub struct Overlay<'a> {
     /// The network's name.
@@ -26,15 +27,9 @@ pub struct Overlay<'a> {
 }
 
 impl Overlay<'_> {
-    /// Whether an engine would take this word, a name or an id or the beginning of one, for the overlay.
+    /// Whether an engine would take this word, a name or an id or the beginning of one, for this network.
     pub fn is_meant(&self, word: &str) -> bool {
         word == self.name || (word.len() >= SHORT_ID && self.ids.iter().any(|id| id.starts_with(word)))
-    }
-
-    /// Whether an endpoint key means the network a container gets by default. (Newer clients send their default
-    /// network's options under `default` or `bridge`.)
-    fn is_ours(&self, key: &str) -> bool {
-        is_default(key) || key == "bridge" || self.is_meant(key)
     }
 }
 
@@ -47,16 +42,15 @@ pub struct ResolverWishes {
     pub options: Vec<String>,
 }
 
-/// Where a container is to live.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Placement {
-    /// On the overlay, at this address if the user named one.
-    Overlay {
-        /// `--ip`.
-        address: Option<Ipv4Addr>,
-    },
-    /// Somewhere the user chose; the request stays as it is.
-    Elsewhere,
+/// A network of the cluster that a container is to live on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Which one, by its place in the list that was asked about.
+    pub overlay: usize,
+    /// Whether it is the container's first network, the one of its network mode.
+    pub primary: bool,
+    /// `--ip`.
+    pub address: Option<Ipv4Addr>,
 }
 
 /// The request is not one an engine would take.
@@ -76,24 +70,33 @@ pub enum CreateError {
     BadResolver(String),
 }
 
-/// Decides where the container of this create request is to live.
-pub fn placement(body: &Value, overlay: &Overlay<'_>) -> Result<Placement, CreateError> {
+/// Decides on which of the cluster's networks the container of this create request is to live; the first of `overlays` is
+/// the one that containers get by default. None: somewhere else that the user chose, and the request stays as it is.
+pub fn placement(body: &Value, overlays: &[Overlay<'_>]) -> Result<Vec<Place>, CreateError> {
     let body = body.as_object().ok_or(CreateError::NotAnObject)?;
     let host = member(body, "HostConfig")?;
     let mode = host.and_then(|h| h.get("NetworkMode")).and_then(Value::as_str).unwrap_or_default();
-    if opted_out(body) || !(is_default(mode) || overlay.is_meant(mode)) {
-        return Ok(Placement::Elsewhere);
+    if opted_out(body) {
+        return Ok(Vec::new());
     }
     let networking = member(body, "NetworkingConfig")?;
     let endpoints = networking.map(|n| member(n, "EndpointsConfig")).transpose()?.flatten();
-    let Some(endpoints) = endpoints else { return Ok(Placement::Overlay { address: None }) };
-    let ours = endpoints.iter().find(|(name, _)| overlay.is_ours(name));
-    match ours {
-        Some((_, endpoint)) => Ok(Placement::Overlay { address: wanted_address(endpoint)? }),
-        // Endpoints on other networks only: the client placed the container itself.
-        None if !endpoints.is_empty() => Ok(Placement::Elsewhere),
-        None => Ok(Placement::Overlay { address: None }),
+    let endpoints: Vec<(&String, &Value)> = endpoints.into_iter().flatten().collect();
+    let mut places = Vec::new();
+    for (place, overlay) in overlays.iter().enumerate() {
+        let default = place == 0 && is_default(mode);
+        let endpoint = endpoints.iter().find(|(key, _)| overlay.is_meant(key) || (default && is_default_key(key)));
+        let primary = match default {
+            // Endpoints on other networks only: the client placed the container itself.
+            true => endpoint.is_some() || endpoints.is_empty(),
+            false => overlay.is_meant(mode),
+        };
+        if primary || endpoint.is_some() {
+            let address = endpoint.map_or(Ok(None), |(_, endpoint)| wanted_address(endpoint))?;
+            places.push(Place { overlay: place, primary, address });
+        }
     }
+    Ok(places)
 }
 
 /// What the user wants of the resolver's file; `None` where that is nothing, or where the user chose resolvers.
@@ -128,29 +131,37 @@ fn wanted_address(endpoint: &Value) -> Result<Option<Ipv4Addr>, CreateError> {
     wanted.map(|a| a.parse().map_err(|_| CreateError::BadAddress(a.to_owned()))).transpose()
 }
 
-/// Puts the container on the overlay at `address`, with the resolver file `resolv_conf` of its node unless the user
-/// chose resolvers. Links go with it: outside the default bridge engines read only those of the endpoint. The request
-/// must have been found fit by [`placement`].
-pub fn put_on_overlay(
+/// Puts the container on the networks where [`placement`] found it to live, at these addresses.
+pub fn put_on_overlays(
     body: &mut Value,
-    overlay: &Overlay<'_>,
-    address: Ipv4Addr,
-    resolv_conf: &str,
+    overlays: &[Overlay<'_>],
+    places: &[(Place, Ipv4Addr)],
 ) -> Result<(), CreateError> {
     let body = body.as_object_mut().ok_or(CreateError::NotAnObject)?;
+    for (place, address) in places {
+        let Some(overlay) = overlays.get(place.overlay) else { continue };
+        put_on(body, overlay, *place, *address)?;
+    }
+    Ok(())
+}
+
+/// Links go with a container to its first network: outside the default bridge engines read only those of the endpoint.
+fn put_on(
+    body: &mut Map<String, Value>,
+    overlay: &Overlay<'_>,
+    place: Place,
+    address: Ipv4Addr,
+) -> Result<(), CreateError> {
     let host = child(body, "HostConfig")?;
-    host.insert("NetworkMode".into(), overlay.name.into());
-    let links = host.get("Links").and_then(Value::as_array).cloned().unwrap_or_default();
-    if !has_own_resolver(host) {
-        let binds = host.entry("Binds").or_insert(Value::Null);
-        if binds.is_null() {
-            *binds = json!([]);
-        }
-        let binds = binds.as_array_mut().ok_or(CreateError::WrongType("Binds"))?;
-        binds.push(format!("{resolv_conf}:{RESOLV_CONF}:ro").into());
+    let default = host.get("NetworkMode").and_then(Value::as_str).is_none_or(is_default);
+    let mut links = Vec::new();
+    if place.primary {
+        host.insert("NetworkMode".into(), overlay.name.into());
+        links = host.get("Links").and_then(Value::as_array).cloned().unwrap_or_default();
     }
     let endpoints = child(child(body, "NetworkingConfig")?, "EndpointsConfig")?;
-    let key = endpoints.keys().find(|name| overlay.is_ours(name)).cloned();
+    let meant = |key: &&String| overlay.is_meant(key) || (place.primary && default && is_default_key(key));
+    let key = endpoints.keys().find(meant).cloned();
     let endpoint = key.and_then(|key| endpoints.remove(&key)).filter(|e| !e.is_null());
     let mut endpoint = endpoint.unwrap_or_else(|| json!({}));
     let fields = endpoint.as_object_mut().ok_or(CreateError::WrongType("EndpointsConfig"))?;
@@ -165,6 +176,27 @@ pub fn put_on_overlay(
     }
     endpoints.insert(overlay.name.to_owned(), endpoint);
     Ok(())
+}
+
+/// Mounts this file as the container's `resolv.conf`, unless the user chose resolvers.
+pub fn mount_resolver(body: &mut Value, resolv_conf: &str) -> Result<(), CreateError> {
+    let host = child(body.as_object_mut().ok_or(CreateError::NotAnObject)?, "HostConfig")?;
+    if has_own_resolver(host) {
+        return Ok(());
+    }
+    let binds = host.entry("Binds").or_insert(Value::Null);
+    if binds.is_null() {
+        *binds = json!([]);
+    }
+    let binds = binds.as_array_mut().ok_or(CreateError::WrongType("Binds"))?;
+    binds.push(format!("{resolv_conf}:{RESOLV_CONF}:ro").into());
+    Ok(())
+}
+
+/// Whether an endpoint's key means the network that a container gets by default. (Newer clients send that one's options
+/// under `default` or `bridge`.)
+fn is_default_key(key: &str) -> bool {
+    is_default(key) || key == "bridge"
 }
 
 fn is_default(mode: &str) -> bool {
@@ -207,12 +239,50 @@ mod tests {
     use super::*;
 
     const IP: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 7);
-    const OVERLAY: Overlay<'_> = Overlay { name: "osier", ids: &[] };
+    const OWN: &[Overlay<'_>] = &[Overlay { name: "osier", ids: &[] }];
 
-    fn edited(mut body: Value) -> Value {
-        assert!(matches!(placement(&body, &OVERLAY).unwrap(), Placement::Overlay { .. }));
-        put_on_overlay(&mut body, &OVERLAY, IP, "/var/lib/osier/resolv.conf").unwrap();
+    fn edited(body: Value) -> Value {
+        edited_among(body, OWN)
+    }
+
+    fn edited_among(mut body: Value, overlays: &[Overlay<'_>]) -> Value {
+        let places = placement(&body, overlays).unwrap();
+        assert!(!places.is_empty(), "{body}");
+        let places: Vec<_> = places.into_iter().map(|p| (p, p.address.unwrap_or(IP))).collect();
+        put_on_overlays(&mut body, overlays, &places).unwrap();
+        mount_resolver(&mut body, "/var/lib/osier/resolv.conf").unwrap();
         body
+    }
+
+    #[test]
+    fn networks_that_users_made_are_pinned_and_the_default_is_left_alone() {
+        let ids = ["fedcba9876543210".repeat(4)];
+        let overlays = [OWN[0], Overlay { name: "back", ids: &ids }, Overlay { name: "front", ids: &[] }];
+        let pinned = |body: &Value| -> Vec<(String, String)> {
+            let endpoints = body["NetworkingConfig"]["EndpointsConfig"].as_object().unwrap();
+            let address = |e: &Value| e["IPAMConfig"]["IPv4Address"].as_str().unwrap_or_default().to_owned();
+            let mut pinned: Vec<_> = endpoints.iter().map(|(name, e)| (name.clone(), address(e))).collect();
+            pinned.sort();
+            pinned
+        };
+        let pair = |name: &str, address: &str| (name.to_owned(), address.to_owned());
+        let one = edited_among(json!({"HostConfig": {"NetworkMode": "back", "Links": ["a:b"]}}), &overlays);
+        assert_eq!((&one["HostConfig"]["NetworkMode"], pinned(&one)), (&json!("back"), vec![pair("back", "10.1.1.7")]));
+        assert_eq!(one["NetworkingConfig"]["EndpointsConfig"]["back"]["Links"], json!(["a:b"]));
+        let several = json!({"HostConfig": {"NetworkMode": "back"}, "NetworkingConfig": {"EndpointsConfig": {
+            ids[0].clone(): {"IPAMConfig": {"IPv4Address": "10.7.0.5"}}, "front": {"Aliases": ["x"]}, "other": {}}}});
+        let several = edited_among(several, &overlays);
+        assert_eq!(pinned(&several), [pair("back", "10.7.0.5"), pair("front", "10.1.1.7"), pair("other", "")]);
+        assert_eq!(several["NetworkingConfig"]["EndpointsConfig"]["front"]["Aliases"], json!(["x"]));
+        let placed = edited_among(json!({"NetworkingConfig": {"EndpointsConfig": {"front": null}}}), &overlays);
+        assert_eq!((placed["HostConfig"].get("NetworkMode"), pinned(&placed)), (None, vec![pair("front", "10.1.1.7")]));
+        let both = json!({"HostConfig": {"NetworkMode": "default"}, "NetworkingConfig": {"EndpointsConfig":
+            {"bridge": {}, "front": {}}}});
+        assert_eq!(pinned(&edited_among(both, &overlays)), [pair("front", "10.1.1.7"), pair("osier", "10.1.1.7")]);
+        for elsewhere in ["host", "none", "bridge", "backs", "container:back"] {
+            let body = json!({"HostConfig": {"NetworkMode": elsewhere}});
+            assert_eq!(placement(&body, &overlays), Ok(Vec::new()), "{elsewhere}");
+        }
     }
 
     #[test]
@@ -246,7 +316,7 @@ mod tests {
             json!({"NetworkingConfig": {"EndpointsConfig": {"mine": {}}}}),
         ];
         for body in elsewhere {
-            assert_eq!(placement(&body, &OVERLAY), Ok(Placement::Elsewhere), "{body}");
+            assert_eq!(placement(&body, OWN), Ok(Vec::new()), "{body}");
         }
         for host in [
             json!({"Dns": ["1.2.3.4"]}),
@@ -262,10 +332,11 @@ mod tests {
     fn a_wanted_address_is_read_and_nonsense_is_refused() {
         let with =
             |ip: &str| json!({"NetworkingConfig": {"EndpointsConfig": {"osier": {"IPAMConfig": {"IPv4Address": ip}}}}});
-        assert_eq!(placement(&with("10.1.1.9"), &OVERLAY), Ok(Placement::Overlay { address: "10.1.1.9".parse().ok() }));
-        assert_eq!(placement(&with("nine"), &OVERLAY), Err(CreateError::BadAddress("nine".into())));
-        assert_eq!(placement(&json!([]), &OVERLAY), Err(CreateError::NotAnObject));
-        assert_eq!(placement(&json!({"HostConfig": 3}), &OVERLAY), Err(CreateError::WrongType("HostConfig")));
+        let place = Place { overlay: 0, primary: true, address: "10.1.1.9".parse().ok() };
+        assert_eq!(placement(&with("10.1.1.9"), OWN), Ok(vec![place]));
+        assert_eq!(placement(&with("nine"), OWN), Err(CreateError::BadAddress("nine".into())));
+        assert_eq!(placement(&json!([]), OWN), Err(CreateError::NotAnObject));
+        assert_eq!(placement(&json!({"HostConfig": 3}), OWN), Err(CreateError::WrongType("HostConfig")));
     }
 
     #[test]
@@ -273,10 +344,9 @@ mod tests {
         let ids = ["0123456789abcdef".repeat(4)];
         let overlay = Overlay { name: "osier", ids: &ids };
         for word in [ids[0].as_str(), "0123456789ab"] {
-            let mut body = json!({"HostConfig": {"NetworkMode": word},
+            let body = json!({"HostConfig": {"NetworkMode": word},
                 "NetworkingConfig": {"EndpointsConfig": {word: {"Aliases": ["db"]}}}});
-            assert_eq!(placement(&body, &overlay), Ok(Placement::Overlay { address: None }));
-            put_on_overlay(&mut body, &overlay, IP, "/r").unwrap();
+            let body = edited_among(body, &[overlay]);
             let endpoints = &body["NetworkingConfig"]["EndpointsConfig"];
             assert_eq!(
                 (&body["HostConfig"]["NetworkMode"], endpoints.as_object().unwrap().len()),

@@ -19,6 +19,7 @@ pub mod members;
 pub mod moment;
 pub mod names;
 pub mod network;
+pub mod network_create;
 pub mod path;
 pub mod placement;
 pub mod query;

@@ -5,7 +5,7 @@ use crate::{
     filters::{Filters, FiltersError, Pattern},
     row::labels,
 };
-use osier_model::NETWORK;
+use osier_model::{NETWORK, NETWORK_ID_OPTION};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,6 +82,13 @@ pub fn merge(parts: &[Local<'_>], qualify: bool) -> Option<Value> {
     if qualify {
         object.insert("Name".into(), first.shown_name().into());
     }
+    // Agents and engines tell each other by it what no user has said.
+    for options in ["/Options", "/IPAM/Options"] {
+        if let Some(options) = merged.pointer_mut(options).and_then(Value::as_object_mut) {
+            options.remove(NETWORK_ID_OPTION);
+        }
+    }
+    let object = merged.as_object_mut()?;
     let endpoints = parts.iter().filter_map(|p| p.network["Containers"].as_object());
     if object.contains_key("Containers") {
         let all: Map<String, Value> = endpoints.flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
@@ -160,6 +167,14 @@ mod tests {
         assert_eq!(merged["Containers"], json!({"c1": {"Name": "c1"}, "c2": {"Name": "c2"}}));
         assert_eq!(cluster_id("osier").len(), 64);
         assert_eq!(translations(networks.iter().map(|n| &n.1)).len(), 2);
+    }
+
+    #[test]
+    fn what_the_agents_tell_their_engines_is_not_shown() {
+        let options = json!({"osier.id": "0000000000000007", "mine": "1"});
+        let network = json!({"Name": "back", "Driver": "osier", "Options": options, "IPAM": {"Options": options}});
+        let merged = merge(&[Local { node: "node-1", network: &network }], false).unwrap();
+        assert_eq!((&merged["Options"], &merged["IPAM"]["Options"]), (&json!({"mine": "1"}), &json!({"mine": "1"})));
     }
 
     #[test]

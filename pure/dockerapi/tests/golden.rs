@@ -3,13 +3,13 @@
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test reads its files and stops at a surprise")]
 
 use osier_dockerapi::create::{
-    Overlay, Placement, connect_address, pin_connect, placement, put_on_overlay, resolver_wishes,
+    Overlay, connect_address, mount_resolver, pin_connect, placement, put_on_overlays, resolver_wishes,
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, fs, net::Ipv4Addr, path::Path};
 
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 7);
-const OVERLAY: Overlay<'_> = Overlay { name: "osier", ids: &[] };
+const OVERLAYS: &[Overlay<'_>] = &[Overlay { name: "osier", ids: &[] }];
 
 /// The captured requests whose path holds this, by `client/scenario`.
 fn captured(path: &str) -> BTreeMap<String, Value> {
@@ -37,8 +37,8 @@ fn every_captured_create_is_placed_as_its_user_meant() {
         let mode = body.pointer("/HostConfig/NetworkMode").and_then(Value::as_str).unwrap_or_default();
         let opted_out = name.contains("weave-cidr-none");
         let expected = matches!(mode, "" | "default") && !opted_out;
-        let placed = placement(&body, &OVERLAY).unwrap();
-        assert_eq!(placed != Placement::Elsewhere, expected, "{name} with network mode '{mode}' is {placed:?}");
+        let placed = placement(&body, OVERLAYS).unwrap();
+        assert_eq!(!placed.is_empty(), expected, "{name} with network mode '{mode}' is {placed:?}");
         on_overlay += usize::from(expected);
     }
     assert!(on_overlay > 40, "only {on_overlay} captured creates are for the default network");
@@ -47,11 +47,14 @@ fn every_captured_create_is_placed_as_its_user_meant() {
 #[test]
 fn only_the_network_and_the_resolver_change() {
     for (name, before) in creates() {
-        if placement(&before, &OVERLAY).unwrap() == Placement::Elsewhere {
+        let places = placement(&before, OVERLAYS).unwrap();
+        if places.is_empty() {
             continue;
         }
         let mut after = before.clone();
-        put_on_overlay(&mut after, &OVERLAY, ADDRESS, "/var/lib/osier/resolv.conf").unwrap();
+        let places: Vec<_> = places.into_iter().map(|place| (place, ADDRESS)).collect();
+        put_on_overlays(&mut after, OVERLAYS, &places).unwrap();
+        mount_resolver(&mut after, "/var/lib/osier/resolv.conf").unwrap();
         let endpoints = after.pointer("/NetworkingConfig/EndpointsConfig").unwrap().as_object().unwrap();
         assert_eq!(endpoints.keys().collect::<Vec<_>>(), ["osier"], "{name}");
         assert_eq!(endpoints["osier"]["IPAMConfig"]["IPv4Address"], "10.1.1.7", "{name}");

@@ -36,6 +36,8 @@ pub mod port {
 pub const DOMAIN: &str = "weave.local";
 /// The Docker network and the libnetwork/IPAM driver that carry containers.
 pub const NETWORK: &str = "osier";
+/// The driver option, for networks and for their addresses, that tells which network of the cluster an engine's is.
+pub const NETWORK_ID_OPTION: &str = "osier.id";
 /// Prefix of the overlay's interfaces inside containers; the first one is `ethwe0`, with the altname `ethwe`.
 pub const INTERFACE_PREFIX: &str = "ethwe";
 /// The link-local address at which every node answers DNS to its own containers (RFC 3927 range).

@@ -14,6 +14,7 @@ pub use records::{Link, Record, Records};
 use ipnet::Ipv4Net;
 use osier_model::Hostname;
 use rand::{Rng, seq::SliceRandom};
+use records::Sight;
 use std::net::Ipv4Addr;
 
 /// How long anybody may keep an answer from the zone, in seconds: names move as quickly as containers do.
@@ -59,7 +60,8 @@ pub enum Answer {
 /// Answers one question from the records of all nodes that are alive.
 ///
 /// A name of one label is looked up under the domain, and is somebody else's only if it is not found there. What the
-/// container that asks calls others itself comes before everybody's names.
+/// container that asks calls others itself comes before everybody's names, and of those it is told the ones of the
+/// networks that it is on.
 pub fn answer(
     name: &QueryName,
     kind: QueryType,
@@ -68,14 +70,15 @@ pub fn answer(
     records: &Records,
     rng: &mut impl Rng,
 ) -> Answer {
+    let sight = records.sight(asker);
     if let Some(address) = name.reverse() {
-        return reverse(address, kind, zone, records);
+        return reverse(address, kind, zone, records, &sight);
     }
     let inside = name.inside(&zone.domain);
     let Some(label) = inside.or_else(|| name.single_label()) else { return Answer::Forward };
-    let mut addresses = asker.map(|a| records.linked(a, label, &zone.domain)).unwrap_or_default();
+    let mut addresses = asker.map(|a| records.linked(a, label, &zone.domain, &sight)).unwrap_or_default();
     if addresses.is_empty() {
-        addresses = records.addresses(label, &zone.domain);
+        addresses = records.addresses(label, &zone.domain, &sight);
     }
     if !addresses.is_empty() {
         if !matches!(kind, QueryType::A | QueryType::Any) {
@@ -93,11 +96,12 @@ pub fn answer(
     }
 }
 
-fn reverse(address: Ipv4Addr, kind: QueryType, zone: &Zone, records: &Records) -> Answer {
-    match records.name(address) {
+fn reverse(address: Ipv4Addr, kind: QueryType, zone: &Zone, records: &Records, sight: &Sight) -> Answer {
+    let pool = records.subnet_of(address).map_or(zone.pool, |(_, subnet)| subnet);
+    match records.name(address, sight) {
         Some(name) if matches!(kind, QueryType::Ptr | QueryType::Any) => Answer::Pointer(name.qualified(&zone.domain)),
-        Some(_) => Answer::NoData(name::reverse_zone(address, zone.pool)),
-        None if zone.pool.contains(&address) => Answer::NxDomain(name::reverse_zone(address, zone.pool)),
+        Some(_) => Answer::NoData(name::reverse_zone(address, pool)),
+        None if pool.contains(&address) => Answer::NxDomain(name::reverse_zone(address, pool)),
         None => Answer::Forward,
     }
 }
@@ -105,7 +109,7 @@ fn reverse(address: Ipv4Addr, kind: QueryType, zone: &Zone, records: &Records) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use osier_model::PeerId;
+    use osier_model::{NetworkId, PeerId};
     use proptest::prelude::*;
     use rand::{SeedableRng, rngs::SmallRng};
 
@@ -117,6 +121,7 @@ mod tests {
         Record {
             node: PeerId([0, 0, 0, 0, 0, 1]),
             container: container.to_owned(),
+            network: NetworkId::MAIN,
             address: address.into(),
             names: names.iter().map(|n| n.parse().unwrap()).collect(),
             links: Vec::new(),
@@ -124,12 +129,15 @@ mod tests {
     }
 
     fn records() -> Records {
-        Records::new(vec![
-            record("1", [10, 1, 1, 1], &["b.weave.local", "test-b"]),
-            record("2", [10, 1, 1, 2], &["web"]),
-            record("3", [10, 1, 1, 3], &["web.weave.local"]),
-            record("4", [10, 1, 1, 4], &["web", "db.backend.weave.local"]),
-        ])
+        Records::new(
+            vec![
+                record("1", [10, 1, 1, 1], &["b.weave.local", "test-b"]),
+                record("2", [10, 1, 1, 2], &["web"]),
+                record("3", [10, 1, 1, 3], &["web.weave.local"]),
+                record("4", [10, 1, 1, 4], &["web", "db.backend.weave.local"]),
+            ],
+            Vec::new(),
+        )
     }
 
     fn ask(name: &str, kind: QueryType, seed: u64) -> Answer {
@@ -154,13 +162,16 @@ mod tests {
             ],
             ..record("9", [10, 1, 1, 9], &["asker"])
         };
-        let records = Records::new(vec![
-            record("1", [10, 1, 1, 1], &["b.weave.local", "test-b"]),
-            record("2", [10, 1, 1, 2], &["web"]),
-            record("4", [10, 1, 1, 4], &["db.backend.weave.local"]),
-            record(&id, [10, 1, 1, 5], &[]),
-            asker,
-        ]);
+        let records = Records::new(
+            vec![
+                record("1", [10, 1, 1, 1], &["b.weave.local", "test-b"]),
+                record("2", [10, 1, 1, 2], &["web"]),
+                record("4", [10, 1, 1, 4], &["db.backend.weave.local"]),
+                record(&id, [10, 1, 1, 5], &[]),
+                asker,
+            ],
+            Vec::new(),
+        );
         let ask = |name: &str, asker: u8| {
             let name = QueryName::from_labels(name.split('.').map(str::as_bytes));
             let asker = Some([10, 1, 1, asker].into());
@@ -171,6 +182,54 @@ mod tests {
         assert_eq!((ask("web", 9), ask("web", 1)), (is(4), is(2)), "a link comes before everybody's names");
         assert_eq!((ask("db", 1), ask("by-id.weave.local", 1)), (Answer::Forward, Answer::NxDomain(domain())));
         assert_eq!(ask("gone", 9), Answer::Forward);
+    }
+
+    #[test]
+    fn names_are_for_those_who_are_on_the_network() {
+        let back = NetworkId(7);
+        let on_back = |container: &str, last: u8, names: &[&str]| Record {
+            network: back,
+            ..record(container, [10, 7, 0, last], names)
+        };
+        let records = Records::new(
+            vec![
+                record("web", [10, 1, 1, 1], &["web"]),
+                on_back("web", 1, &["web", "front.back.weave.local"]),
+                on_back("db", 2, &["db"]),
+                record("other", [10, 1, 1, 3], &["other"]),
+            ],
+            vec![(back, "10.7.0.0/24".parse().unwrap())],
+        );
+        let ask = |name: &str, asker: Option<[u8; 4]>| {
+            let name = QueryName::from_labels(name.split('.').map(str::as_bytes));
+            let found = answer(
+                &name,
+                QueryType::Any,
+                asker.map(Into::into),
+                &zone(),
+                &records,
+                &mut SmallRng::seed_from_u64(1),
+            );
+            match found {
+                Answer::Addresses(mut addresses) => {
+                    addresses.sort();
+                    addresses.iter().map(|a| a.octets()[1]).collect()
+                }
+                Answer::Pointer(_) => vec![255],
+                _ => Vec::new(),
+            }
+        };
+        let (web, web_back, db, other, starting) =
+            ([10, 1, 1, 1], [10, 7, 0, 1], [10, 7, 0, 2], [10, 1, 1, 3], [10, 7, 0, 9]);
+        assert_eq!((ask("db", Some(web)), ask("db", Some(web_back)), ask("db", Some(db))), (vec![7], vec![7], vec![7]));
+        assert_eq!((ask("db", Some(other)), ask("db", Some(starting)), ask("db", None)), (vec![], vec![7], vec![7]));
+        assert_eq!(
+            (ask("web", Some(web)), ask("web", Some(db)), ask("web", Some(other))),
+            (vec![1, 7], vec![7], vec![1])
+        );
+        assert_eq!((ask("other", Some(db)), ask("front.back.weave.local", Some(db))), (vec![], vec![7]));
+        assert_eq!(ask("2.0.7.10.in-addr.arpa", Some(web)), [255]);
+        assert!(ask("2.0.7.10.in-addr.arpa", Some(other)).is_empty(), "nor is it told who is there");
     }
 
     #[test]
@@ -237,6 +296,7 @@ mod tests {
         let names = prop::collection::vec("[a-c](\\.[a-b])?(\\.weave\\.local)?", 1..3);
         (0..3_u8, "[0-9a-f]{4}", 0..8_u8, names).prop_map(|(node, container, address, names)| Record {
             node: PeerId([0, 0, 0, 0, 0, node]),
+            network: NetworkId::MAIN,
             container,
             address: [10, 1, 1, address].into(),
             names: names.iter().map(|n| n.parse().unwrap()).collect(),
@@ -256,7 +316,7 @@ mod tests {
                 list.iter().filter(|r| r.names.iter().any(|n| n.qualified(&zone.domain) == full)).map(|r| r.address).collect();
             expected.sort();
             expected.dedup();
-            let records = Records::new(list.clone());
+            let records = Records::new(list.clone(), Vec::new());
             let name = QueryName::from_labels(full.as_str().split('.').map(str::as_bytes));
             let found = answer(&name, QueryType::A, None, &zone, &records, &mut SmallRng::seed_from_u64(1));
             let mut addresses = if let Answer::Addresses(a) = found { a } else { Vec::new() };

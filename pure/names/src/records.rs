@@ -2,7 +2,8 @@
 //!
 //! Must not know liveness: only records of living nodes are put in, and the whole index is made anew when any change.
 
-use osier_model::{Hostname, PeerId};
+use ipnet::Ipv4Net;
+use osier_model::{Hostname, NetworkId, PeerId};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
@@ -11,11 +12,13 @@ use std::{
 /// The length of a shortened container id.
 const SHORT_ID: usize = 12;
 
-/// The names of one container, as its node tells them.
+/// The names of one container on one network, as its node tells them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Record {
-    /// Its address on the overlay.
+    /// Its address there.
     pub address: Ipv4Addr,
+    /// The network; its names are for those who are on it, too.
+    pub network: NetworkId,
     /// The node that runs it.
     pub node: PeerId,
     /// Its id.
@@ -38,31 +41,46 @@ pub struct Link {
 /// Records by name and by address; a lookup takes logarithmic time.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Records {
-    by_name: BTreeMap<String, Vec<Ipv4Addr>>,
-    by_address: BTreeMap<Ipv4Addr, Hostname>,
-    by_container: BTreeMap<String, Ipv4Addr>,
+    by_name: BTreeMap<String, Vec<(Ipv4Addr, NetworkId)>>,
+    by_address: BTreeMap<Ipv4Addr, (Hostname, NetworkId)>,
+    by_container: BTreeMap<String, Vec<(Ipv4Addr, NetworkId)>>,
+    /// Which container an address is.
+    containers: BTreeMap<Ipv4Addr, String>,
+    /// The subnets of the networks besides the cluster's own.
+    subnets: Vec<(NetworkId, Ipv4Net)>,
     /// What the container at an address calls others.
     links: BTreeMap<Ipv4Addr, Vec<Link>>,
     /// Names that have no address but names below them.
     parents: BTreeSet<String>,
 }
 
+/// Which networks' names somebody is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sight(Option<BTreeSet<NetworkId>>);
+
+impl Sight {
+    fn has(&self, network: NetworkId) -> bool {
+        self.0.as_ref().is_none_or(|networks| networks.contains(&network))
+    }
+}
+
 impl Records {
     /// Indexes records, in any order. Where two have the same address, the smaller node's name is the address's, on
-    /// every node alike.
-    pub fn new(mut records: Vec<Record>) -> Self {
+    /// every node alike. `subnets` are those of the networks besides the cluster's own.
+    pub fn new(mut records: Vec<Record>, subnets: Vec<(NetworkId, Ipv4Net)>) -> Self {
         records.sort();
-        let mut index = Self::default();
-        for Record { address, container, names, links, .. } in records {
-            index.by_container.insert(container, address);
+        let mut index = Self { subnets, ..Self::default() };
+        for Record { address, network, container, names, links, .. } in records {
+            index.by_container.entry(container.clone()).or_default().push((address, network));
+            index.containers.entry(address).or_insert(container);
             if !links.is_empty() {
                 index.links.insert(address, links);
             }
             for name in &names {
                 let addresses = index.by_name.entry(name.as_str().to_owned()).or_default();
-                // Records are sorted by address, so that an equal one can only be the last.
-                if addresses.last() != Some(&address) {
-                    addresses.push(address);
+                // Records are sorted by address and network, so that an equal one can only be the last.
+                if addresses.last() != Some(&(address, network)) {
+                    addresses.push((address, network));
                 }
                 let mut rest = name.as_str();
                 while let Some((_, parent)) = rest.split_once('.') {
@@ -71,7 +89,7 @@ impl Records {
                 }
             }
             if let Some(first) = names.into_iter().next() {
-                index.by_address.entry(address).or_insert(first);
+                index.by_address.entry(address).or_insert((first, network));
             }
         }
         index
@@ -87,25 +105,44 @@ impl Records {
         self.by_name.is_empty()
     }
 
+    /// What somebody sees: all names where nobody is named; else those of the networks that the asker's container is on.
+    pub(crate) fn sight(&self, asker: Option<Ipv4Addr>) -> Sight {
+        let Some(asker) = asker else { return Sight(None) };
+        let container = self.containers.get(&asker).and_then(|c| self.by_container.get(c)).into_iter().flatten();
+        let mut networks: BTreeSet<NetworkId> = container.map(|(_, network)| *network).collect();
+        // One whose names are not known yet is on the network whose address it has.
+        networks.extend(self.subnet_of(asker).map(|(network, _)| network));
+        if networks.is_empty() {
+            networks.insert(NetworkId::MAIN);
+        }
+        Sight(Some(networks))
+    }
+
+    /// The network besides the cluster's own that an address lies in.
+    pub(crate) fn subnet_of(&self, address: Ipv4Addr) -> Option<(NetworkId, Ipv4Net)> {
+        self.subnets.iter().copied().find(|(_, subnet)| subnet.contains(&address))
+    }
+
     /// Addresses of `label.domain`, whether the records say the domain or not, each once.
-    pub(crate) fn addresses(&self, label: &str, domain: &Hostname) -> Vec<Ipv4Addr> {
+    pub(crate) fn addresses(&self, label: &str, domain: &Hostname, sight: &Sight) -> Vec<Ipv4Addr> {
         let full = self.by_name.get(&format!("{label}.{domain}"));
         let says_domain = label.strip_suffix(domain.as_str()).is_some_and(|l| l.is_empty() || l.ends_with('.'));
         let bare = self.by_name.get(label).filter(|_| !says_domain);
-        let mut addresses: Vec<Ipv4Addr> = full.into_iter().chain(bare).flatten().copied().collect();
+        let seen = full.into_iter().chain(bare).flatten().filter(|(_, network)| sight.has(*network));
+        let mut addresses: Vec<Ipv4Addr> = seen.map(|(address, _)| *address).collect();
         addresses.sort_unstable();
         addresses.dedup();
         addresses
     }
 
     /// Addresses of what the container at `asker` calls `label`; none where it calls nothing so, or nothing that runs.
-    pub(crate) fn linked(&self, asker: Ipv4Addr, label: &str, domain: &Hostname) -> Vec<Ipv4Addr> {
+    pub(crate) fn linked(&self, asker: Ipv4Addr, label: &str, domain: &Hostname, sight: &Sight) -> Vec<Ipv4Addr> {
         let link = self.links.get(&asker).and_then(|links| links.iter().find(|l| l.alias.as_str() == label));
         let Some(target) = link.map(|l| l.target.to_ascii_lowercase()) else { return Vec::new() };
         let by_id = self.by_container.range(target.clone()..).next().filter(|(id, _)| id.starts_with(&target));
         match by_id.filter(|_| target.len() >= SHORT_ID) {
-            Some((_, address)) => vec![*address],
-            None => self.addresses(&target, domain),
+            Some((_, places)) => places.iter().filter(|(_, network)| sight.has(*network)).map(|(a, _)| *a).collect(),
+            None => self.addresses(&target, domain, sight),
         }
     }
 
@@ -115,7 +152,7 @@ impl Records {
     }
 
     /// The name of an address.
-    pub(crate) fn name(&self, address: Ipv4Addr) -> Option<&Hostname> {
-        self.by_address.get(&address)
+    pub(crate) fn name(&self, address: Ipv4Addr, sight: &Sight) -> Option<&Hostname> {
+        self.by_address.get(&address).filter(|(_, network)| sight.has(*network)).map(|(name, _)| name)
     }
 }

@@ -54,7 +54,10 @@ pub fn wanted(networks: &[Network], present: &[Present], foreign: &BTreeSet<Stri
             None => kept.push(network),
         }
     }
-    let stays = |p: &&Present| p.in_use || kept.iter().any(|n| n.id == p.id);
+    // Engines may have made one twice: then any of them will do, but one in use best.
+    let best =
+        |p: &Present| !present.iter().any(|q| q.id == p.id && (!q.in_use, &q.engine_id) < (!p.in_use, &p.engine_id));
+    let stays = |p: &&Present| p.in_use || (best(p) && kept.iter().any(|n| n.id == p.id));
     let leave: Vec<Step> = present.iter().filter(|p| !stays(p)).map(|p| Step::Remove(p.engine_id.clone())).collect();
     let missing = kept.into_iter().filter(|n| !present.iter().any(|p| p.id == n.id));
     // What has to make room goes first.
@@ -99,6 +102,21 @@ mod tests {
         assert!(matches!(&steps[..], [Step::Remove(_), Step::Create(n), Step::Problem(_)] if *n == first), "{steps:?}");
         let steps = wanted(&both, &[present(&second, true)], &none);
         assert!(matches!(&steps[..], [Step::Problem(text)] if text.contains(&first.id.to_string())), "{steps:?}");
+    }
+
+    #[test]
+    fn of_one_made_twice_the_spare_is_removed() {
+        let a = network(1, "a");
+        let twice = |first: bool, second: bool| {
+            let spare = Present { engine_id: "spare".into(), ..present(&a, second) };
+            wanted(std::slice::from_ref(&a), &[present(&a, first), spare], &BTreeSet::new())
+        };
+        let first = format!("e{}", a.id);
+        assert_eq!(
+            (twice(false, false), twice(true, false)),
+            (vec![Step::Remove("spare".into())], vec![Step::Remove("spare".into())])
+        );
+        assert_eq!((twice(false, true), twice(true, true)), (vec![Step::Remove(first)], vec![]));
     }
 
     proptest! {

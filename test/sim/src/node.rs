@@ -7,7 +7,7 @@ use crate::{
     world::{RANGE, member, number, peer},
 };
 use osier_mesh::{Event, Mesh, MeshConfig, incarnation};
-use osier_model::PeerId;
+use osier_model::{NetworkId, PeerId};
 use osier_names::{Record, Records};
 use osier_ring::{Allocation, ChunkRecord, ChunkReply, ChunkRequest, Conflict, MergeOutcome, Owner, Ring};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -337,9 +337,16 @@ impl Node {
         let records = named.filter_map(|(node, key, value)| {
             let (address, name): (Ipv4Addr, u32) = serde_json::from_slice(value).ok()?;
             let names = format!("name-{name}").parse().into_iter().collect();
-            Some(Record { address, node, container: key.to_owned(), names, links: Vec::new() })
+            Some(Record {
+                address,
+                network: NetworkId::MAIN,
+                node,
+                container: key.to_owned(),
+                names,
+                links: Vec::new(),
+            })
         });
-        Records::new(records.collect())
+        Records::new(records.collect(), Vec::new())
     }
 }
 

@@ -124,12 +124,13 @@ impl Api {
         rename_volumes(&mut body, |word| on_node("volume", word));
         rename_networks(&mut body, |word| self.cluster_network_name(word));
         let mode = body["HostConfig"]["NetworkMode"].as_str().unwrap_or_default();
-        let on_overlay = matches!(mode, "" | "default" | NETWORK);
+        let mode = if matches!(mode, "" | "default") { NETWORK } else { mode }.to_owned();
+        let on_overlay = mode == NETWORK || self.is_cluster_wide(&mode);
         map_companions(&mut body, |word, condition| {
             // Engines say 400 here: to 404 clients answer with a pull of the image.
             let found = self.cluster.container(word);
             let (engine, container) = found.map_err(|r| Refusal { status: StatusCode::BAD_REQUEST, ..r })?;
-            let reached_by_name = on_overlay && container.row.networks.iter().any(|(network, _)| network == NETWORK);
+            let reached_by_name = on_overlay && container.row.networks.iter().any(|(network, _)| *network == mode);
             if reached_by_name && condition.starts_with("--link=") {
                 // On the overlay a link is a name, which leads to any node.
                 return Ok(container.row.name().to_owned());

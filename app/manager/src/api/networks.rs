@@ -16,7 +16,7 @@ use osier_dockerapi::{
 use osier_engine::{empty_response, full, json_response};
 use osier_model::NETWORK;
 use osier_scheduler::{Request, Tie};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -27,6 +27,10 @@ use std::{
 const INSPECT: Duration = Duration::from_secs(2);
 /// How long it may take to remove one.
 const REMOVE: Duration = Duration::from_secs(30);
+/// How long the nodes may take to have, or no longer to have, a network of the cluster.
+const EVERYWHERE: Duration = Duration::from_secs(10);
+/// The pause between two looks at whether they do.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// One engine's part of a network.
 #[derive(Clone)]
@@ -129,6 +133,11 @@ impl Api {
         same.then(|| first.name().to_owned())
     }
 
+    /// Whether a name is that of a network on all nodes.
+    pub(super) fn is_cluster_wide(&self, name: &str) -> bool {
+        self.cluster.healthy().iter().any(|engine| has_network(engine, name))
+    }
+
     /// The nodes that have a network of this name, or else the one network whose id begins so.
     pub(super) fn nodes_with_network(&self, word: &str) -> Vec<String> {
         let parts = self.network_parts();
@@ -179,11 +188,19 @@ impl Api {
         } else if !network::is_builtin(&name) && !self.nodes_with_network(&name).is_empty() {
             return Err(exists());
         }
+        let unsaid = matches!(body["Driver"].as_str(), None | Some("" | "default"));
+        if unsaid && ties.is_empty() && self.has_own_network() {
+            body["Driver"] = NETWORK.into();
+        }
+        let cluster_wide = body["Driver"] == NETWORK;
+        if cluster_wide && name == NETWORK {
+            return Err(exists());
+        }
         if body["Driver"] == "overlay" {
             // The engine's own words speak of a swarm, which is no way out here.
             let message = format!(
-                "networks of the driver overlay need swarm mode, which is not available here: leave the driver out for a \
-                 network of one node, or use the network {NETWORK}, which is on every node"
+                "networks of the driver overlay need swarm mode, which is not available here: a network of the driver \
+                 {NETWORK} is on every node, one of the driver bridge on one node"
             );
             return Err(Refusal::new(StatusCode::FORBIDDEN, message));
         }
@@ -200,7 +217,37 @@ impl Api {
         let response = self.forward(&place.engine, call, &["networks", "create"]).await?;
         // The event tells it again; a failure here is no failure of the call.
         let _ = place.engine.sync_networks().await;
-        Ok(response)
+        if !cluster_wide || !response.status().is_success() {
+            return Ok(response);
+        }
+        // The node's agent tells the others'; whoever uses the network next may be sent to any of them.
+        let late = self.until_networks(|engine| has_network(engine, &name)).await;
+        let names: Vec<String> = late.iter().map(|engine| engine.name()).collect();
+        let warning = match names.as_slice() {
+            [] => String::new(),
+            names => format!("network {name} is not yet on {}; see 'osier status' there", names.join(", ")),
+        };
+        Ok(json_response(StatusCode::CREATED, &json!({ "Id": network::cluster_id(&name), "Warning": warning })))
+    }
+
+    /// Whether the engines of this cluster have agents, and with them networks of all nodes.
+    fn has_own_network(&self) -> bool {
+        let engines = self.cluster.healthy();
+        !engines.is_empty() && engines.iter().all(|engine| has_network(engine, NETWORK))
+    }
+
+    /// Waits until every healthy engine's networks are as they should be, and gives those that are not in time.
+    async fn until_networks(&self, fits: impl Fn(&Engine) -> bool) -> Vec<Arc<Engine>> {
+        let end = tokio::time::Instant::now() + EVERYWHERE;
+        loop {
+            let mut late = self.cluster.healthy();
+            late.retain(|engine| !fits(engine));
+            if late.is_empty() || tokio::time::Instant::now() > end {
+                return late;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+            futures::future::join_all(late.iter().map(|engine| engine.sync_networks())).await;
+        }
     }
 
     /// `DELETE /networks/{name}`
@@ -219,11 +266,41 @@ impl Api {
         if !engines.iter().any(|e| e.is_healthy()) {
             return Err(found.unreachable(name));
         }
+        if found.is_cluster_wide() {
+            self.remove_everywhere(&word, engines).await?;
+            return Ok(empty_response(StatusCode::NO_CONTENT));
+        }
         let ask = Ask { method: Method::DELETE, query: &call.raw_query, ..Ask::get(REMOVE) };
         let answers = self.ask_as(engines.clone(), &["networks", &word], ask).await;
         futures::future::join_all(engines.iter().map(|e| e.sync_networks())).await;
         unanimous(answers)?;
         Ok(empty_response(StatusCode::NO_CONTENT))
+    }
+
+    /// Removes a network of the cluster: one node's agent refuses while containers of any node are on it, or tells the
+    /// others', which remove it, too, those of nodes that are away once they are back.
+    pub(super) async fn remove_everywhere(&self, name: &str, engines: Vec<Arc<Engine>>) -> Result<(), Refusal> {
+        let healthy: Vec<Arc<Engine>> = engines.into_iter().filter(|e| e.is_healthy()).collect();
+        let Some((first, others)) = healthy.split_first() else { return Ok(()) };
+        let ask = |engine: &Arc<Engine>| {
+            let engine = engine.clone();
+            async move {
+                let answer = engine.json(Method::DELETE, &["networks", name], "", None, REMOVE).await;
+                // Its agent has heard of it before this call came.
+                let gone = answer.as_ref().is_err_and(|e| e.status() == Some(StatusCode::NOT_FOUND));
+                (engine, if gone { Ok(Value::Null) } else { answer })
+            }
+        };
+        let answer = ask(first).await;
+        let refused = answer.1.is_err();
+        let mut answers = vec![answer];
+        if !refused {
+            answers.extend(futures::future::join_all(others.iter().map(ask)).await);
+        }
+        futures::future::join_all(healthy.iter().map(|e| e.sync_networks())).await;
+        unanimous(answers)?;
+        self.until_networks(|engine| !has_network(engine, name)).await;
+        Ok(())
     }
 
     /// `POST /networks/{name}/connect` and `disconnect`: the container's engine does it.
@@ -280,6 +357,12 @@ impl Api {
         successes(self.ask_as(engines, &["networks", &word, "disconnect"], ask).await)?;
         Ok(empty_response(StatusCode::OK))
     }
+}
+
+/// Whether an engine has the cluster's network of this name.
+pub(super) fn has_network(engine: &Engine, name: &str) -> bool {
+    let networks = engine.view().networks.clone();
+    networks.iter().any(|network| network["Name"] == name && network["Driver"] == NETWORK)
 }
 
 /// The parts whose id, the cluster's or the engine's own, begins so; none where some network is called so.

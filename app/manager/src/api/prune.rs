@@ -4,6 +4,7 @@ use super::{
     Answer, Api, Call,
     fanout::{Ask, successes},
     images::refresh,
+    networks::has_network,
 };
 use crate::{
     engine::{CallError, Engine},
@@ -23,7 +24,7 @@ use osier_dockerapi::{
 };
 use osier_engine::json_response;
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use time::OffsetDateTime;
 
 /// How long an engine may take to prune.
@@ -94,7 +95,7 @@ impl Api {
     }
 
     /// Engines would also prune the cluster's networks wherever no container uses them just now; so unused networks are
-    /// listed here, and only those of one node are removed.
+    /// listed here: those of one node are removed there, and those of the cluster where no node uses them.
     async fn prune_networks(&self, call: Call) -> Answer {
         let filters = Filters::parse(call.query.get("filters"))?.only(&["label", "label!", "until"])?;
         let now = OffsetDateTime::now_utc().unix_timestamp_nanos();
@@ -110,7 +111,20 @@ impl Api {
         query.set("filters", &wanted.to_string());
         let query = query.to_string();
         let removed = self.cluster.healthy().into_iter().map(|engine| prune_local(engine, &query, until));
-        let removed: Vec<String> = join_all(removed).await.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
+        let pruned: Vec<Pruned> = join_all(removed).await.into_iter().collect::<Result<_, _>>()?;
+        let (mut removed, mut unused) = (Vec::new(), BTreeMap::<String, usize>::new());
+        for Pruned { local, cluster_wide } in pruned {
+            removed.extend(local);
+            cluster_wide.into_iter().for_each(|name| *unused.entry(name).or_default() += 1);
+        }
+        for (name, nodes) in unused {
+            let engines: Vec<Arc<Engine>> = self.cluster.healthy();
+            let with = engines.into_iter().filter(|engine| has_network(engine, &name)).collect::<Vec<_>>();
+            // One that came into use in the meantime is refused by its agent, and stays.
+            if with.len() == nodes && self.remove_everywhere(&name, with).await.is_ok() {
+                removed.push(name);
+            }
+        }
         Ok(json_response(StatusCode::OK, &json!({ "NetworksDeleted": removed })))
     }
 }
@@ -147,7 +161,15 @@ fn is_anonymous(name: &str) -> bool {
     name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-async fn prune_local(engine: Arc<Engine>, query: &str, until: Option<i128>) -> Result<Vec<String>, Refusal> {
+/// What [`prune_local`] did, and found.
+struct Pruned {
+    /// The networks of this node that were removed.
+    local: Vec<String>,
+    /// The networks of the cluster that this node does not use.
+    cluster_wide: Vec<String>,
+}
+
+async fn prune_local(engine: Arc<Engine>, query: &str, until: Option<i128>) -> Result<Pruned, Refusal> {
     let node = engine.name();
     let unused = engine.get(&["networks"], query, NETWORK).await?;
     let unused: Vec<Local<'_>> =
@@ -155,7 +177,9 @@ async fn prune_local(engine: Arc<Engine>, query: &str, until: Option<i128>) -> R
     let mut removed = Vec::new();
     let made = |network: &Value| moment::parse(network["Created"].as_str().unwrap_or_default(), 0);
     let old = |n: &&Local<'_>| until.is_none_or(|until| made(n.network).is_some_and(|made| made < until));
-    for network in unused.iter().filter(|n| !n.is_cluster_wide()).filter(old) {
+    let (cluster_wide, local): (Vec<&Local<'_>>, Vec<_>) =
+        unused.iter().filter(old).partition(|network| network.is_cluster_wide());
+    for network in local {
         // One that came into use in the meantime is refused by its engine, and stays.
         if engine.json(Method::DELETE, &["networks", network.id()], "", None, NETWORK).await.is_ok() {
             removed.push(format!("{node}/{}", network.name()));
@@ -163,5 +187,6 @@ async fn prune_local(engine: Arc<Engine>, query: &str, until: Option<i128>) -> R
     }
     // Events tell it again; a failure here is no failure of the call.
     let _ = engine.sync_networks().await;
-    Ok(removed)
+    let users = cluster_wide.iter().map(|n| n.name().to_owned()).filter(|name| name != osier_model::NETWORK);
+    Ok(Pruned { local: removed, cluster_wide: users.collect() })
 }
