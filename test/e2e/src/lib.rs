@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "a transcript of what was run is half of what an end-to-end test is for")]
 
 pub mod faults;
+pub mod networks;
 pub mod terminal;
 pub mod tour;
 

@@ -1,11 +1,12 @@
-//! Clusters of real hosts: the tour, and then the faults that they must survive.
+//! Clusters of real hosts: the tour, networks that users make, and then the faults that they must survive.
 
-use osier_e2e::{Cluster, faults, tour};
+use osier_e2e::{Cluster, faults, networks, tour};
 
 fn tour_and_faults(releases: &[&str]) {
     let cluster = Cluster::make(3, releases).expect("hosts");
     tour::take(&cluster).expect("the tour");
     tour::load_image(&cluster).expect("the image");
+    networks::all(&cluster).expect("networks");
     faults::all(&cluster).expect("faults");
 }
 

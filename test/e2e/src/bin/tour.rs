@@ -1,7 +1,7 @@
 //! Takes the tour on a lab that is up: what `cargo xtask demo` shows.
 
 use clap::Parser;
-use osier_e2e::{Cluster, faults, tour};
+use osier_e2e::{Cluster, faults, networks, tour};
 
 /// Provisions a lab and takes the seed document's tour on it.
 #[derive(Parser)]
@@ -9,6 +9,9 @@ struct Args {
     /// The lab, as 'osier lab up' named it.
     #[arg(long)]
     lab: String,
+    /// Then make networks, use them and remove them.
+    #[arg(long)]
+    networks: bool,
     /// Then break things, and see that the cluster survives.
     #[arg(long)]
     faults: bool,
@@ -20,5 +23,8 @@ fn main() -> anyhow::Result<()> {
     tour::take(&cluster)?;
     // The demo goes on: leave the image there for whoever wants to run something.
     tour::load_image(&cluster)?;
+    if args.networks {
+        networks::all(&cluster)?;
+    }
     if args.faults { faults::all(&cluster) } else { Ok(()) }
 }
