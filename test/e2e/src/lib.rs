@@ -6,6 +6,7 @@
 
 pub mod faults;
 pub mod networks;
+pub mod partition;
 pub mod terminal;
 pub mod tour;
 

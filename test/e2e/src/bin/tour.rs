@@ -1,7 +1,8 @@
 //! Takes the tour on a lab that is up: what `cargo xtask demo` shows.
 
 use clap::Parser;
-use osier_e2e::{Cluster, faults, networks, tour};
+use osier_e2e::{Cluster, faults, networks, partition, tour};
+use std::time::Duration;
 
 /// Provisions a lab and takes the seed document's tour on it.
 #[derive(Parser)]
@@ -9,9 +10,15 @@ struct Args {
     /// The lab, as 'osier lab up' named it.
     #[arg(long)]
     lab: String,
+    /// Leave the tour itself out: the lab has been on it.
+    #[arg(long)]
+    skip_tour: bool,
     /// Then make networks, use them and remove them.
     #[arg(long)]
     networks: bool,
+    /// Then cut one node off for so many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    partition: Option<u64>,
     /// Then break things, and see that the cluster survives.
     #[arg(long)]
     faults: bool,
@@ -20,11 +27,16 @@ struct Args {
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let cluster = Cluster::of_lab(&args.lab)?;
-    tour::take(&cluster)?;
+    if !args.skip_tour {
+        tour::take(&cluster)?;
+    }
     // The demo goes on: leave the image there for whoever wants to run something.
     tour::load_image(&cluster)?;
     if args.networks {
         networks::all(&cluster)?;
+    }
+    if let Some(seconds) = args.partition {
+        partition::heals(&cluster, Duration::from_secs(seconds))?;
     }
     if args.faults { faults::all(&cluster) } else { Ok(()) }
 }
