@@ -8,7 +8,7 @@ use crate::{
     device::{Device, Kind},
     entry::{self, Entry},
     error::Error,
-    link,
+    link::{self, Sender},
     observe::Snapshot,
     sysctl::{self, Switch},
 };
@@ -109,7 +109,7 @@ async fn devices(
         }
         if let (Some(device), Some(bridge)) = (seen.get(&want.name), seen.get(&want.bridge)) {
             changes.add(link::mtu(fabric, device, want.mtu).await?);
-            changes.add(link::attach(fabric, device, bridge, true).await?);
+            changes.add(link::attach(fabric, device, bridge, Sender::Tunnel).await?);
         }
     }
     if let Some(want) = &desired.host {
@@ -118,7 +118,7 @@ async fn devices(
     let seen = &snapshot.devices;
     for want in &desired.ports {
         match (seen.get(&want.name), seen.get(&want.bridge)) {
-            (Some(device), Some(bridge)) => match link::attach(fabric, device, bridge, false).await {
+            (Some(device), Some(bridge)) => match link::attach(fabric, device, bridge, Sender::Member).await {
                 Err(e) if e.is_vanished() => changes.missing_ports.push(want.name.clone()),
                 result => changes.add(result?),
             },

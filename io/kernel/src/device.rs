@@ -70,6 +70,8 @@ pub struct BridgePort {
     pub arp_suppressed: bool,
     /// Whether frames may leave by the port they came from.
     pub hairpin: bool,
+    /// Whether only MACs that the bridge's table has behind it may send there; unknown to kernels before 5.18.
+    pub locked: Option<bool>,
 }
 
 impl Device {
@@ -159,5 +161,9 @@ fn bridge_port(data: &[InfoBridgePort]) -> BridgePort {
         learning: data.contains(&InfoBridgePort::Learning(true)),
         arp_suppressed: data.contains(&InfoBridgePort::NeighSupress(true)),
         hairpin: data.contains(&InfoBridgePort::HairpinMode(true)),
+        locked: data.iter().find_map(|attribute| match attribute {
+            InfoBridgePort::Locked(locked) => Some(*locked),
+            _ => None,
+        }),
     }
 }

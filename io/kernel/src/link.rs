@@ -96,25 +96,35 @@ pub(crate) async fn up(netlink: &Netlink, device: &Device) -> Result<Option<Stri
     Ok(Some(doing))
 }
 
+/// What sends through a port of a bridge.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// Other nodes: any MAC, and no ARP requests that the bridge can answer.
+    Tunnel,
+    /// A container, or the host: the MAC that the bridge's table has for it, and no other.
+    Member,
+}
+
 /// Makes a device a port of the bridge: no learning, no hairpin, up. Its settings are right before it forwards.
 pub(crate) async fn attach(
     netlink: &Netlink,
     device: &Device,
     bridge: &Device,
-    arp_suppressed: bool,
+    sender: Sender,
 ) -> Result<Option<String>, Error> {
     let doing = format!("attach '{}' to the bridge '{}'", device.name, bridge.name);
-    let settings = device.port.as_ref().map(|p| (p.learning, p.hairpin, p.arp_suppressed));
+    let (tunnel, member) = (sender == Sender::Tunnel, sender == Sender::Member);
+    let settings = device.port.as_ref().map(|p| (p.learning, p.hairpin, p.arp_suppressed, p.locked.unwrap_or(member)));
     let on_bridge = device.port.as_ref().is_some_and(|p| p.bridge == bridge.name);
-    if on_bridge && device.up && settings == Some((false, false, arp_suppressed)) {
+    if on_bridge && device.up && settings == Some((false, false, tunnel, member)) {
         return Ok(None);
     }
     if !on_bridge {
         let message = LinkUnspec::new_with_index(device.index).controller(bridge.index).build();
         send(netlink, message, CHANGE).await.doing(|| &doing)?;
     }
-    let port = LinkBridgePort::new(device.index).learning(false).hairpin(false).neigh_suppress(arp_suppressed).up();
-    send(netlink, port.build(), CHANGE).await.doing(|| &doing)?;
+    let port = LinkBridgePort::new(device.index).learning(false).hairpin(false).neigh_suppress(tunnel).locked(member);
+    send(netlink, port.up().build(), CHANGE).await.doing(|| &doing)?;
     Ok(Some(doing))
 }
 

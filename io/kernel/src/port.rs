@@ -44,7 +44,7 @@ pub(crate) async fn create(shared: &Shared, want: &NewPort<'_>) -> Result<(), Er
         result => result.doing(doing)?,
     }
     let port = link::find(fabric, host_end).await?;
-    link::attach(fabric, &port, &bridge, false).await?;
+    link::attach(fabric, &port, &bridge, link::Sender::Member).await?;
     let entry = Entry::Fdb(FdbEntry { link: host_end.to_owned(), mac, target: FdbTarget::Port });
     let addition = entry.addition(port.index);
     fabric.request(addition.message, addition.flags).await.doing(|| format!("add {entry}"))

@@ -121,6 +121,12 @@ impl Namespace {
     }
 
     /// All ARP frames of all devices inside, from now on.
+    pub(crate) async fn set_mac(&self, link: &str, mac: MacAddr) {
+        let index = self.index(link).await.unwrap();
+        let changed = LinkUnspec::new_with_index(index).address(mac.0.to_vec()).build();
+        self.netlink().link().change(changed).execute().await.unwrap();
+    }
+
     pub(crate) fn arp_sniffer(&self) -> Sniffer {
         const ETH_P_ARP: u16 = 0x0806;
         let protocol = Protocol::from(i32::from(ETH_P_ARP.to_be()));

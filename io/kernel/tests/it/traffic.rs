@@ -85,6 +85,29 @@ async fn broadcast_and_multicast_reach_every_member() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_container_sends_with_its_own_mac_and_no_other() {
+    let [mut a, b] = two_hosts_with_containers().await;
+    a.start(12).await;
+    a.kernel.apply(&a.plan(&b)).await.unwrap();
+    let (victim, liar, remote) = (&a.containers[0], &a.containers[1], &b.containers[0]);
+    let arrives = |to: &lab::Container| {
+        let listener = to.namespace.udp(to.address, 4000);
+        let sent = liar.namespace.udp(liar.address, 0).send_to(b"from me", (to.address, 4000));
+        sent.is_ok() && listener.recv_from(&mut [0; 64]).is_ok()
+    };
+    assert!(arrives(remote) && arrives(victim));
+    let own = liar.port.mac;
+    for mac in [MacAddr([2, 0, 0, 0, 0, 99]), victim.port.mac, remote.port.mac] {
+        liar.namespace.set_mac("ethwe0", mac).await;
+        assert!(!arrives(remote) && !arrives(victim), "{mac} passed for a container's");
+    }
+    assert!(echoes(&remote.namespace, victim.address), "whose MAC it was has lost its traffic");
+    liar.namespace.set_mac("ethwe0", own).await;
+    assert!(arrives(remote) && arrives(victim));
+    assert!(a.kernel.apply(&a.plan(&b)).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_node_answers_dns_to_its_own_containers_only() {
     let [a, b] = two_hosts_with_containers().await;
     for (host, name) in [(&a, "a"), (&b, "b")] {
