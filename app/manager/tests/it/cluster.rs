@@ -7,7 +7,7 @@ use crate::{
 use futures::future::join_all;
 use http::{Method, StatusCode};
 use osier_engine::empty;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 #[tokio::test]
@@ -243,6 +243,56 @@ async fn the_clusters_network_is_one_and_nobody_prunes_it() {
     let (status, pruned) = world.ask(Method::POST, "/networks/prune", None).await;
     assert_eq!((status, &pruned["NetworksDeleted"]), (StatusCode::OK, &json!(["n1/bridge", "n2/bridge"])));
     assert!(fakes.iter().all(|f| f.asked(Method::DELETE, "-osier").is_empty()));
+}
+
+#[tokio::test]
+async fn a_network_of_the_cluster_is_made_and_removed_on_all_nodes() {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await, Fake::start("n3").await];
+    for fake in &fakes {
+        let network =
+            json!({"Id": format!("{}-osier", fake.name), "Name": "osier", "Driver": "osier", "Scope": "local"});
+        fake.state.lock().unwrap().networks.push(network);
+    }
+    let world = World::of(&fakes.each_ref()).await;
+    let has = |fake: &Fake| fake.state.lock().unwrap().networks.iter().any(|n| n["Name"] == "back");
+    // What the agents do: whoever hears of a network has its engine make it, some time later.
+    let agents = async {
+        until("some node has the network", async || fakes.iter().any(has)).await;
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        for fake in fakes.iter().filter(|fake| !has(fake)) {
+            let network =
+                json!({"Id": format!("{}-back", fake.name), "Name": "back", "Driver": "osier", "Scope": "local"});
+            fake.state.lock().unwrap().networks.push(network);
+        }
+    };
+    // Nothing is said of a driver: where every node has an agent, the network is on all.
+    let create = async {
+        let answer = world.ask(Method::POST, "/networks/create", Some(json!({"Name": "back"}))).await;
+        (answer, fakes.iter().all(has))
+    };
+    let ((answer, everywhere), ()) = tokio::join!(create, agents);
+    assert!(everywhere, "the answer came before all nodes had it");
+    let asked: Vec<_> = fakes.iter().flat_map(|f| f.asked(Method::POST, "/networks/create")).collect();
+    let body: Value = serde_json::from_slice(&asked[0].body).unwrap();
+    assert_eq!((asked.len(), &body["Driver"]), (1, &json!("osier")));
+    let list = world.get("/networks").await;
+    let shown: Vec<&Value> = list.as_array().unwrap().iter().filter(|n| n["Name"] == "back").collect();
+    assert_eq!((shown.len(), &shown[0]["Id"]), (1, &answer.1["Id"]));
+    let again = world.ask(Method::POST, "/networks/create", Some(json!({"Name": "back"}))).await;
+    assert_eq!(again.0, StatusCode::CONFLICT);
+
+    let active = json!({"message": "has active endpoints"});
+    fakes.iter().for_each(|f| f.prepare(Method::DELETE, "/networks/back", StatusCode::FORBIDDEN, active.clone()));
+    let (status, refused) = world.ask(Method::DELETE, "/networks/back", None).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{refused}");
+    let asked: usize = fakes.iter().map(|f| f.asked(Method::DELETE, "back").len()).sum();
+    assert!(asked == 1 && fakes.iter().all(has), "one node's no is for all");
+    for fake in &fakes {
+        fake.state.lock().unwrap().prepared.remove(&(Method::DELETE, "/networks/back".into()));
+    }
+    let (_, pruned) = world.ask(Method::POST, "/networks/prune", None).await;
+    assert!(pruned["NetworksDeleted"].as_array().unwrap().contains(&json!("back")), "{pruned}");
+    assert!(!fakes.iter().any(has));
 }
 
 #[tokio::test]

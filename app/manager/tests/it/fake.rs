@@ -398,11 +398,15 @@ impl Answers {
             ("POST", ["networks", "create"]) => {
                 let asked: Value = serde_json::from_slice(body).unwrap();
                 let id = format!("{}-network-{}", self.name, state.networks.len());
-                let network = json!({"Id": id, "Name": asked["Name"], "Driver": "bridge", "Scope": "local"});
+                let driver = asked["Driver"].as_str().filter(|d| !d.is_empty()).unwrap_or("bridge");
+                let network = json!({"Id": id, "Name": asked["Name"], "Driver": driver, "Scope": "local"});
                 state.networks.push(network);
                 json_response(StatusCode::CREATED, &json!({"Id": id, "Warning": ""}))
             }
-            ("DELETE", ["networks", _]) => empty(),
+            ("DELETE", ["networks", word]) => {
+                state.networks.retain(|n| n["Name"] != *word && n["Id"] != *word);
+                empty()
+            }
             ("POST", ["containers", id, "exec"]) => {
                 json_response(StatusCode::CREATED, &json!({"Id": format!("exec-of-{id}")}))
             }
