@@ -5,6 +5,7 @@
 //! name in random order, a time to live of one second, names without regard to case, an empty answer at once for types
 //! a container does not have, and `NXDOMAIN` with the zone's start of authority for names that nobody has.
 
+pub mod given;
 mod name;
 mod records;
 
