@@ -6,6 +6,10 @@
 //! wherever it is heard, also while the other node is dead or cut off, where it holds as soon as that node hears of it.
 //! What is set anew has a new identity: a late removal never takes away what it did not mean.
 
+mod wish;
+
+pub use wish::{Mistake, Wish, find};
+
 use crate::Record;
 use osier_model::{Hostname, PeerId};
 use serde::{Deserialize, Serialize};
@@ -89,7 +93,7 @@ pub struct Wanted {
     pub name: Option<Hostname>,
     /// Entries that lead to one of these; to any where it is empty.
     pub addresses: BTreeSet<Ipv4Addr>,
-    /// Entries of this container; without it those of no container.
+    /// Entries of this container.
     pub container: Option<Container>,
 }
 
@@ -113,10 +117,7 @@ impl Container {
 
 impl Wanted {
     fn is(&self, entry: &Entry) -> bool {
-        let container = match &self.container {
-            Some(container) => container.is(entry),
-            None => entry.container.is_none(),
-        };
+        let container = self.container.as_ref().is_none_or(|container| container.is(entry));
         // An entry that follows its container has the addresses which that has.
         let followed = || self.container.iter().zip(&entry.container).filter_map(|(c, id)| c.ids.get(id)).flatten();
         let address = match entry.address {

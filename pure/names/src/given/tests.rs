@@ -95,7 +95,8 @@ fn a_removal_takes_what_has_all_that_is_said() {
     let fixed = Entry { address: Some([10, 1, 1, 9].into()), ..inside.clone() };
     let running = || container("web-1", &[("f00d", [10, 1, 1, 5])]);
     for (wanted, taken) in [
-        (wanted("db", &[], None), [true, false, false]),
+        (wanted("db", &[], None), [true, true, true]),
+        (wanted("db", &[[10, 1, 1, 9]], None), [false, false, true]),
         (wanted("db", &[[192, 0, 2, 7], [1, 1, 1, 1]], None), [true, false, false]),
         (wanted("db", &[[192, 0, 2, 8]], None), [false; 3]),
         (wanted("dc", &[], None), [false; 3]),
@@ -110,6 +111,67 @@ fn a_removal_takes_what_has_all_that_is_said() {
         let is = [&outside, &inside, &fixed].map(|e| wanted.is(e));
         assert_eq!(is, taken, "{wanted:?}");
     }
+}
+
+fn wish(text: &str) -> Wish {
+    let (words, name) = text.split_once("-h ").map_or((text, None), |(words, name)| (words, Some(name.to_owned())));
+    Wish::from_words(&words.split_whitespace().map(str::to_owned).collect::<Vec<_>>(), name).unwrap()
+}
+
+#[test]
+fn words_are_addresses_and_then_a_container() {
+    let parsed = wish("10.1.1.1 192.0.2.7 web-1 -h db");
+    assert_eq!(parsed.addresses, [[10, 1, 1, 1], [192, 0, 2, 7]].map(Ipv4Addr::from));
+    assert_eq!((parsed.container.as_deref(), parsed.name.as_deref()), (Some("web-1"), Some("db")));
+    assert_eq!(wish("1.2 -h db").container.as_deref(), Some("1.2"), "no address, so a container");
+    for (words, bad) in [("a b", "b"), ("a 10.1.1.1", "10.1.1.1"), ("::1 a", "::1"), ("10.1.1.1 ::1", "::1")] {
+        let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+        assert_eq!(Wish::from_words(&words, None), Err(bad.to_owned()));
+    }
+}
+
+#[test]
+fn wishes_become_entries_or_are_refused_with_the_reason() {
+    let domain = Hostname::default_domain();
+    let id = "f00d".repeat(16);
+    let mut web = record(1, &id, [10, 1, 1, 5], "web");
+    web.names.push(name("test-web"));
+    let records = [web, record(1, &"f00b".repeat(16), [10, 1, 1, 6], "db"), record(2, "beef", [10, 1, 1, 7], "db")];
+    let entries = |text: &str| wish(text).entries(&domain, &records);
+    let called = |text: &str, word: &str| of(text, &id, word);
+    assert_eq!(
+        entries("192.0.2.7 192.0.2.8 -h Oracle"),
+        Ok(vec![at("oracle", [192, 0, 2, 7]), at("oracle", [192, 0, 2, 8])])
+    );
+    for word in ["web", "test-web.weave.local", "f00d", "f00df00d", "n1/web"] {
+        let bare = word.trim_start_matches("n1/");
+        assert_eq!(entries(&format!("{word} -h shop.weave.local.")), Ok(vec![called("shop", bare)]), "{word}");
+        assert_eq!(entries(word), Ok(vec![]), "a container has its own names anyway");
+        assert_eq!(entries(&format!("{word} -h test-web")), Ok(vec![]));
+    }
+    let fixed = Entry { address: Some([10, 1, 1, 9].into()), ..called("web", "web") };
+    assert_eq!(entries("10.1.1.9 web"), Ok(vec![fixed]), "without a name it is the container's own");
+    for (text, words) in [
+        ("192.0.2.7 -h a.example.com", "'a.example.com' is outside the domain 'weave.local'"),
+        ("192.0.2.7 -h weave.local", "the domain itself"),
+        ("192.0.2.7 -h a_b!", "'a_b!' is not a valid host name"),
+        ("192.0.2.7", "no name is said"),
+        ("-h db", "say addresses, or a container"),
+        ("0.0.0.0 -h db", "no name can lead to 0.0.0.0"),
+        ("224.0.0.1 -h db", "no name can lead to 224.0.0.1"),
+        ("nobody -h x", "no container 'nobody' runs"),
+        ("db -h x", "'db' means several containers (beef, f00bf00bf00b); say the id of one"),
+        ("f00 -h x", "means several containers"),
+    ] {
+        let error = entries(text).unwrap_err().to_string();
+        assert!(error.contains(words), "{text}: {error}");
+    }
+    let long = format!("192.0.2.7 -h {}", ["a"; 125].join(""));
+    assert!(entries(&long).is_err());
+    let wanted = |text: &str| wish(text).wanted(&domain, &records);
+    assert_eq!(wanted("10.1.1.1").unwrap_err(), Mistake::NoSelection);
+    assert_eq!(wanted("stopped").unwrap().container.unwrap().ids.len(), 0, "one that does not run may be named");
+    assert_eq!(wanted("10.1.1.9 db -h x").unwrap().container.unwrap().ids.len(), 2);
 }
 
 #[test]
@@ -259,6 +321,23 @@ proptest! {
             prop_assert_eq!(&standing, &added, "node {}", n);
             prop_assert!(this.table.gone.is_empty(), "removals that have been heard are kept no longer");
             prop_assert!(this.heard[&u8::try_from(n).unwrap()].1.is_empty(), "and need not be confirmed any longer");
+        }
+    }
+
+    #[test]
+    fn no_wish_panics_and_every_name_is_in_the_domain(
+        words in prop::collection::vec("[a-f0-9./:]{0,9}|10\\.1\\.1\\.[0-9]|\\PC{0,5}", 0..4),
+        text in prop::option::of("[a-z.]{0,260}|\\PC{0,9}"),
+    ) {
+        let domain = Hostname::default_domain();
+        let records = [record(1, "abcdef", [10, 1, 1, 5], "a"), record(1, "abcfed", [10, 1, 1, 6], "b.weave.local")];
+        if let Ok(wish) = Wish::from_words(&words, text) {
+            for entry in wish.entries(&domain, &records).into_iter().flatten() {
+                prop_assert!(entry.name.is_in(&domain) && entry.name != domain && entry.name.as_str().len() <= 253);
+                prop_assert!(entry.address.is_some() || entry.container.is_some());
+                prop_assert!(wish.wanted(&domain, &records).is_ok_and(|w| w.is(&entry)) || wish.name.is_none());
+            }
+            let _ = wish.wanted(&domain, &records);
         }
     }
 
