@@ -1,7 +1,10 @@
 //! DNS for containers: the zone's records from the mesh, and the server on the overlay's link-local address.
 
-use crate::facts::{NameFact, decode, prefix};
-use osier_dns::{ResolvConf, Server, Sockets};
+use crate::{
+    facts::{NameFact, decode, prefix},
+    given,
+};
+use osier_dns::{ResolvConf, Resolver, Server, Sockets};
 use osier_gossip::{Handle, Snapshot};
 use osier_kernel::Kernel;
 use osier_model::{DNS_ADDRESS, config::AgentConfig, port};
@@ -22,18 +25,21 @@ pub(crate) fn upstream(config: &AgentConfig, host: &ResolvConf) -> Vec<IpAddr> {
     if config.upstream.is_empty() { host.nameservers.clone() } else { config.upstream.clone() }
 }
 
-/// Serves until it is stopped; tries until the overlay has the address to serve on.
+/// The resolver, and its service until it is stopped; that tries until the overlay has the address to serve on.
 pub(crate) fn serve(
     kernel: Kernel,
     config: &AgentConfig,
     host: &ResolvConf,
     gossip: Handle,
     stopped: watch::Receiver<bool>,
-) -> impl Future<Output = ()> + use<> {
+) -> (Resolver, impl Future<Output = ()> + use<>) {
     let upstream: Vec<SocketAddr> = upstream(config, host).into_iter().map(|a| (a, port::DNS).into()).collect();
     let zone = Zone { domain: config.domain.clone(), pool: config.pool };
-    async move {
-        let (publish, records) = watch::channel(Arc::new(records(&gossip.snapshot())));
+    let mut changes = gossip.changed();
+    let (publish, records) = watch::channel(Arc::new(records(&gossip.snapshot())));
+    let resolver = Resolver::new(zone, records, upstream);
+    let answering = resolver.clone();
+    let serving = async move {
         let mut last = String::new();
         let sockets = loop {
             match kernel.in_namespace(bind) {
@@ -43,7 +49,7 @@ pub(crate) fn serve(
             }
             tokio::time::sleep(RETRY).await;
         };
-        let server = match Server::start(sockets, zone, records, upstream, stopped) {
+        let server = match Server::start(sockets, answering, stopped) {
             Ok(server) => server,
             Err(error) => {
                 warn!(error = crate::plugin::chain(&error), "cannot serve DNS");
@@ -51,12 +57,12 @@ pub(crate) fn serve(
             }
         };
         info!(address = %DNS_ADDRESS, "serving DNS");
-        let mut changes = gossip.changed();
         while changes.changed().await.is_ok() {
             publish.send_replace(Arc::new(self::records(&gossip.snapshot())));
         }
         drop(server);
-    }
+    };
+    (resolver, serving)
 }
 
 fn note(last: String, error: &dyn std::error::Error) -> String {
@@ -72,8 +78,15 @@ fn bind() -> std::io::Result<Sockets> {
     Ok(Sockets { udp: UdpSocket::bind(address)?, tcp: TcpListener::bind(address)? })
 }
 
-/// The records of all nodes that are alive.
+/// The records of all nodes that are alive, and the names that were set by hand.
 pub(crate) fn records(snapshot: &Snapshot) -> Records {
+    let seen = given::seen(snapshot);
+    let entries = seen.standing().map(|(node, _, entry)| (node, entry));
+    Records::new(osier_names::given::with_given(running(snapshot), entries))
+}
+
+/// The containers of all nodes that are alive, with the names that they have by themselves.
+pub(crate) fn running(snapshot: &Snapshot) -> Vec<Record> {
     let names = snapshot.facts.iter().filter(|(p, k, _)| k.starts_with(prefix::NAME) && snapshot.alive(*p));
     let records = names.filter_map(|(node, key, value)| {
         let fact: Option<NameFact> = decode(value);
@@ -85,5 +98,5 @@ pub(crate) fn records(snapshot: &Snapshot) -> Records {
             Record { node, container, address, names, links }
         })
     });
-    Records::new(records.collect())
+    records.collect()
 }
