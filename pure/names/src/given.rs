@@ -24,6 +24,8 @@ use std::{
 pub const EXTERN: &str = "weave:extern";
 /// How many names set by hand one node keeps, and how many removals of other nodes' it may wait for.
 pub const MOST: usize = 4096;
+/// How much of the id of a container that is gone must be said.
+const SHORTEST_ID: usize = 4;
 
 /// Which entry: drawn at random when it was set. Written as 16 hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -109,9 +111,12 @@ pub struct Container {
 impl Container {
     fn is(&self, entry: &Entry) -> bool {
         let Some(id) = &entry.container else { return false };
+        if !self.ids.is_empty() {
+            return self.ids.contains_key(id);
+        }
         // Once the container is gone only what the entry remembers of it tells which it was.
-        let begins = self.word.len() >= 4 && id.starts_with(&self.word);
-        self.ids.contains_key(id) || *id == self.word || begins || entry.called.as_ref() == Some(&self.word)
+        let begins = self.word.len() >= SHORTEST_ID && id.starts_with(&self.word);
+        begins || entry.called.as_ref() == Some(&self.word)
     }
 }
 

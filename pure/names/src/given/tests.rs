@@ -106,6 +106,7 @@ fn a_removal_takes_what_has_all_that_is_said() {
         (wanted("db", &[], container("web-1", &[])), [false, true, true]),
         (wanted("db", &[], container("f00d", &[])), [false, true, true]),
         (wanted("db", &[], container("f00", &[])), [false; 3]),
+        (wanted("db", &[], container("f00d", &[("beef", [10, 1, 1, 6])])), [false; 3]),
         (wanted("db", &[], container("web-2", &[("beef", [10, 1, 1, 6])])), [false; 3]),
     ] {
         let is = [&outside, &inside, &fixed].map(|e| wanted.is(e));
