@@ -2,11 +2,14 @@
 
 use crate::text;
 use osier_discovery::{DiscoveryUrl, Entry, GoDuration, parse_file};
-use osier_dns::{Action, Transport, handle};
+use osier_dns::{Action, Transport, handle, replay};
 use osier_inventory::{Inventory, Source, SourceKind, split_words};
 use osier_mesh::{Mesh, MeshConfig};
 use osier_model::{MacAddr, NetworkId, PeerId, Token, config::Member};
-use osier_names::{Link, Record, Records, Zone};
+use osier_names::{
+    Link, Record, Records, Zone,
+    given::{self, Table, Wish, with_given},
+};
 use osier_ring::Ring;
 use rand::{SeedableRng, rngs::StdRng};
 use std::time::Duration;
@@ -83,7 +86,7 @@ pub(crate) fn dns(data: &[u8]) {
     let zone = Zone { domain: "weave.local".parse().unwrap(), pool: "10.1.1.0/24".parse().unwrap() };
     let record = |n: u8, name: &str| Record {
         address: [10, 1, 1, n].into(),
-        network: NetworkId::MAIN,
+        network: Some(NetworkId::MAIN),
         node: PeerId([2, 0, 0, 0, 0, n]),
         container: format!("c{n}"),
         names: vec![name.parse().unwrap(), "all.weave.local".parse().unwrap()],
@@ -96,6 +99,44 @@ pub(crate) fn dns(data: &[u8]) {
             assert!(reply.len() <= limit && reply[..2] == data[..2] && reply[2] & 0x80 != 0);
         }
     }
+}
+
+/// A query behind its length, and a resolver's reply to it: what is sent again is as long, and is a reply to that query.
+pub(crate) fn dns_cache(data: &[u8]) {
+    let Some((length, rest)) = data.split_first() else { return };
+    let Some((query, reply)) = rest.split_at_checked(usize::from(*length)) else { return };
+    for (transport, limit) in [(Transport::Udp, usize::from(u16::MAX)), (Transport::Tcp, usize::MAX)] {
+        for seconds in [0, 1, 300, 1 << 40] {
+            let Some(again) = replay(query, reply, transport, Duration::from_secs(seconds)) else { continue };
+            assert!(again.len() == reply.len() && again.len() <= limit && again[..2] == query[..2] && seconds < 3600);
+        }
+    }
+}
+
+/// The file of names that were set by hand, and what is said to set one.
+pub(crate) fn names_by_hand(data: &[u8]) {
+    if let Ok(table) = serde_json::from_slice::<Table>(data) {
+        let written = serde_json::to_vec(&table).unwrap();
+        assert_eq!(serde_json::from_slice::<Table>(&written).unwrap(), table);
+        let node = PeerId([2, 0, 0, 0, 0, 1]);
+        let records = with_given(Vec::new(), table.entries.values().map(|entry| (node, entry)));
+        assert!(records.iter().all(|r| !r.names.is_empty()));
+    }
+    let Some(text) = text(data) else { return };
+    let (words, name) = text.split_once(" -h ").map_or((text, None), |(words, name)| (words, Some(name.to_owned())));
+    let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+    let domain = "weave.local".parse().unwrap();
+    let record = Record {
+        network: Some(NetworkId::MAIN),
+        address: [10, 1, 1, 1].into(),
+        node: PeerId([2, 0, 0, 0, 0, 1]),
+        container: "f00d".to_owned(),
+        names: vec!["web.weave.local".parse().unwrap()],
+        links: Vec::new(),
+    };
+    let Ok(wish) = Wish::from_words(&words, name) else { return };
+    let entries = wish.entries(&domain, &[record]).unwrap_or_default();
+    assert!(entries.iter().all(|e: &given::Entry| e.name.is_in(&domain) && e.name != domain));
 }
 
 /// The small words of flags and files.

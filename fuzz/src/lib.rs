@@ -34,6 +34,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "ring", run: cluster::ring },
     Target { name: "gossip", run: cluster::gossip },
     Target { name: "dns", run: cluster::dns },
+    Target { name: "dns_cache", run: cluster::dns_cache },
+    Target { name: "given", run: cluster::names_by_hand },
     Target { name: "words", run: cluster::words },
 ];
 

@@ -1,6 +1,10 @@
 //! The commands that ask the local agent: `osier status` and `weave status`.
 
-use crate::{status::Status, weave};
+use crate::{
+    dns_command::{WeaveNames, weave_add, weave_lookup, weave_remove},
+    status::Status,
+    weave,
+};
 use http::Method;
 use osier_engine::Client;
 use osier_model::config::path;
@@ -13,7 +17,9 @@ pub struct StatusArgs {}
 
 /// Answers as Weave Net's command did. Run it on a node.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  weave status\n  ssh datalyse-master weave status")]
+#[command(
+    after_help = "Examples:\n  weave status\n  ssh datalyse-master weave status\n  weave dns-add 192.0.2.7 -h oracle.weave.local"
+)]
 pub struct WeaveArgs {
     #[command(subcommand)]
     command: WeaveCommand,
@@ -23,9 +29,31 @@ pub struct WeaveArgs {
 enum WeaveCommand {
     /// Shows the router, its peers and routes, addresses and DNS.
     Status,
+    /// Sets a name for addresses or for a container: [ADDRESS…] CONTAINER [-h FQDN], or ADDRESS… -h FQDN.
+    #[command(
+        disable_help_flag = true,
+        after_help = "Examples:\n  weave dns-add 192.0.2.7 -h oracle.weave.local\n  weave dns-add web-1 -h shop.weave.local"
+    )]
+    DnsAdd(WeaveNames),
+    /// Removes names that were set with 'dns-add', on whichever node: [ADDRESS…] CONTAINER [-h FQDN], or ADDRESS… -h FQDN.
+    #[command(
+        disable_help_flag = true,
+        after_help = "Examples:\n  weave dns-remove 192.0.2.7 -h oracle.weave.local\n  weave dns-remove web-1"
+    )]
+    DnsRemove(WeaveNames),
+    /// Prints the addresses of a name, one per line, as a container would be answered.
+    #[command(after_help = "Examples:\n  weave dns-lookup oracle\n  weave dns-lookup www.example.org")]
+    DnsLookup {
+        /// The name; without dots it is looked up in the domain.
+        name: String,
+    },
     /// Prints the version.
     Version,
 }
+
+/// What to do where the agent does not answer.
+pub(crate) const NO_AGENT: &str =
+    "run this on a node, as root; 'systemctl status osier-agent' says whether the agent runs";
 
 /// `osier status`.
 pub async fn run_status(_: StatusArgs, ui: &Ui) -> Result<(), Failure> {
@@ -45,6 +73,9 @@ pub async fn run_weave(args: WeaveArgs, ui: &Ui) -> Result<(), Failure> {
             let status = ask().await?;
             ui.raw(weave::status(&status).as_bytes());
         }
+        WeaveCommand::DnsAdd(names) => weave_add(names).await?,
+        WeaveCommand::DnsRemove(names) => weave_remove(names, ui).await?,
+        WeaveCommand::DnsLookup { name } => weave_lookup(name, ui).await?,
         WeaveCommand::Version => ui.line(format_args!("weave script {0}\nweave {0}", env!("CARGO_PKG_VERSION"))),
     }
     Ok(())
@@ -53,7 +84,7 @@ pub async fn run_weave(args: WeaveArgs, ui: &Ui) -> Result<(), Failure> {
 async fn ask() -> Result<Status, Failure> {
     let asked = Client::unix(path::AGENT_SOCKET).json(Method::GET, "/v1/status", None).await;
     let asked = asked.map_err(|e| Failure::new(ExitKind::Failed, anyhow::Error::new(e).context("ask the agent")));
-    asked.hint("run this on a node, as root; 'systemctl status osier-agent' says whether the agent runs")
+    asked.hint(NO_AGENT)
 }
 
 fn render(s: &Status) -> String {

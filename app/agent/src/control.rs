@@ -2,7 +2,9 @@
 
 use crate::{
     containers::Containers,
+    dns::{self, Dns},
     facts::{LinkFact, NameFact, NodeFact, decode, prefix},
+    given,
     plugin::BRIDGE,
     resolver,
     segment::{Segment, vni},
@@ -32,6 +34,7 @@ pub(crate) struct Control {
     pub(crate) containers: Arc<Containers>,
     pub(crate) resolv: ResolvConf,
     pub(crate) ready: watch::Receiver<bool>,
+    pub(crate) dns: Dns,
 }
 
 impl Handler for Control {
@@ -39,6 +42,7 @@ impl Handler for Control {
         match (request.method(), request.uri().path()) {
             (&Method::GET, "/v1/status") => json_response(StatusCode::OK, &self.status().await),
             (&Method::GET, "/v1/members") => json_response(StatusCode::OK, &self.members()),
+            (_, path) if path.starts_with(dns::PATH) => self.dns.handle(request).await,
             (_, path) => error_response(StatusCode::NOT_FOUND, format_args!("no such path: '{path}'")),
         }
     }
@@ -130,6 +134,19 @@ impl Control {
                 names.into_iter().map(move |name| DnsEntry { container: container.clone(), address, name, node })
             })
             .collect();
+        let seen = given::seen(snapshot);
+        entries.extend(
+            seen.standing()
+                .filter_map(|(node, _, entry)| {
+                    let container = entry.container.clone().unwrap_or_else(|| osier_names::given::EXTERN.to_owned());
+                    // A container that does not run has no address, and its names are not answered.
+                    let own = entries.iter().find(|e| e.container == container).map(|e| e.address);
+                    let address =
+                        if entry.container.is_none() { entry.address } else { own.and(entry.address.or(own)) };
+                    Some(DnsEntry { container, address: address?, name: entry.name.clone(), node })
+                })
+                .collect::<Vec<_>>(),
+        );
         entries.sort();
         DnsStatus {
             domain: self.config.domain.clone(),

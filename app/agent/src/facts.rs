@@ -16,6 +16,12 @@ pub(crate) mod prefix {
     /// `network-gone/<id>`: a network that was removed.
     pub(crate) const NETWORK_GONE: &str = "network-gone/";
     pub(crate) const NODE: &str = "node";
+    /// `given/<id>`: a name that was set by hand on this node ([`osier_names::given::Entry`]).
+    pub(crate) const GIVEN: &str = "given/";
+    /// `given-gone/<peer>/<id>`: such a name of another node was removed on this one. The key says all.
+    pub(crate) const GIVEN_GONE: &str = "given-gone/";
+    /// `given-forgotten/<id>`: this node has heard that such a name of its own was removed, and keeps it no longer.
+    pub(crate) const GIVEN_FORGOTTEN: &str = "given-forgotten/";
 }
 
 /// `endpoint/<mac>`, on networks besides the cluster's own `endpoint/<network>/<mac>`: a container's interface on this node.

@@ -1,17 +1,23 @@
 //! The agent: what runs on every node and makes its containers part of the cluster's network.
 //!
 //! It serves the engine's API with containers put on the overlay (12375), Docker's plugin socket, DNS for containers,
-//! the mesh (6783) and a control socket. It needs no manager and is ready without dockerd; it may be killed at any
+//! the mesh (6783), metrics (127.0.0.1:6782) and a control socket. It needs no manager and is ready without dockerd; it may be killed at any
 //! moment, because packets are the kernel's business and everything it must remember is on disk before it is said.
 
 mod addresses;
 mod client;
 mod containers;
 mod control;
+mod counted;
+mod dns;
+mod dns_command;
 mod endpoints;
+mod exposition;
 mod facts;
+mod given;
 mod host;
 mod hosts;
+mod metrics;
 mod networks;
 mod plugin;
 mod proxy;
@@ -22,17 +28,24 @@ pub mod status;
 mod weave;
 
 pub use client::{StatusArgs, WeaveArgs, run_status, run_weave};
+pub use dns::Lookup;
+pub use dns_command::{DnsCommand, run_dns};
 pub use facts::LinkFact;
+pub use given::GivenName;
 pub use weave::status as weave_status;
 
 use anyhow::{Context, Result, anyhow};
 use containers::Containers;
 use control::Control;
+use counted::{Calls, Counted};
+use dns::Dns;
 use endpoints::Endpoints;
+use given::Given;
+use metrics::Metrics;
 use networks::Networks;
 use osier_engine::{
     Client,
-    server::{Listener, raise_file_limit, serve},
+    server::{Listener, raise_file_limit, serve, serve_within},
 };
 use osier_gossip::{Config as GossipConfig, Gossip, RequestHandler};
 use osier_kernel::Kernel;
@@ -66,7 +79,8 @@ const SETUP_RETRY: Duration = Duration::from_secs(1);
 
 /// Runs the agent of a node. Started by its unit; it needs root.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  osier agent\n  osier agent --config /etc/osier/agent.json --log debug")]
+#[command(after_help = "Examples:\n  osier agent\n  osier agent --config /etc/osier/agent.json --log debug\n\n\
+    It serves metrics for Prometheus at http://127.0.0.1:6782/metrics, on the loopback address only.")]
 pub struct AgentArgs {
     /// The node's configuration, as 'osier setup-cluster' writes it.
     #[arg(long, default_value = path::AGENT_CONFIG)]
@@ -118,6 +132,7 @@ pub async fn run(args: AgentArgs) -> Result<()> {
     )
     .await
     .context("join the mesh")?;
+    let given = Arc::new(Given::open(state.join("names.json"), &config, gossip.clone())?);
     gossip.set_fact(facts::prefix::NODE, Some(facts::encode(&host::node_fact(starts))));
     networks.connect(gossip.clone());
 
@@ -165,7 +180,8 @@ pub async fn run(args: AgentArgs) -> Result<()> {
         endpoints: endpoints.clone(),
         ready: ready.clone(),
     };
-    let resolver = resolver::serve(kernel.clone(), &config, &resolv, gossip.clone(), networks.clone(), ended);
+    let (resolver, resolving) =
+        resolver::serve(kernel.clone(), &config, &resolv, gossip.clone(), networks.clone(), ended);
     let control = Control {
         config: config.clone(),
         mtu,
@@ -173,23 +189,47 @@ pub async fn run(args: AgentArgs) -> Result<()> {
         containers: containers.clone(),
         resolv,
         ready: ready.clone(),
+        dns: Dns { given: given.clone(), resolver: resolver.clone() },
     };
+    let (plugin_calls, creates) = (Arc::new(Calls::default()), Arc::new(Calls::default()));
+    let metrics = Metrics {
+        config: config.clone(),
+        starts,
+        segment: segment.clone(),
+        containers: containers.clone(),
+        resolver,
+        ready: ready.clone(),
+        plugin_calls: plugin_calls.clone(),
+        creates: creates.clone(),
+    };
+    let plugin = Counted::new(plugin, plugin_calls, counted::plugin_call);
+    let proxy = Counted::new(proxy, creates, counted::create);
 
     let plugin_listener = host::plugin_socket(Path::new(path::PLUGIN_SOCKET))?;
     let control_listener = host::unix_socket(Path::new(path::AGENT_SOCKET))?;
     let proxy_address = (config.me.address, config.proxy_port);
     let tcp = TcpListener::bind(proxy_address).await.with_context(|| format!("listen on {proxy_address:?}"))?;
     let tls = Identity::read(Path::new(path::PKI))?.server()?;
+    let metrics_listener = TcpListener::bind(metrics::LISTEN).await;
     let stop = |mut stopped: watch::Receiver<bool>| async move {
         let _ = stopped.wait_for(|s| *s).await;
     };
     let mut servers = JoinSet::new();
     servers.spawn(serve(Listener::Unix(plugin_listener), Arc::new(plugin), stop(stopped.clone())));
     servers.spawn(serve(Listener::Unix(control_listener), Arc::new(control), stop(stopped.clone())));
-    servers.spawn(serve(Listener::Tls(tcp, tls), Arc::new(proxy), stop(stopped)));
+    servers.spawn(serve(Listener::Tls(tcp, tls), Arc::new(proxy), stop(stopped.clone())));
+    match metrics_listener {
+        Ok(listener) => {
+            let limits = metrics::limits();
+            drop(servers.spawn(serve_within(limits, Listener::Tcp(listener), Arc::new(metrics), stop(stopped))));
+        }
+        // Containers come first: an agent that cannot be measured still does its work.
+        Err(error) => warn!(address = %metrics::LISTEN, %error, "cannot serve metrics"),
+    }
     let wake = Arc::new(Notify::new());
     let mut tasks = JoinSet::new();
-    tasks.spawn(resolver);
+    tasks.spawn(resolving);
+    tasks.spawn(async move { given.follow().await });
     let host = segment.clone();
     tasks.spawn(async move { host.join_host().await });
     tasks.spawn(async move { segment.keep().await });

@@ -2,9 +2,10 @@
 
 use crate::{
     facts::{NameFact, decode, prefix},
+    given,
     networks::Networks,
 };
-use osier_dns::{ResolvConf, Server, Sockets};
+use osier_dns::{ResolvConf, Resolver, Server, Sockets};
 use osier_gossip::{Handle, Snapshot};
 use osier_kernel::Kernel;
 use osier_model::{DNS_ADDRESS, config::AgentConfig, port};
@@ -25,7 +26,7 @@ pub(crate) fn upstream(config: &AgentConfig, host: &ResolvConf) -> Vec<IpAddr> {
     if config.upstream.is_empty() { host.nameservers.clone() } else { config.upstream.clone() }
 }
 
-/// Serves until it is stopped; tries until the overlay has the address to serve on.
+/// The resolver, and its service until it is stopped; that tries until the overlay has the address to serve on.
 pub(crate) fn serve(
     kernel: Kernel,
     config: &AgentConfig,
@@ -33,11 +34,14 @@ pub(crate) fn serve(
     gossip: Handle,
     networks: Arc<Networks>,
     stopped: watch::Receiver<bool>,
-) -> impl Future<Output = ()> + use<> {
+) -> (Resolver, impl Future<Output = ()> + use<>) {
     let upstream: Vec<SocketAddr> = upstream(config, host).into_iter().map(|a| (a, port::DNS).into()).collect();
     let zone = Zone { domain: config.domain.clone(), pool: config.pool };
-    async move {
-        let (publish, records) = watch::channel(Arc::new(records(&gossip.snapshot(), &networks)));
+    let mut changes = gossip.changed();
+    let (publish, records) = watch::channel(Arc::new(records(&gossip.snapshot(), &networks)));
+    let resolver = Resolver::new(zone, records, upstream);
+    let answering = resolver.clone();
+    let serving = async move {
         let mut last = String::new();
         let sockets = loop {
             match kernel.in_namespace(bind) {
@@ -47,7 +51,7 @@ pub(crate) fn serve(
             }
             tokio::time::sleep(RETRY).await;
         };
-        let server = match Server::start(sockets, zone, records, upstream, stopped) {
+        let server = match Server::start(sockets, answering, stopped) {
             Ok(server) => server,
             Err(error) => {
                 warn!(error = crate::plugin::chain(&error), "cannot serve DNS");
@@ -55,12 +59,12 @@ pub(crate) fn serve(
             }
         };
         info!(address = %DNS_ADDRESS, "serving DNS");
-        let mut changes = gossip.changed();
         while changes.changed().await.is_ok() {
             publish.send_replace(Arc::new(self::records(&gossip.snapshot(), &networks)));
         }
         drop(server);
-    }
+    };
+    (resolver, serving)
 }
 
 fn note(last: String, error: &dyn std::error::Error) -> String {
@@ -76,8 +80,16 @@ fn bind() -> std::io::Result<Sockets> {
     Ok(Sockets { udp: UdpSocket::bind(address)?, tcp: TcpListener::bind(address)? })
 }
 
-/// The records of all nodes that are alive.
+/// The records of all nodes that are alive, and the names that were set by hand.
 pub(crate) fn records(snapshot: &Snapshot, networks: &Networks) -> Records {
+    let seen = given::seen(snapshot);
+    let entries = seen.standing().map(|(node, _, entry)| (node, entry));
+    let subnets = networks.records().into_iter().map(|network| (network.id, network.subnet));
+    Records::new(osier_names::given::with_given(running(snapshot), entries), subnets.collect())
+}
+
+/// The containers of all nodes that are alive, with the names that they have by themselves.
+pub(crate) fn running(snapshot: &Snapshot) -> Vec<Record> {
     let names = snapshot.facts.iter().filter(|(p, k, _)| k.starts_with(prefix::NAME) && snapshot.alive(*p));
     let records = names.filter_map(|(node, key, value)| {
         let fact: Option<NameFact> = decode(value);
@@ -86,9 +98,8 @@ pub(crate) fn records(snapshot: &Snapshot, networks: &Networks) -> Records {
         }
         fact.map(|NameFact { container, network, address, names, links }| {
             let links = links.into_iter().map(|(alias, target)| Link { alias, target }).collect();
-            Record { address, network, node, container, names, links }
+            Record { address, network: Some(network), node, container, names, links }
         })
     });
-    let subnets = networks.records().into_iter().map(|network| (network.id, network.subnet));
-    Records::new(records.collect(), subnets.collect())
+    records.collect()
 }

@@ -141,13 +141,13 @@ pub struct DnsStatus {
 /// One name of the zone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DnsEntry {
-    /// The container that has it.
+    /// The container that has it; `weave:extern` where it was set by hand for an address.
     pub container: String,
     /// Its address.
     pub address: Ipv4Addr,
     /// The name.
     pub name: Hostname,
-    /// The node it runs on.
+    /// The node that it runs on, or that the name was set on.
     pub node: PeerId,
 }
 

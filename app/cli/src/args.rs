@@ -60,6 +60,11 @@ pub(crate) enum Command {
     List(osier_manager::ListArgs),
     Join(osier_manager::JoinArgs),
     Status(osier_agent::StatusArgs),
+    /// Sets, removes and looks up names of the cluster's network. Run it on a node.
+    Dns {
+        #[command(subcommand)]
+        command: osier_agent::DnsCommand,
+    },
     Exec(osier_provision::ExecArgs),
     RestartDocker(osier_provision::RestartDockerArgs),
     RemoveContainers(osier_provision::RemoveContainersArgs),

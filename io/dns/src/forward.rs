@@ -2,14 +2,21 @@
 //!
 //! Must not know the zone. The message goes out byte for byte, so that EDNS options and types unknown here survive;
 //! every attempt has a socket, and so a port, of its own. What comes back counts only from that resolver, with that id
-//! and that question. Resolvers are asked in order; one that is silent, gone or refuses is passed over.
+//! and that question. Resolvers are asked in order; one that is silent, gone or refuses is passed over, and the silent come
+//! last for a while.
 
-use crate::message::{self, HEADER};
+use crate::{
+    message::{self, HEADER, Transport},
+    order::Order,
+};
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
-    time::Duration,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -23,32 +30,80 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The largest message there can be.
 const LARGEST: usize = u16::MAX as usize;
 
-/// The resolvers to ask, in order.
-#[derive(Debug, Clone)]
-pub(crate) struct Upstream(pub(crate) Arc<[SocketAddr]>);
+/// The resolvers to ask, and what became of asking them.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    resolvers: Box<[Asked]>,
+    /// For datagrams and for connections: one that takes no connections may answer datagrams well.
+    orders: [Mutex<Order>; 2],
+}
+
+/// One resolver, and how often it was asked.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) address: SocketAddr,
+    pub(crate) times: AtomicU64,
+    /// Of these, how often it was silent, gone, or had no useful answer.
+    pub(crate) failures: AtomicU64,
+}
 
 impl Upstream {
-    /// The reply to a client's datagram: the first useful one, else the last useless one, else `SERVFAIL`.
-    pub(crate) async fn ask_udp(&self, query: &[u8]) -> Option<Vec<u8>> {
-        self.ask(query, by_udp).await
+    pub(crate) fn new(addresses: Vec<SocketAddr>) -> Self {
+        let orders = [(); 2].map(|()| Mutex::new(Order::new(addresses.len())));
+        let asked = |address| Asked { address, times: AtomicU64::new(0), failures: AtomicU64::new(0) };
+        Self { resolvers: addresses.into_iter().map(asked).collect(), orders }
     }
 
-    /// As [`Self::ask_udp`], over TCP, so that the reply is never truncated.
-    pub(crate) async fn ask_tcp(&self, query: &[u8]) -> Option<Vec<u8>> {
-        self.ask(query, by_tcp).await
+    pub(crate) fn resolvers(&self) -> &[Asked] {
+        &self.resolvers
     }
 
-    async fn ask(&self, query: &[u8], by: impl AsyncFn(SocketAddr, &[u8]) -> io::Result<Vec<u8>>) -> Option<Vec<u8>> {
-        let mut last = None;
-        for &resolver in self.0.iter() {
-            match timeout(PATIENCE, by(resolver, query)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-                Ok(reply) if useful(&reply) => return Some(reply),
-                Ok(reply) => last = Some(reply),
-                Err(error) => debug!(%resolver, %error, "a resolver did not answer"),
-            }
+    /// The reply to a client's query: the first useful one, else the last useless one, else `None`. What came in one
+    /// datagram may be truncated.
+    pub(crate) async fn ask(&self, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
+        let (first, last) = self.round(query, transport).await;
+        if first.is_some() || transport == Transport::Udp {
+            return first.or(last);
         }
-        last.or_else(|| message::failure(query))
+        // There are resolvers that take datagrams only; what fits in one is as good.
+        let (first, datagram) = self.round(query, Transport::Udp).await;
+        first.filter(|reply| !is_truncated(reply)).or(last).or(datagram)
     }
+
+    /// Asks one after the other: the first useful reply, and the last useless one before it.
+    async fn round(&self, query: &[u8], transport: Transport) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+        let mut last = None;
+        let order = self.order(transport).now(Instant::now());
+        for index in order {
+            let Some(resolver) = self.resolvers.get(index) else { continue };
+            resolver.times.fetch_add(1, Ordering::Relaxed);
+            let asking = async {
+                match transport {
+                    Transport::Udp => by_udp(resolver.address, query).await,
+                    Transport::Tcp => by_tcp(resolver.address, query).await,
+                }
+            };
+            let reply = timeout(PATIENCE, asking).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            self.order(transport).note(index, reply.is_ok(), Instant::now());
+            match reply {
+                Ok(reply) if useful(&reply) => return (Some(reply), last),
+                Ok(reply) => last = Some(reply),
+                Err(error) => debug!(resolver = %resolver.address, %error, "a resolver did not answer"),
+            }
+            resolver.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        (None, last)
+    }
+
+    fn order(&self, transport: Transport) -> MutexGuard<'_, Order> {
+        let [datagrams, connections] = &self.orders;
+        let order = if transport == Transport::Udp { datagrams } else { connections };
+        order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_truncated(reply: &[u8]) -> bool {
+    reply.get(2).is_some_and(|flags| flags & 0x02 != 0)
 }
 
 /// Whether asking another resolver would be pointless: anything but `SERVFAIL`, `NOTIMP` and `REFUSED`.
@@ -60,7 +115,12 @@ fn useful(reply: &[u8]) -> bool {
 fn answers(reply: &[u8], query: &[u8]) -> bool {
     let response = reply.len() >= HEADER && reply[2] & 0x80 != 0 && reply[..2] == query[..2];
     let questions = message::question(reply).zip(message::question(query));
-    response && questions.is_some_and(|(theirs, ours)| theirs.eq_ignore_ascii_case(ours))
+    // Type and class follow the name and have no letters.
+    let end = |question: &[u8]| question.len().saturating_sub(4);
+    let same = |theirs: &[u8], ours: &[u8]| {
+        theirs.eq_ignore_ascii_case(ours) && theirs.get(end(theirs)..) == ours.get(end(ours)..)
+    };
+    response && questions.is_some_and(|(theirs, ours)| same(theirs, ours))
 }
 
 async fn by_udp(resolver: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {

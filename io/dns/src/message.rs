@@ -17,7 +17,7 @@ use rand::Rng;
 use std::net::IpAddr;
 
 /// The UDP payload every client can take (RFC 1035, 4.2.1).
-const PLAIN_PAYLOAD: u16 = 512;
+pub(crate) const PLAIN_PAYLOAD: u16 = 512;
 /// The UDP payload that we take, and the most we send: larger ones do not pass every path
 /// unfragmented (DNS Flag Day 2020).
 const OWN_PAYLOAD: u16 = 1232;
@@ -219,7 +219,7 @@ mod tests {
     fn records() -> Records {
         let record = |index: u16, name: &str| osier_names::Record {
             node: PeerId([2; 6]),
-            network: NetworkId::MAIN,
+            network: Some(NetworkId::MAIN),
             container: index.to_string(),
             address: [10, 1, index.to_be_bytes()[0], index.to_be_bytes()[1]].into(),
             names: vec![name.parse().unwrap()],

@@ -6,15 +6,15 @@
 //! again).
 
 use crate::{
-    forward::{Upstream, read_message, write_message},
-    message::{Action, Transport, handle},
+    forward::{read_message, write_message},
+    message::Transport,
+    resolver::{Resolver, Step},
     slots::Slots,
 };
-use osier_names::{Records, Zone};
 use rand::{SeedableRng, rngs::SmallRng};
 use std::{
     io,
-    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
+    net::{IpAddr, TcpListener, UdpSocket},
     sync::Arc,
     time::Duration,
 };
@@ -55,24 +55,10 @@ pub struct Server {
     tasks: [AbortHandle; 2],
 }
 
-/// What both transports need.
-#[derive(Clone)]
-struct Context {
-    zone: Arc<Zone>,
-    records: watch::Receiver<Arc<Records>>,
-    upstream: Upstream,
-}
-
 impl Server {
-    /// Serves the zone from the newest records, and asks `upstream` in this order for everything else, until `stopped`
-    /// is true, its sender is gone, or the server is dropped. Must be called on a tokio runtime.
-    pub fn start(
-        sockets: Sockets,
-        zone: Zone,
-        records: watch::Receiver<Arc<Records>>,
-        upstream: Vec<SocketAddr>,
-        stopped: watch::Receiver<bool>,
-    ) -> Result<Self, StartError> {
+    /// Answers on the sockets until `stopped` is true, its sender is gone, or the server is dropped. Must be called on a
+    /// tokio runtime.
+    pub fn start(sockets: Sockets, resolver: Resolver, stopped: watch::Receiver<bool>) -> Result<Self, StartError> {
         let Sockets { udp, tcp } = sockets;
         let open = || {
             udp.set_nonblocking(true)?;
@@ -80,9 +66,8 @@ impl Server {
             Ok((tokio::net::UdpSocket::from_std(udp)?, tokio::net::TcpListener::from_std(tcp)?))
         };
         let (udp, tcp) = open().map_err(StartError)?;
-        let context = Context { zone: Arc::new(zone), records, upstream: Upstream(upstream.into()) };
-        let datagrams = until(stopped.clone(), serve_datagrams(Arc::new(udp), context.clone()));
-        let connections = until(stopped, serve_connections(tcp, context));
+        let datagrams = until(stopped.clone(), serve_datagrams(Arc::new(udp), resolver.clone()));
+        let connections = until(stopped, serve_connections(tcp, resolver));
         Ok(Self { tasks: [tokio::spawn(datagrams).abort_handle(), tokio::spawn(connections).abort_handle()] })
     }
 }
@@ -100,14 +85,7 @@ async fn until(mut stopped: watch::Receiver<bool>, work: impl Future<Output = ()
     }
 }
 
-impl Context {
-    fn decide(&self, query: &[u8], transport: Transport, asker: IpAddr, rng: &mut SmallRng) -> Action {
-        let records = self.records.borrow().clone();
-        handle(query, transport, asker, &self.zone, &records, rng)
-    }
-}
-
-async fn serve_datagrams(socket: Arc<tokio::net::UdpSocket>, context: Context) {
+async fn serve_datagrams(socket: Arc<tokio::net::UdpSocket>, resolver: Resolver) {
     let slots = Slots::new(QUERIES.0, QUERIES.1);
     let mut rng = SmallRng::from_rng(&mut rand::rng());
     // The set ends its tasks when it is dropped, and so does the server.
@@ -123,18 +101,19 @@ async fn serve_datagrams(socket: Arc<tokio::net::UdpSocket>, context: Context) {
             }
         };
         let query = &buffer[..length];
-        match context.decide(query, Transport::Udp, client.ip(), &mut rng) {
-            Action::Drop => {}
+        match resolver.begin(query, Transport::Udp, client.ip(), &mut rng) {
+            Step::Drop => {}
             // A full send buffer loses the datagram, as any network may.
-            Action::Reply(reply) => drop(socket.try_send_to(&reply, client)),
-            Action::Forward => {
+            Step::Reply(reply) => drop(socket.try_send_to(&reply, client)),
+            Step::Ask(pending) => {
                 let Some(slot) = slots.take(client.ip()) else {
                     debug!(%client, "dropped a query: too many are waiting for resolvers");
+                    resolver.note_overload();
                     continue;
                 };
-                let (socket, upstream, query) = (socket.clone(), context.upstream.clone(), query.to_vec());
+                let (socket, resolver, query) = (socket.clone(), resolver.clone(), query.to_vec());
                 waiting.spawn(async move {
-                    if let Some(reply) = upstream.ask_udp(&query).await {
+                    if let Some(reply) = resolver.finish(&query, Transport::Udp, pending).await {
                         drop(socket.send_to(&reply, client).await);
                     }
                     drop(slot);
@@ -145,7 +124,7 @@ async fn serve_datagrams(socket: Arc<tokio::net::UdpSocket>, context: Context) {
     }
 }
 
-async fn serve_connections(listener: tokio::net::TcpListener, context: Context) {
+async fn serve_connections(listener: tokio::net::TcpListener, resolver: Resolver) {
     let slots = Slots::new(CONNECTIONS.0, CONNECTIONS.1);
     let mut open = JoinSet::new();
     loop {
@@ -162,9 +141,9 @@ async fn serve_connections(listener: tokio::net::TcpListener, context: Context) 
             debug!(%client, "closed a connection: too many are open");
             continue;
         };
-        let context = context.clone();
+        let resolver = resolver.clone();
         open.spawn(async move {
-            if let Err(error) = serve_connection(stream, client.ip(), context).await {
+            if let Err(error) = serve_connection(stream, client.ip(), resolver).await {
                 debug!(%client, %error, "a DNS connection broke");
             }
             drop(slot);
@@ -173,15 +152,15 @@ async fn serve_connections(listener: tokio::net::TcpListener, context: Context) 
 }
 
 /// Answers the queries of one connection, one after the other.
-async fn serve_connection(mut stream: TcpStream, asker: IpAddr, context: Context) -> io::Result<()> {
+async fn serve_connection(mut stream: TcpStream, asker: IpAddr, resolver: Resolver) -> io::Result<()> {
     let mut rng = SmallRng::from_rng(&mut rand::rng());
     stream.set_nodelay(true)?;
     while let Some(query) = timeout(SILENCE, read_message(&mut stream)).await?? {
-        let reply = match context.decide(&query, Transport::Tcp, asker, &mut rng) {
+        let reply = match resolver.begin(&query, Transport::Tcp, asker, &mut rng) {
             // Whoever sends what deserves no reply has lost its place in the stream.
-            Action::Drop => return Ok(()),
-            Action::Reply(reply) => Some(reply),
-            Action::Forward => context.upstream.ask_tcp(&query).await,
+            Step::Drop => return Ok(()),
+            Step::Reply(reply) => Some(reply),
+            Step::Ask(pending) => resolver.finish(&query, Transport::Tcp, pending).await,
         };
         if let Some(reply) = reply {
             timeout(SILENCE, write_message(&mut stream, &reply)).await??;

@@ -3,14 +3,20 @@
 
 use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query, ResponseCode},
-    rr::{Name, RData, Record, RecordType, rdata::A},
+    rr::{
+        Name, RData, Record, RecordType,
+        rdata::{A, SOA},
+    },
 };
-use osier_dns::{Server, Sockets};
+use osier_dns::{Resolver, Server, Sockets};
 use osier_model::{Hostname, NetworkId, PeerId};
 use osier_names::{Records, Zone};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -27,7 +33,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 fn records(names: &[(&str, [u8; 4])]) -> Arc<Records> {
     let record = |(name, address): &(&str, [u8; 4])| osier_names::Record {
         node: PeerId([2; 6]),
-        network: NetworkId::MAIN,
+        network: Some(NetworkId::MAIN),
         container: format!("{name}-{address:?}"),
         address: (*address).into(),
         names: vec![name.parse().unwrap()],
@@ -41,6 +47,7 @@ struct Harness {
     publish: watch::Sender<Arc<Records>>,
     stop: watch::Sender<bool>,
     server: Server,
+    resolver: Resolver,
 }
 
 /// Starts a server on a port of its own, the same for datagrams and connections.
@@ -55,8 +62,9 @@ fn serve(names: &[(&str, [u8; 4])], upstream: Vec<SocketAddr>) -> Harness {
     let zone = Zone { domain: Hostname::default_domain(), pool: "10.1.1.0/24".parse().unwrap() };
     let (publish, receive) = watch::channel(records(names));
     let (stop, stopped) = watch::channel(false);
-    let server = Server::start(sockets, zone, receive, upstream, stopped).unwrap();
-    Harness { address, publish, stop, server }
+    let resolver = Resolver::new(zone, receive, upstream);
+    let server = Server::start(sockets, resolver.clone(), stopped).unwrap();
+    Harness { address, publish, stop, server, resolver }
 }
 
 fn query(id: u16, name: &str, kind: RecordType) -> Message {
@@ -238,6 +246,155 @@ async fn forwarding_over_tcp_brings_long_replies() {
     assert_eq!(reply.answers.len(), 1000);
 }
 
+/// A resolver that gives every query the reply made for it, and how often it was asked.
+async fn counting(reply: impl Fn(&Message) -> Message + Send + 'static) -> (SocketAddr, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let (address, _) = resolver(move |query| {
+        count.fetch_add(1, Ordering::SeqCst);
+        let query = Message::from_vec(query).unwrap();
+        let mut made = reply(&query);
+        made.metadata.message_type = MessageType::Response;
+        vec![made.to_vec().unwrap()]
+    })
+    .await;
+    (address, asked)
+}
+
+#[tokio::test]
+async fn a_reply_is_asked_for_once_and_its_time_to_live_is_counted_down() {
+    let (upstream, asked) = counting(|query| Message::from_vec(&honest(&query.to_vec().unwrap())).unwrap()).await;
+    let harness = serve(&[], vec![upstream]);
+    let first = ask(harness.address, &query(1, "www.example.", RecordType::A)).await;
+    assert_eq!(first.answers[0].ttl, 60);
+    let end = std::time::Instant::now() + LIMIT;
+    loop {
+        let again = ask(harness.address, &query(2, "WWW.Example.", RecordType::A)).await;
+        assert_eq!((again.metadata.id, addresses(&again)), (2, addresses(&first)));
+        assert!(
+            again.queries[0].name.eq_case(&Name::from_ascii("WWW.Example.").unwrap()),
+            "the question as it was spelt"
+        );
+        if again.answers[0].ttl < 60 {
+            break;
+        }
+        assert!(std::time::Instant::now() < end, "the time to live is not counted down");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(addresses(&ask_tcp(harness.address, &query(3, "www.example.", RecordType::A)).await), addresses(&first));
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    ask(harness.address, &query(4, "www.example.", RecordType::AAAA)).await;
+    assert_eq!(asked.load(Ordering::SeqCst), 2, "another type is another question");
+    let counts = harness.resolver.counts();
+    assert_eq!((counts.cache_misses, counts.upstream[0].asked, counts.upstream[0].failed), (2, 2, 0));
+    assert!(counts.cache_hits >= 2 && counts.cache_entries == 1, "{counts:?}: an answer of another type says no time");
+}
+
+#[tokio::test]
+async fn denials_are_kept_and_failures_and_truncated_replies_are_not() {
+    let (upstream, asked) = counting(|query| {
+        let mut reply = query.clone();
+        match query.queries[0].name.to_ascii().as_str() {
+            "none.example." => {
+                reply.metadata.response_code = ResponseCode::NXDomain;
+                let names = ["ns.example.", "hostmaster.example."].map(|n| Name::from_ascii(n).unwrap());
+                let [server, mailbox] = names;
+                let soa = RData::SOA(SOA::new(server, mailbox, 1, 2, 3, 4, 30));
+                reply.add_authority(Record::from_rdata(Name::from_ascii("example.").unwrap(), 600, soa));
+            }
+            "fails.example." => reply.metadata.response_code = ResponseCode::ServFail,
+            _ => reply.metadata.truncation = true,
+        }
+        reply
+    })
+    .await;
+    let harness = serve(&[], vec![upstream]);
+    for (name, code, times) in [
+        ("none.example.", ResponseCode::NXDomain, 1),
+        ("fails.example.", ResponseCode::ServFail, 3),
+        ("long.example.", ResponseCode::NoError, 3),
+    ] {
+        let before = asked.load(Ordering::SeqCst);
+        for _ in 0..3 {
+            let reply = ask(harness.address, &query(1, name, RecordType::A)).await;
+            assert_eq!(reply.metadata.response_code, code, "{name}");
+        }
+        assert_eq!(asked.load(Ordering::SeqCst) - before, times, "{name}");
+    }
+    let reply = ask(harness.address, &query(1, "none.example.", RecordType::A)).await;
+    assert!(reply.authorities[0].ttl <= 30, "nobody may keep it for longer than it holds");
+}
+
+#[tokio::test]
+async fn a_silent_resolver_is_waited_for_once() {
+    let silent = resolver(|_| vec![]).await;
+    let good = resolver(|query| vec![honest(query)]).await;
+    let harness = serve(&[], vec![silent.0, good.0]);
+    ask(harness.address, &query(1, "a.example.", RecordType::A)).await;
+    let started = std::time::Instant::now();
+    for n in 0..20 {
+        ask(harness.address, &query(n, &format!("n{n}.example."), RecordType::A)).await;
+    }
+    assert!(started.elapsed() < Duration::from_secs(2), "it is waited for with every query");
+    let [first, second] = harness.resolver.counts().upstream[..] else { panic!() };
+    assert_eq!((first.asked, first.failed, second.asked, second.failed), (1, 1, 21, 0));
+}
+
+#[tokio::test]
+async fn names_are_looked_up_as_containers_are_answered() {
+    let gone = client().await.local_addr().unwrap();
+    // It takes datagrams only.
+    let (upstream, _) = resolver(|query| vec![honest(query)]).await;
+    let many: Vec<(&str, [u8; 4])> =
+        (1..=200).map(|n| ("many", [10, 1, 1, n])).chain([("b", [10, 1, 1, 201])]).collect();
+    let harness = serve(&many, vec![upstream]);
+    let found = async |name: &str| {
+        let found = harness.resolver.lookup(name, None).await.unwrap();
+        (found.code, found.addresses.len(), found.names)
+    };
+    assert_eq!(found("B.weave.local").await, ("NOERROR".into(), 1, vec![]));
+    assert_eq!(found("b").await.1, 1);
+    assert_eq!(found("many").await.1, 200, "all of them, however many");
+    assert_eq!(found("none.weave.local.").await, ("NXDOMAIN".into(), 0, vec![]));
+    assert_eq!(found("www.example").await, ("NOERROR".into(), 1, vec![]));
+    assert_eq!(found("10.1.1.201").await, ("NOERROR".into(), 0, vec!["b.weave.local".into()]));
+    assert!(harness.resolver.lookup(&"x".repeat(70), None).await.is_err());
+    let reply = ask_tcp(harness.address, &query(1, "tcp.example.", RecordType::A)).await;
+    assert_eq!(addresses(&reply).len(), 1, "over a connection, too, where the resolver takes none");
+    let harness = serve(&[], vec![gone]);
+    assert_eq!(harness.resolver.lookup("www.example", None).await.unwrap().code, "SERVFAIL");
+}
+
+#[tokio::test]
+async fn queries_are_counted_by_what_became_of_them() {
+    let harness = serve(&[("b", [10, 1, 1, 1])], vec![]);
+    for (name, kind) in [
+        ("b.weave.local.", RecordType::A),
+        ("b.weave.local.", RecordType::AAAA),
+        ("c.weave.local.", RecordType::TXT),
+        ("1.1.1.10.in-addr.arpa.", RecordType::PTR),
+        ("www.example.", RecordType::A),
+    ] {
+        ask(harness.address, &query(1, name, kind)).await;
+    }
+    ask_bytes(harness.address, &[0; 12]).await;
+    let counts = harness.resolver.counts();
+    let mut counted: Vec<_> = counts.queries.iter().filter(|(_, _, n)| *n > 0).map(|(k, r, n)| (*k, *r, *n)).collect();
+    counted.sort_unstable();
+    assert_eq!(
+        counted,
+        [
+            ("A", "answered", 1),
+            ("A", "forwarded", 1),
+            ("AAAA", "empty", 1),
+            ("PTR", "answered", 1),
+            ("other", "error", 1),
+            ("other", "nxdomain", 1),
+        ]
+    );
+    assert_eq!((counts.cache_misses, counts.unanswered), (1, 1));
+}
+
 #[tokio::test]
 async fn waiting_clients_and_stalled_connections_hold_up_nobody() {
     let (upstream, _resolver) = resolver(|query| {
@@ -295,7 +452,7 @@ async fn a_stopped_server_gives_its_port_back() {
             stream = TcpStream::connect(address).await;
         }
     }
-    let Harness { address, stop, server, publish } = serve(&[], vec![]);
+    let Harness { address, stop, server, publish, .. } = serve(&[], vec![]);
     stop.send_replace(true);
     timeout(LIMIT, free(address)).await.expect("the signal stops it");
     drop((server, publish));

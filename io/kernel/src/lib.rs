@@ -32,7 +32,14 @@ use netlink::Netlink;
 use observe::Snapshot;
 use osier_fabric::Desired;
 use osier_model::MacAddr;
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 use tokio::sync::Mutex;
 
 /// Where iproute2 keeps named network namespaces.
@@ -49,6 +56,27 @@ struct Shared {
     fabric_link: Netlink,
     /// Ports made by this process that no plan has named yet: a plan older than the port must not delete it.
     unplanned: Mutex<BTreeSet<String>>,
+    counters: Counters,
+}
+
+#[derive(Default)]
+struct Counters {
+    changes: AtomicU64,
+    repairs: AtomicU64,
+    failures: AtomicU64,
+    /// The plan that was carried out last.
+    last: Mutex<Option<Desired>>,
+}
+
+/// What applying plans came to since the kernel was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Changes made.
+    pub changes: u64,
+    /// Of these, those that the plan before had made as well: somebody else had undone them.
+    pub repairs: u64,
+    /// Plans that could not be carried out.
+    pub failures: u64,
 }
 
 impl Kernel {
@@ -66,14 +94,35 @@ impl Kernel {
     fn with_host(host: Namespace, fabric: &Path) -> Result<Self, Error> {
         let fabric = Namespace::open_or_create(fabric)?;
         let (host_link, fabric_link) = (Netlink::open(&host)?, Netlink::open(&fabric)?);
-        let unplanned = Mutex::default();
-        Ok(Self(Arc::new(Shared { host, fabric, host_link, fabric_link, unplanned })))
+        let (unplanned, counters) = (Mutex::default(), Counters::default());
+        Ok(Self(Arc::new(Shared { host, fabric, host_link, fabric_link, unplanned, counters })))
     }
 
     /// Makes the kernel's configuration the desired one. What is right stays untouched, so traffic goes on.
     pub async fn apply(&self, desired: &Desired) -> Result<Changes, Error> {
         let mut unplanned = self.0.unplanned.lock().await;
-        apply::apply(&self.0, desired, &mut unplanned).await
+        let result = apply::apply(&self.0, desired, &mut unplanned).await;
+        let counters = &self.0.counters;
+        let mut last = counters.last.lock().await;
+        match &result {
+            Ok(changes) => {
+                let made = changes.made.len().try_into().unwrap_or(u64::MAX);
+                counters.changes.fetch_add(made, Ordering::Relaxed);
+                if last.as_ref() == Some(desired) {
+                    counters.repairs.fetch_add(made, Ordering::Relaxed);
+                }
+                *last = Some(desired.clone());
+            }
+            Err(_) => drop(counters.failures.fetch_add(1, Ordering::Relaxed)),
+        }
+        result
+    }
+
+    /// What applying plans has come to so far.
+    pub fn counts(&self) -> Counts {
+        let Counters { changes, repairs, failures, .. } = &self.0.counters;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts { changes: read(changes), repairs: read(repairs), failures: read(failures) }
     }
 
     /// Reads the fabric's namespace.

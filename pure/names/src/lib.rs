@@ -5,6 +5,7 @@
 //! name in random order, a time to live of one second, names without regard to case, an empty answer at once for types
 //! a container does not have, and `NXDOMAIN` with the zone's start of authority for names that nobody has.
 
+pub mod given;
 mod name;
 mod records;
 
@@ -121,7 +122,7 @@ mod tests {
         Record {
             node: PeerId([0, 0, 0, 0, 0, 1]),
             container: container.to_owned(),
-            network: NetworkId::MAIN,
+            network: Some(NetworkId::MAIN),
             address: address.into(),
             names: names.iter().map(|n| n.parse().unwrap()).collect(),
             links: Vec::new(),
@@ -188,7 +189,7 @@ mod tests {
     fn names_are_for_those_who_are_on_the_network() {
         let back = NetworkId(7);
         let on_back = |container: &str, last: u8, names: &[&str]| Record {
-            network: back,
+            network: Some(back),
             ..record(container, [10, 7, 0, last], names)
         };
         let records = Records::new(
@@ -296,7 +297,7 @@ mod tests {
         let names = prop::collection::vec("[a-c](\\.[a-b])?(\\.weave\\.local)?", 1..3);
         (0..3_u8, "[0-9a-f]{4}", 0..8_u8, names).prop_map(|(node, container, address, names)| Record {
             node: PeerId([0, 0, 0, 0, 0, node]),
-            network: NetworkId::MAIN,
+            network: Some(NetworkId::MAIN),
             container,
             address: [10, 1, 1, address].into(),
             names: names.iter().map(|n| n.parse().unwrap()).collect(),

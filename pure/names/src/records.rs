@@ -17,8 +17,8 @@ const SHORT_ID: usize = 12;
 pub struct Record {
     /// Its address there.
     pub address: Ipv4Addr,
-    /// The network; its names are for those who are on it, too.
-    pub network: NetworkId,
+    /// The network, whose names are for those who are on it, too; for everybody where there is none.
+    pub network: Option<NetworkId>,
     /// The node that runs it.
     pub node: PeerId,
     /// Its id.
@@ -41,9 +41,9 @@ pub struct Link {
 /// Records by name and by address; a lookup takes logarithmic time.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Records {
-    by_name: BTreeMap<String, Vec<(Ipv4Addr, NetworkId)>>,
-    by_address: BTreeMap<Ipv4Addr, (Hostname, NetworkId)>,
-    by_container: BTreeMap<String, Vec<(Ipv4Addr, NetworkId)>>,
+    by_name: BTreeMap<String, Vec<Place>>,
+    by_address: BTreeMap<Ipv4Addr, (Hostname, Option<NetworkId>)>,
+    by_container: BTreeMap<String, Vec<Place>>,
     /// Which container an address is.
     containers: BTreeMap<Ipv4Addr, String>,
     /// The subnets of the networks besides the cluster's own.
@@ -54,13 +54,17 @@ pub struct Records {
     parents: BTreeSet<String>,
 }
 
+/// An address and whose network it is on.
+type Place = (Ipv4Addr, Option<NetworkId>);
+
 /// Which networks' names somebody is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sight(Option<BTreeSet<NetworkId>>);
 
 impl Sight {
-    fn has(&self, network: NetworkId) -> bool {
-        self.0.as_ref().is_none_or(|networks| networks.contains(&network))
+    fn has(&self, network: Option<NetworkId>) -> bool {
+        let (Some(sees), Some(network)) = (&self.0, network) else { return true };
+        sees.contains(&network)
     }
 }
 
@@ -109,7 +113,7 @@ impl Records {
     pub(crate) fn sight(&self, asker: Option<Ipv4Addr>) -> Sight {
         let Some(asker) = asker else { return Sight(None) };
         let container = self.containers.get(&asker).and_then(|c| self.by_container.get(c)).into_iter().flatten();
-        let mut networks: BTreeSet<NetworkId> = container.map(|(_, network)| *network).collect();
+        let mut networks: BTreeSet<NetworkId> = container.filter_map(|(_, network)| *network).collect();
         // One whose names are not known yet is on the network whose address it has.
         networks.extend(self.subnet_of(asker).map(|(network, _)| network));
         if networks.is_empty() {

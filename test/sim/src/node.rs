@@ -339,7 +339,7 @@ impl Node {
             let names = format!("name-{name}").parse().into_iter().collect();
             Some(Record {
                 address,
-                network: NetworkId::MAIN,
+                network: Some(NetworkId::MAIN),
                 node,
                 container: key.to_owned(),
                 names,

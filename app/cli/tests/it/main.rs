@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod classic;
+mod dns;
 mod etcd;
 #[path = "../../../manager/tests/it/fake.rs"]
 #[expect(dead_code, reason = "the manager's own tests make engines do more")]

@@ -36,7 +36,7 @@ pub(crate) struct Daemon {
 impl Bench {
     pub(crate) fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("osier-cli-").tempdir().unwrap();
-        for name in ["osier", "swarm", "docker-swarm"] {
+        for name in ["osier", "swarm", "docker-swarm", "weave"] {
             symlink(env!("CARGO_BIN_EXE_osier"), folder.path().join(name)).unwrap();
         }
         Self { folder }

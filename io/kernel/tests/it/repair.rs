@@ -65,8 +65,13 @@ async fn a_deleted_bridge_comes_back_with_its_ports() {
     a.fabric.delete(BRIDGE).await;
     let (one, two) = (&a.containers[0], &b.containers[0]);
     assert!(!echoes(&one.namespace, two.address));
+    let before = a.kernel.counts();
+    assert!(before.changes > 0 && before.repairs == 0, "what a new plan brings is no repair: {before:?}");
     let changes = a.kernel.apply(&a.plan(&b)).await.unwrap();
     assert!(!changes.is_empty());
+    let made = changes.made.len() as u64;
+    let after = a.kernel.counts();
+    assert_eq!((after.changes, after.repairs, after.failures), (before.changes + made, made, 0));
     // The container itself waits a second before it repeats the question it asked meanwhile.
     until("an answer over the new bridge", async || echoes(&one.namespace, two.address)).await;
     assert!(echoes(&two.namespace, one.address));

@@ -153,7 +153,7 @@ pub(crate) fn debootstrap(release: &str, root: &Path) {
     let targets = String::from_utf8_lossy(&targets.stdout).into_owned();
     let mirror = targets.lines().find(|uri| !uri.contains("security")).expect("a source of packages");
     let mut command = Command::new("debootstrap");
-    command.args(["--variant=minbase", "--include=docker.io", release]).arg(root).arg(mirror);
+    command.args(["--variant=minbase", "--include=docker.io,procps", release]).arg(root).arg(mirror);
     // A release that is newer than the program is unpacked as the development one.
     command.arg("/usr/share/debootstrap/scripts/sid");
     let output = command.output().expect("debootstrap (Debian: debootstrap)");
