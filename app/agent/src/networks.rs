@@ -154,6 +154,11 @@ impl Networks {
         self.get(NetworkId::MAIN).unwrap_or_else(|| unreachable!())
     }
 
+    /// The subnets of all but the cluster's own.
+    pub(crate) fn subnets(&self) -> Vec<(NetworkId, Ipv4Net)> {
+        self.lock().book.networks().map(|n| (n.id, n.subnet)).collect()
+    }
+
     /// The records of all but the cluster's own.
     pub(crate) fn records(&self) -> Vec<Network> {
         self.lock().book.networks().cloned().collect()

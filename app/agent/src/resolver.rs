@@ -5,10 +5,11 @@ use crate::{
     given,
     networks::Networks,
 };
+use ipnet::Ipv4Net;
 use osier_dns::{ResolvConf, Resolver, Server, Sockets};
 use osier_gossip::{Handle, Snapshot};
 use osier_kernel::Kernel;
-use osier_model::{DNS_ADDRESS, config::AgentConfig, port};
+use osier_model::{DNS_ADDRESS, NetworkId, config::AgentConfig, port};
 use osier_names::{Link, Record, Records, Zone};
 use std::{
     net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
@@ -38,7 +39,7 @@ pub(crate) fn serve(
     let upstream: Vec<SocketAddr> = upstream(config, host).into_iter().map(|a| (a, port::DNS).into()).collect();
     let zone = Zone { domain: config.domain.clone(), pool: config.pool };
     let mut changes = gossip.changed();
-    let (publish, records) = watch::channel(Arc::new(records(&gossip.snapshot(), &networks)));
+    let (publish, records) = watch::channel(Arc::new(records(&gossip.snapshot(), networks.subnets())));
     let resolver = Resolver::new(zone, records, upstream);
     let answering = resolver.clone();
     let serving = async move {
@@ -60,7 +61,7 @@ pub(crate) fn serve(
         };
         info!(address = %DNS_ADDRESS, "serving DNS");
         while changes.changed().await.is_ok() {
-            publish.send_replace(Arc::new(self::records(&gossip.snapshot(), &networks)));
+            publish.send_replace(Arc::new(self::records(&gossip.snapshot(), networks.subnets())));
         }
         drop(server);
     };
@@ -80,12 +81,12 @@ fn bind() -> std::io::Result<Sockets> {
     Ok(Sockets { udp: UdpSocket::bind(address)?, tcp: TcpListener::bind(address)? })
 }
 
-/// The records of all nodes that are alive, and the names that were set by hand.
-pub(crate) fn records(snapshot: &Snapshot, networks: &Networks) -> Records {
+/// The records of all nodes that are alive, and the names that were set by hand; `subnets` are those of the networks
+/// besides the cluster's own.
+pub(crate) fn records(snapshot: &Snapshot, subnets: Vec<(NetworkId, Ipv4Net)>) -> Records {
     let seen = given::seen(snapshot);
     let entries = seen.standing().map(|(node, _, entry)| (node, entry));
-    let subnets = networks.records().into_iter().map(|network| (network.id, network.subnet));
-    Records::new(osier_names::given::with_given(running(snapshot), entries), subnets.collect())
+    Records::new(osier_names::given::with_given(running(snapshot), entries), subnets)
 }
 
 /// The containers of all nodes that are alive, with the names that they have by themselves.

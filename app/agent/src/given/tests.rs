@@ -57,7 +57,7 @@ impl Node {
             let mut changes = handle.changed();
             let publish = async {
                 loop {
-                    sender.send_replace(Arc::new(resolver::records(&handle.snapshot())));
+                    sender.send_replace(Arc::new(resolver::records(&handle.snapshot(), Vec::new())));
                     if changes.changed().await.is_err() {
                         return;
                     }
