@@ -170,7 +170,7 @@ async fn old_engines_get_further_networks_one_by_one() {
     let (status, answer) = world.create("web", body.clone()).await;
     assert_eq!(status, StatusCode::CREATED);
     let connect = &fake.asked(Method::POST, "/networks/b/connect")[0];
-    let sent: serde_json::Value = serde_json::from_slice(&connect.body).unwrap();
+    let sent: Value = serde_json::from_slice(&connect.body).unwrap();
     assert_eq!(sent, json!({"Container": answer["Id"], "EndpointConfig": {"Aliases": ["x"]}}));
     fake.prepare(Method::POST, "/networks/b/connect", StatusCode::FORBIDDEN, json!({"message": "no"}));
     let (status, answer) = world.create("other", body).await;
@@ -214,7 +214,7 @@ async fn events_of_all_engines_are_one_stream_with_its_past() {
             fakes[0].tell("container", "stop", "c3");
         }
     }
-    let events: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let events: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     let seen: Vec<_> = events
         .iter()
         .map(|e| format!("{} {}", e["Action"].as_str().unwrap(), e["node"]["Name"].as_str().unwrap()))
