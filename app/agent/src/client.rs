@@ -2,6 +2,7 @@
 
 use crate::{
     dns_command::{WeaveNames, weave_add, weave_lookup, weave_remove},
+    exposure::run_expose,
     status::Status,
     weave,
 };
@@ -47,6 +48,10 @@ enum WeaveCommand {
         /// The name; without dots it is looked up in the domain.
         name: String,
     },
+    /// Puts this host on the overlay and prints its address there.
+    Expose,
+    /// Takes this host off the overlay.
+    Hide,
     /// Prints the version.
     Version,
 }
@@ -76,6 +81,8 @@ pub async fn run_weave(args: WeaveArgs, ui: &Ui) -> Result<(), Failure> {
         WeaveCommand::DnsAdd(names) => weave_add(names).await?,
         WeaveCommand::DnsRemove(names) => weave_remove(names, ui).await?,
         WeaveCommand::DnsLookup { name } => weave_lookup(name, ui).await?,
+        WeaveCommand::Expose => run_expose(true, ui).await?,
+        WeaveCommand::Hide => run_expose(false, ui).await?,
         WeaveCommand::Version => ui.line(format_args!("weave script {0}\nweave {0}", env!("CARGO_PKG_VERSION"))),
     }
     Ok(())

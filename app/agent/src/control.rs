@@ -3,6 +3,7 @@
 use crate::{
     containers::Containers,
     dns::{self, Dns},
+    exposure,
     facts::{LinkFact, NameFact, NodeFact, decode, prefix},
     given,
     networks::Net,
@@ -46,6 +47,7 @@ impl Handler for Control {
         match (request.method(), request.uri().path()) {
             (&Method::GET, "/v1/status") => json_response(StatusCode::OK, &self.status().await),
             (&Method::GET, "/v1/members") => json_response(StatusCode::OK, &self.members()),
+            (_, exposure::PATH) => self.segment.exposure.handle(request, self.segment.host_address()).await,
             (_, path) if path.starts_with(dns::PATH) => self.dns.handle(request).await,
             (_, path) => error_response(StatusCode::NOT_FOUND, format_args!("no such path: '{path}'")),
         }

@@ -13,6 +13,7 @@ mod dns;
 mod dns_command;
 mod endpoints;
 mod exposition;
+mod exposure;
 mod facts;
 mod given;
 mod host;
@@ -30,6 +31,7 @@ mod weave;
 pub use client::{StatusArgs, WeaveArgs, run_status, run_weave};
 pub use dns::Lookup;
 pub use dns_command::{DnsCommand, run_dns};
+pub use exposure::{HostPlace, run_expose};
 pub use facts::LinkFact;
 pub use given::GivenName;
 pub use weave::status as weave_status;
@@ -40,6 +42,7 @@ use control::Control;
 use counted::{Calls, Counted};
 use dns::Dns;
 use endpoints::Endpoints;
+use exposure::Exposure;
 use given::Given;
 use metrics::Metrics;
 use networks::Networks;
@@ -152,6 +155,7 @@ pub async fn run(args: AgentArgs) -> Result<()> {
         endpoints: endpoints.clone(),
         gossip: gossip.clone(),
         changed: changed.clone(),
+        exposure: Exposure::open(state.join("host.json"), changed.clone())?,
         seen: Mutex::default(),
         up,
     });

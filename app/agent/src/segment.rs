@@ -6,6 +6,7 @@
 use crate::{
     addresses,
     endpoints::{Endpoint, Endpoints, mac_of},
+    exposure::Exposure,
     facts::{EndpointFact, encode, prefix},
     networks::{self, Net, Networks},
 };
@@ -43,6 +44,8 @@ pub(crate) struct Segment {
     pub(crate) gossip: Handle,
     /// Told when endpoints come or go.
     pub(crate) changed: Arc<Notify>,
+    /// Whether the host is to be on the overlay.
+    pub(crate) exposure: Exposure,
     pub(crate) seen: Mutex<Seen>,
     /// The networks that have been set up: ports can be put on their bridges.
     pub(crate) up: watch::Sender<BTreeSet<NetworkId>>,
@@ -114,13 +117,18 @@ impl Segment {
         std::future::pending::<()>().await;
     }
 
+    /// The host's address on the overlay, whether it is there just now or not.
+    pub(crate) fn host_address(&self) -> Option<Ipv4Addr> {
+        self.networks.main().addresses.held_by(&addresses::host())
+    }
+
     pub(crate) fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn once(&self) -> Result<(), String> {
         let nets = self.networks.all();
-        let host = self.networks.main().addresses.held_by(&addresses::host());
+        let host = self.host_address().filter(|_| self.exposure.is_joined());
         let snapshot = self.gossip.snapshot();
         let input = self.input(&nets, &snapshot, host);
         let changes = self.kernel.apply(&osier_fabric::plan(&input)).await;

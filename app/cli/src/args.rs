@@ -60,6 +60,12 @@ pub(crate) enum Command {
     List(osier_manager::ListArgs),
     Join(osier_manager::JoinArgs),
     Status(osier_agent::StatusArgs),
+    /// Puts this host itself on the cluster's network, as hosts are by default, and prints its address there. Run it on a node.
+    #[command(after_help = "Examples:\n  osier expose\n  ssh datalyse-1 osier expose")]
+    Expose,
+    /// Takes this host off the cluster's network until 'osier expose': its containers stay. Run it on a node.
+    #[command(after_help = "Examples:\n  osier hide\n  ssh datalyse-1 osier hide")]
+    Hide,
     /// Sets, removes and looks up names of the cluster's network. Run it on a node.
     Dns {
         #[command(subcommand)]

@@ -76,6 +76,8 @@ async fn run(command: Command, caller: &Caller, ui: &Ui) -> Result<(), Failure> 
         Command::Explain(a) => osier_manager::run_explain(a, ui, cluster_place).await,
         Command::Agent(a) => Ok(osier_agent::run(a).await?),
         Command::Status(a) => osier_agent::run_status(a, ui).await,
+        Command::Expose => osier_agent::run_expose(true, ui).await,
+        Command::Hide => osier_agent::run_expose(false, ui).await,
         Command::Dns { command } => osier_agent::run_dns(command, ui).await,
         Command::Weave(a) => osier_agent::run_weave(a, ui).await,
         Command::Bootstrap(a) => osier_provision::run_bootstrap(a, ui).await,

@@ -13,6 +13,7 @@ pub fn all(cluster: &Cluster) -> Result<()> {
     connect_and_disconnect(cluster)?;
     addresses(cluster)?;
     a_node_that_was_away(cluster)?;
+    hide_and_expose(cluster)?;
     compose(cluster)
 }
 
@@ -149,6 +150,28 @@ pub fn a_node_that_was_away(cluster: &Cluster) -> Result<()> {
     cluster.sh("docker rm -f nf-1 nf-2")?;
     cluster.sh("docker network rm net-f")?;
     Ok(())
+}
+
+/// A host is on the overlay until somebody hides it, and then stays off it.
+pub fn hide_and_expose(cluster: &Cluster) -> Result<()> {
+    let node = "datalyse-1";
+    run(cluster, "host-1", "datalyse-2", "")?;
+    let container = address(cluster, "host-1", "osier")?;
+    let place = cluster.on(node, "osier expose")?;
+    let host: Ipv4Addr = place.trim().parse().with_context(|| format!("'{place}' is no address"))?;
+    cluster.sh(&format!("docker exec host-1 ping -c 1 {host}"))?;
+    cluster.on(node, &format!("ping -c 1 {container}"))?;
+    cluster.on(node, "osier hide && systemctl restart osier-agent")?;
+    eventually(SOON, || {
+        let ping = cluster.try_sh(&format!("docker exec host-1 ping -c 1 -W 1 {host}"))?;
+        ensure!(!ping.status.success(), "a hidden host answers");
+        let links = cluster.on(node, "ip -o link")?;
+        ensure!(!links.contains("osier-host"), "a hidden host still has its interface");
+        Ok(())
+    })?;
+    ensure!(cluster.on(node, "weave expose")?.trim() == host.to_string(), "the host has another address");
+    eventually(SOON, || cluster.sh(&format!("docker exec host-1 ping -c 1 {host}")).map(drop))?;
+    cluster.sh("docker rm -f host-1").map(drop)
 }
 
 /// A compose project whose file says nothing of drivers spans nodes, and taking it up again changes nothing.
