@@ -154,7 +154,8 @@ impl Api {
 
     /// Everything that leaves the container as it is, and what this program does not know.
     pub(super) async fn container_other(&self, call: Call, name: &str, rest: &[&str]) -> Answer {
-        Ok(self.forward_container(call, name, rest).await?.response)
+        let found = self.forward_container(call, name, rest).await?;
+        Ok(if rest == ["wait"] { found.waited() } else { found.response })
     }
 
     /// `POST /commit`

@@ -47,9 +47,18 @@ fn the_differences_stand_in_the_specification() {
     }
 }
 
+/// What is not green, in the words that a test ends with: a panic's trace would stand below them.
+struct NotGreen(String);
+
+impl std::fmt::Debug for NotGreen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Runs all scenarios on two hosts and fails unless every row is green on both and every difference that is meant is there.
 /// What is wrong is told together and last: logs are cut.
-async fn judge(engine: &Engine, manager: &Manager) {
+async fn judge(engine: &Engine, manager: &Manager) -> Result<(), NotGreen> {
     let folder = tempfile::tempdir().expect("a folder");
     let python = docker_py(folder.path());
     let sessions = [session(&engine.host(), Some(&python)).await, session(&manager.host(), Some(&python)).await];
@@ -73,21 +82,23 @@ async fn judge(engine: &Engine, manager: &Manager) {
             wrong.push(format!("the suite cannot clean up: {}", e.chain()));
         }
     }
-    let is_green = wrong.is_empty() && !rows.iter().any(|row| row.is_red());
+    if wrong.is_empty() && !rows.iter().any(|row| row.is_red()) {
+        return Ok(());
+    }
     let hosts = ["engine".to_owned(), "manager".to_owned()];
-    assert!(is_green, "{}\n\n{}\n{}", manager.log(), wrong.join("\n"), report::red(&rows, &hosts));
+    Err(NotGreen(format!("{}\n\n{}\n{}", manager.log(), wrong.join("\n"), report::red(&rows, &hosts))))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_manager_answers_as_a_single_engine_does() {
+async fn the_manager_answers_as_a_single_engine_does() -> Result<(), NotGreen> {
     let (alone, one, two, three) =
         tokio::join!(Engine::start("alone"), Engine::start("node-1"), Engine::start("node-2"), Engine::start("node-3"));
-    judge(&alone, &Manager::start(&[one.address, two.address, three.address]).await).await;
+    judge(&alone, &Manager::start(&[one.address, two.address, three.address]).await).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "tier full: unpacks two more Debians"]
-async fn engines_of_three_generations_answer_as_one_does() {
+async fn engines_of_three_generations_answer_as_one_does() -> Result<(), NotGreen> {
     let folder = tempfile::tempdir().expect("a folder");
     let (trixie, forky) = (folder.path().join("trixie"), folder.path().join("forky"));
     lab::debootstrap("trixie", &trixie);
@@ -98,7 +109,7 @@ async fn engines_of_three_generations_answer_as_one_does() {
         Engine::start_in("node-2", &trixie),
         Engine::start_in("node-3", &forky)
     );
-    judge(&alone, &Manager::start(&[one.address, two.address, three.address]).await).await;
+    judge(&alone, &Manager::start(&[one.address, two.address, three.address]).await).await
 }
 
 /// A folder of `ca.pem`, `cert.pem` and `key.pem` for a client, and a server's side of the same authority.
