@@ -109,9 +109,9 @@ def exec_run():
 
 
 def logs():
-    one = started(command=["sh", "-c", "for i in 1 2 3; do echo line $i; sleep 0.2; done; echo err >&2"])
+    one = started(command=["sh", "-c", "for i in 1 2 3; do echo line $i; sleep 0.2; done; sleep 1; echo err >&2"])
     equal("followed", b"".join(one.logs(stream=True, follow=True, stderr=False)), b"line 1\nline 2\nline 3\n")
-    equal("tail", one.logs(stderr=False, tail=1), b"line 3\n")
+    equal("tail", one.logs(tail=1), b"err\n")
     equal("errors", one.logs(stdout=False), b"err\n")
     assert one.logs(timestamps=True).startswith(b"20")
 

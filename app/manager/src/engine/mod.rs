@@ -238,10 +238,10 @@ impl Engine {
 
     /// Changes what is known of it, and tells those who wait for its health.
     pub(crate) fn update<T>(&self, change: impl FnOnce(&mut View) -> T) -> T {
-        let (result, health) = {
-            let mut view = self.view_mut();
-            (change(&mut view), view.standing.health())
-        };
+        let mut view = self.view_mut();
+        let result = change(&mut view);
+        let health = view.standing.health();
+        // Under the lock: whoever hears of either looks at the view then, and finds both.
         self.marker.mark();
         self.health.send_if_modified(|h| std::mem::replace(h, health) != health);
         result

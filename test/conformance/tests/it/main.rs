@@ -86,7 +86,7 @@ async fn judge(engine: &Engine, manager: &Manager) -> Result<(), NotGreen> {
         return Ok(());
     }
     let hosts = ["engine".to_owned(), "manager".to_owned()];
-    Err(NotGreen(format!("{}\n\n{}\n{}", manager.log(), wrong.join("\n"), report::red(&rows, &hosts))))
+    Err(NotGreen(format!("\n{}\n\n{}\n{}", manager.log(), wrong.join("\n"), report::red(&rows, &hosts))))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
