@@ -2,12 +2,14 @@
 //! ends.
 
 use bytes::BytesMut;
-use http_body_util::BodyExt;
+use futures::stream::poll_fn;
+use http_body_util::{BodyExt, StreamBody};
 use osier_engine::{
-    Body, BoxError,
+    Body, BoxError, StreamError,
     body::{BodySender, channel, collect},
 };
 use serde_json::Value;
+use std::{pin::Pin, task::Poll};
 
 /// The longest value that is waited for.
 const LIMIT: usize = 16 << 20;
@@ -35,6 +37,20 @@ async fn pass(mut body: Body, sender: &BodySender) {
             Err(error) => return sender.fail(error).await,
         }
     }
+}
+
+/// A body that breaks off as soon as `end` has come: one that has no end of its own must not look as if it had come to it.
+pub(crate) fn until(mut body: Body, end: impl Future<Output = ()> + Send + 'static) -> Body {
+    let mut end = Some(Box::pin(end));
+    let frames = poll_fn(move |cx| {
+        let Some(waiting) = &mut end else { return Poll::Ready(None) };
+        if waiting.as_mut().poll(cx).is_pending() {
+            return Pin::new(&mut body.frame()).poll(cx);
+        }
+        end = None;
+        Poll::Ready(Some(Err(StreamError("the manager stops".into()))))
+    });
+    BodyExt::boxed_unsync(StreamBody::new(frames))
 }
 
 /// A short body of which its reader sees nothing before `work` is done, which begins at its end.

@@ -4,12 +4,14 @@ use super::{Answer, Api, Call, images::json_stream, proxy::read_json};
 use crate::{
     engine::{Container, Engine},
     refusal::Refusal,
+    stream::until,
 };
 use futures::future::join_all;
 use http::StatusCode;
 use osier_dockerapi::{
     convert, image, inspect,
     listing::{ListQuery, Listed},
+    query::Query,
     row::Row,
 };
 use osier_engine::{body::channel, json_response};
@@ -154,8 +156,14 @@ impl Api {
 
     /// Everything that leaves the container as it is, and what this program does not know.
     pub(super) async fn container_other(&self, call: Call, name: &str, rest: &[&str]) -> Answer {
+        let endless = is_endless(&call.query, rest);
         let found = self.forward_container(call, name, rest).await?;
-        Ok(if rest == ["wait"] { found.waited() } else { found.response })
+        if rest == ["wait"] {
+            return Ok(found.waited());
+        }
+        let hub = self.cluster.hub.clone();
+        let ended = async move { hub.closed().await };
+        Ok(if endless { found.response.map(|body| until(body, ended)) } else { found.response })
     }
 
     /// `POST /commit`
@@ -209,6 +217,15 @@ impl Api {
         let (engine, _) = found.ok_or_else(|| Refusal::not_found(format!("No such exec instance: {id}")))?;
         self.cluster.remember_exec(id, &engine);
         Ok(engine)
+    }
+}
+
+/// Whether the answer goes on for as long as the container does. (What is attached may be about to end, and has its time.)
+fn is_endless(query: &Query, call: &[&str]) -> bool {
+    match call {
+        ["logs"] => query.flag("follow"),
+        ["stats"] => query.get("stream").is_none() || query.flag("stream"),
+        _ => false,
     }
 }
 
