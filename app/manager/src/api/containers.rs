@@ -3,6 +3,7 @@
 use super::{Answer, Api, Call, images::json_stream, proxy::read_json};
 use crate::{
     engine::{Container, Engine},
+    picture::Seen,
     refusal::Refusal,
     stream::until,
 };
@@ -35,8 +36,7 @@ const EXEC_SEARCH: Duration = Duration::from_secs(2);
 /// One node's containers, newest first.
 struct NodeList {
     containers: Arc<[Arc<Container>]>,
-    node: String,
-    healthy: bool,
+    seen: Arc<Seen>,
     /// The node's images that the filter `ancestor` means.
     family: BTreeSet<String>,
 }
@@ -74,15 +74,12 @@ impl Api {
 
     /// The containers of all nodes, in the order of the nodes' names.
     fn lists(&self, query: &ListQuery) -> Vec<NodeList> {
-        let list = |e: &Arc<Engine>| {
-            // One view for both: a second one would wait for a writer that waits for the first.
-            let view = e.view();
-            let (containers, images) = (view.listed(), view.images.clone());
-            drop(view);
-            NodeList { containers, node: e.name(), healthy: e.is_healthy(), family: query.family(&images) }
+        let list = |seen: &Arc<Seen>| {
+            let (containers, family) = (seen.engine.view().listed(), query.family(&seen.images));
+            NodeList { containers, seen: seen.clone(), family }
         };
-        let mut lists: Vec<NodeList> = self.cluster.engines().iter().map(list).collect();
-        lists.sort_by(|a, b| a.node.cmp(&b.node));
+        let mut lists: Vec<NodeList> = self.cluster.nodes().iter().map(list).collect();
+        lists.sort_by(|a, b| a.seen.name.cmp(&b.seen.name));
         lists
     }
 
@@ -234,8 +231,8 @@ impl NodeList {
         self.containers.iter().map(|c| Listed {
             row: &c.row,
             state: c.state.as_ref(),
-            node: &self.node,
-            healthy: self.healthy,
+            node: &self.seen.name,
+            healthy: self.seen.healthy,
             family: &self.family,
         })
     }
