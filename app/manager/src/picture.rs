@@ -83,7 +83,7 @@ impl Seen {
     /// Looks at an engine; the second is what became of the containers that changed since the last look.
     fn look(engine: &Arc<Engine>, before: Option<&Self>) -> (Self, Vec<Change>) {
         engine.look(|view| {
-            let changed = view.take_changed().into_iter().map(|id| (view.container(&id).cloned(), id));
+            let changed = view.take_changed().map(|id| (view.container(&id).cloned(), id));
             let changed = changed.map(|(container, id)| (id, container)).collect();
             let same = before.filter(|b| Arc::ptr_eq(&b.images, &view.images));
             let name = view.facts.as_ref().map(|f| f.owner.node.clone()).or_else(|| engine.target.name.clone());
