@@ -158,9 +158,11 @@ impl Api {
         if rest == ["wait"] {
             return Ok(found.waited());
         }
+        if !endless || !found.response.status().is_success() {
+            return Ok(found.response);
+        }
         let hub = self.cluster.hub.clone();
-        let ended = async move { hub.closed().await };
-        Ok(if endless { found.response.map(|body| until(body, ended)) } else { found.response })
+        Ok(found.response.map(|body| until(body, async move { hub.closed().await })))
     }
 
     /// `POST /commit`
