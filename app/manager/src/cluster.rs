@@ -100,8 +100,8 @@ impl Cluster {
         self.engines().iter().for_each(|e| e.set_leaving(leaving.contains(&e.target)));
     }
 
-    /// Ends the streams of events that clients have open.
-    pub(crate) fn end_streams(&self) {
+    /// Ends what clients have open and what would not end: events, logs that are followed, statistics.
+    pub fn end_streams(&self) {
         self.hub.close();
     }
 

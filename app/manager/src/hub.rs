@@ -115,7 +115,7 @@ impl Hub {
         (recent.iter().cloned().collect(), self.events.subscribe())
     }
 
-    /// Ends every stream of events, now and from now on.
+    /// Ends every stream that has no end of its own, now and from now on.
     pub(crate) fn close(&self) {
         self.closing.send_replace(true);
     }

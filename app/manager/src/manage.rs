@@ -128,8 +128,8 @@ fn open_state(file: &Path) -> Result<State, Failure> {
     opened.context("open the manager's state").map_err(Failure::from).hint(hint)
 }
 
-/// Serves on all listeners until `shutdown`. Then nobody new is let in, streams of events end at once, and what else is
-/// running has a few seconds to end.
+/// Serves on all listeners until `shutdown`. Then nobody new is let in, streams without an end are ended at once, and what
+/// else is running has a few seconds.
 async fn serve_all(
     listeners: Vec<Listener>,
     handler: impl Handler,

@@ -26,6 +26,11 @@ impl Changes {
     fn due(&self) -> MutexGuard<'_, BTreeSet<u64>> {
         self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    #[cfg(test)]
+    pub(crate) fn are_due(&self) -> bool {
+        !self.due().is_empty()
+    }
 }
 
 /// One engine's say in [`Changes`].
@@ -78,7 +83,7 @@ impl Seen {
     /// Looks at an engine; the second is what became of the containers that changed since the last look.
     fn look(engine: &Arc<Engine>, before: Option<&Self>) -> (Self, Vec<Change>) {
         engine.look(|view| {
-            let changed = view.take_changed().into_iter().map(|id| (view.container(&id).cloned(), id));
+            let changed = view.take_changed().map(|id| (view.container(&id).cloned(), id));
             let changed = changed.map(|(container, id)| (id, container)).collect();
             let same = before.filter(|b| Arc::ptr_eq(&b.images, &view.images));
             let name = view.facts.as_ref().map(|f| f.owner.node.clone()).or_else(|| engine.target.name.clone());

@@ -2,12 +2,14 @@
 //! ends.
 
 use bytes::BytesMut;
-use http_body_util::BodyExt;
+use futures::stream::poll_fn;
+use http_body_util::{BodyExt, StreamBody};
 use osier_engine::{
-    Body, BoxError,
-    body::{BodySender, channel},
+    Body, BoxError, StreamError,
+    body::{BodySender, channel, collect},
 };
 use serde_json::Value;
+use std::{pin::Pin, task::Poll};
 
 /// The longest value that is waited for.
 const LIMIT: usize = 16 << 20;
@@ -35,6 +37,35 @@ async fn pass(mut body: Body, sender: &BodySender) {
             Err(error) => return sender.fail(error).await,
         }
     }
+}
+
+/// A body that breaks off as soon as `end` has come: one that has no end of its own must not look as if it had come to it.
+pub(crate) fn until(mut body: Body, end: impl Future<Output = ()> + Send + 'static) -> Body {
+    let mut end = Some(Box::pin(end));
+    let frames = poll_fn(move |cx| {
+        let Some(waiting) = &mut end else { return Poll::Ready(None) };
+        if waiting.as_mut().poll(cx).is_pending() {
+            return Pin::new(&mut body.frame()).poll(cx);
+        }
+        end = None;
+        Poll::Ready(Some(Err(StreamError("the manager stops".into()))))
+    });
+    BodyExt::boxed_unsync(StreamBody::new(frames))
+}
+
+/// A short body of which its reader sees nothing before `work` is done, which begins at its end.
+pub(crate) fn after(body: Body, work: impl Future<Output = ()> + Send + 'static) -> Body {
+    let (sender, passed) = channel(1);
+    tokio::spawn(async move {
+        let whole = tokio::select! { whole = collect(body, LIMIT) => whole, () = sender.closed() => return };
+        work.await;
+        match whole {
+            // A reader that went away needs no answer.
+            Ok(bytes) => drop(sender.send(bytes).await),
+            Err(error) => sender.fail(error).await,
+        }
+    });
+    passed
 }
 
 /// Reads objects and arrays from a body as they arrive. Each byte is looked at once until its value is whole, however
@@ -152,6 +183,28 @@ mod tests {
         let mut passed = with_end(body, async {});
         sender.fail("cut").await;
         assert!(passed.frame().await.unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn nothing_comes_before_the_work_and_a_reader_that_left_ends_it() {
+        let (sender, body) = channel(1);
+        let (done, work) = tokio::sync::oneshot::channel();
+        let mut passed = after(body, async { drop(work.await) });
+        sender.send("a").await.unwrap();
+        sender.send("b").await.unwrap();
+        drop(sender);
+        assert!(futures::FutureExt::now_or_never(passed.frame()).is_none());
+        done.send(()).unwrap();
+        assert_eq!(collect(passed, 9).await.unwrap(), "ab");
+
+        let (sender, body) = channel(1);
+        drop(after(body, async {}));
+        sender.closed().await;
+
+        let (sender, body) = channel(1);
+        let passed = after(body, async {});
+        sender.fail("cut").await;
+        assert!(collect(passed, 9).await.is_err());
     }
 
     #[tokio::test]

@@ -79,6 +79,12 @@ impl Link {
         end
     }
 
+    /// As [`Self::poll`], and ready as well once request and answer have come to their ends.
+    fn poll_done(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        let end = self.poll(cx);
+        if end.is_pending() { self.sender.poll_ready(cx) } else { end }
+    }
+
     /// Sends a request and waits for the head of the answer.
     pub(crate) async fn exchange(&mut self, request: Request<Upload>) -> Result<Response<Incoming>, Failed> {
         let mut answer = pin!(self.sender.try_send_request(request));
@@ -120,14 +126,16 @@ impl Link {
     /// The body of an answer, which drives the connection and gives it back to the pool at its end.
     pub(crate) fn into_body(mut self, body: Incoming, uploaded: &Arc<AtomicBool>, pool: &Arc<Pool>) -> Body {
         if uploaded.load(Ordering::Acquire) {
-            let pace = Pace { streak: 0, last: Instant::now(), wait: None };
-            let download = Download { link: Some(self), body, pool: pool.clone(), next: None, pace };
+            let download =
+                Download { link: Some(self), body, pool: pool.clone(), next: None, pace: Pace::new(Instant::now()) };
             return http_body_util::BodyExt::boxed_unsync(download);
         }
         // The engine answers while the request is still on its way, which must not depend on somebody reading the answer.
+        let pool = pool.clone();
         tokio::spawn(async move {
-            if let Err(error) = poll_fn(|cx| self.poll(cx)).await {
-                debug!(%error, "a connection to an engine broke");
+            match poll_fn(|cx| self.poll_done(cx)).await {
+                Ok(()) => pool.put(self),
+                Err(error) => debug!(%error, "a connection to an engine broke"),
             }
         });
         crate::body::boxed(body)
@@ -198,11 +206,15 @@ impl Pace {
         Poll::Ready(())
     }
 
-    /// Notes that so much was passed on.
-    fn note(&mut self, length: usize) {
-        let now = Instant::now();
-        // What was waited for came no less quickly for that.
-        let quick = length < 2 * SMALL && now - std::mem::replace(&mut self.last, now) < QUICK + WAIT;
+    fn new(now: Instant) -> Self {
+        Self { streak: 0, last: now, wait: None }
+    }
+
+    /// Notes that so much was passed on at `now`, of which the first piece had this length.
+    fn note(&mut self, now: Instant, first: usize, length: usize) {
+        // What was waited for came no less quickly for that. Nothing is gathered behind a piece that is not small.
+        let small = first < SMALL && length < 2 * SMALL;
+        let quick = small && now - std::mem::replace(&mut self.last, now) < QUICK + WAIT;
         self.streak = if quick { self.streak + 1 } else { 0 };
         if self.streak >= STREAK {
             self.wait = Some(Box::pin(tokio::time::sleep(WAIT)));
@@ -275,8 +287,9 @@ impl HttpBody for Download {
                 break;
             }
         }
+        let length = first.len();
         let data = if gathered.is_empty() { first } else { gathered.freeze() };
-        self.pace.note(data.len());
+        self.pace.note(Instant::now(), length, data.len());
         Poll::Ready(Some(Ok(Frame::data(data))))
     }
 
@@ -295,5 +308,27 @@ impl Drop for Download {
         if self.body.is_end_stream() {
             self.end();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_what_can_be_gathered_is_waited_for() {
+        let waits = |first, length, pause| {
+            let mut now = Instant::now();
+            let mut pace = Pace::new(now);
+            for _ in 0..2 * STREAK {
+                now += pause;
+                pace.note(now, first, length);
+            }
+            pace.wait.is_some()
+        };
+        assert!(waits(100, 100, Duration::ZERO) && waits(100, SMALL, WAIT));
+        assert!(!waits(SMALL, SMALL, Duration::ZERO), "each piece would cost a wait, and none comes with another one");
+        assert!(!waits(100, GATHERED, Duration::ZERO), "there is enough without waiting");
+        assert!(!waits(100, 100, QUICK + WAIT), "somebody types");
     }
 }

@@ -90,7 +90,8 @@ impl Filters {
             Some((name, value)) => label(name) == Some(value),
             None => label(wanted).is_some(),
         };
-        self.all(key, holds) && !self.get(&format!("{key}!")).any(holds)
+        // Most lists have no filter, and many rows.
+        self.0.is_empty() || (self.all(key, holds) && !self.get(&format!("{key}!")).any(holds))
     }
 }
 

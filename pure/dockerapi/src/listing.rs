@@ -169,8 +169,8 @@ impl ListQuery {
     }
 
     fn visible(&self, c: &Listed<'_>) -> bool {
-        let running = matches!(c.row.state.as_str(), "running" | "paused" | "restarting");
-        self.all || self.limit > 0 || (running && c.healthy)
+        let running = || matches!(c.row.state.as_str(), "running" | "paused" | "restarting");
+        self.all || self.limit > 0 || (c.healthy && running())
     }
 
     fn passes(&self, c: &Listed<'_>) -> bool {

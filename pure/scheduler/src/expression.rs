@@ -4,6 +4,7 @@
 //! `!=`; `~` before the value makes the wish soft; a value between slashes is a regular expression, which may match
 //! anywhere in the text; in any other value `*` stands for any text and everything else for itself.
 
+use crate::snapshot::is_hex;
 use regex::{Regex, RegexBuilder};
 use std::{fmt, str::FromStr};
 
@@ -91,6 +92,14 @@ impl Expression {
         match &self.pattern {
             Pattern::Regex(_) => true,
             Pattern::Glob(parts) => parts.iter().all(|part| text.contains(part)),
+        }
+    }
+
+    /// Whether the value matches nothing that consists of hex digits, as far as a quick look tells.
+    pub(crate) fn is_beyond_hex(&self) -> bool {
+        match &self.pattern {
+            Pattern::Regex(_) => false,
+            Pattern::Glob(parts) => !parts.iter().all(|part| is_hex(part)),
         }
     }
 

@@ -63,12 +63,42 @@ pub struct Census {
     members: Vec<Arc<dyn Resident>>,
     load: Load,
     ports: Vec<(Binding, Arc<dyn Resident>)>,
-    /// The members' ids and names in one piece, because a decision may look at tens of thousands of them.
-    text: String,
-    /// Where each member's id begins, and where it and the name end.
-    words: Vec<[usize; 3]>,
+    /// The members' ids and names, apart because ids are long and hardly a wish is about them.
+    ids: Words,
+    names: Words,
     /// The different values that the members give to each label, once somebody asked for one.
     labels: OnceLock<BTreeMap<String, Values>>,
+}
+
+/// Many words in one piece, because a decision may look at tens of thousands of them.
+#[derive(Clone, Default)]
+struct Words {
+    text: String,
+    /// Where each word ends.
+    ends: Vec<usize>,
+    /// Whether anything in them is no hex digit.
+    is_not_hex: bool,
+}
+
+impl Words {
+    fn push(&mut self, word: &str) {
+        self.is_not_hex |= !is_hex(word);
+        self.text.push_str(word);
+        self.ends.push(self.text.len());
+    }
+
+    /// All of them, where any may meet the wish.
+    fn for_wish(&self, wish: &Expression) -> impl Iterator<Item = &str> {
+        let may_match = (self.is_not_hex || !wish.is_beyond_hex()) && wish.may_match_within(&self.text);
+        let ends = if may_match { self.ends.as_slice() } else { &[] };
+        let begins = std::iter::once(&0).chain(ends);
+        begins.zip(ends).map(|(begin, end)| &self.text[*begin..*end])
+    }
+}
+
+/// Whether there are only hex digits in a word, as in ids.
+pub(crate) fn is_hex(word: &str) -> bool {
+    word.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// What containers say to one label.
@@ -87,23 +117,17 @@ impl Census {
     pub fn add(&mut self, member: Arc<dyn Resident>) {
         self.load = self.load + member.load();
         self.ports.extend(member.bindings().iter().map(|b| (b.clone(), member.clone())));
-        let mut write = |word: &str| {
-            self.text.push_str(word);
-            self.text.len()
-        };
         self.labels = OnceLock::new();
-        self.words.push([write(""), write(member.id()), write(member.name())]);
+        self.ids.push(member.id());
+        self.names.push(member.name());
         self.members.push(member);
     }
 
     /// Every word that means one of the containers, their ids, whole and short, and their names, where any of them may meet
     /// the wish.
     pub(crate) fn words_for(&self, wish: &Expression) -> impl Iterator<Item = &str> {
-        let words = if wish.may_match_within(&self.text) { self.words.as_slice() } else { &[] };
-        words.iter().flat_map(|[begin, id, name]| {
-            let (id, name) = (&self.text[*begin..*id], &self.text[*id..*name]);
-            [id, id.get(..SHORT_ID).unwrap_or(id), name]
-        })
+        let ids = self.ids.for_wish(wish).flat_map(|id| [id, id.get(..SHORT_ID).unwrap_or(id)]);
+        self.names.for_wish(wish).chain(ids)
     }
 
     /// The different values that the containers give to a label; those without it give it the empty one.

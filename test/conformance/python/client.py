@@ -12,7 +12,7 @@ import docker
 
 FUNCTION, PREFIX, IMAGE = sys.argv[1:4]
 ONE, TWO = PREFIX + "one", PREFIX + "two"
-CLIENT = docker.from_env(timeout=40)
+CLIENT = docker.from_env(timeout=60)
 
 
 def equal(what, got, wanted):
@@ -33,10 +33,18 @@ def refused(kind, call, *args, **kwargs):
 
 
 def until(what, condition):
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end, f"waited in vain: {what}"
         time.sleep(0.1)
+
+
+def heard(tunnel, word):
+    heard = b""
+    while word not in heard:
+        piece = tunnel.read(64)
+        assert piece, f"the end after {heard!r}"
+        heard += piece
 
 
 def ping_version_info():
@@ -96,12 +104,12 @@ def exec_run():
     assert not one.exec_run("true", detach=True).output
     tunnel = one.exec_run(["cat"], stdin=True, socket=True).output
     tunnel._sock.sendall(b"through\n")
-    assert b"through" in tunnel.read(64)
+    heard(tunnel, b"through")
     tunnel._sock.close()
 
 
 def logs():
-    one = started(command=["sh", "-c", "for i in 1 2 3; do echo line $i; sleep 0.2; done; echo err >&2"])
+    one = started(command=["sh", "-c", "for i in 1 2 3; do echo line $i; sleep 0.2; done; sleep 1; echo err >&2"])
     equal("followed", b"".join(one.logs(stream=True, follow=True, stderr=False)), b"line 1\nline 2\nline 3\n")
     equal("tail", one.logs(tail=1), b"err\n")
     equal("errors", one.logs(stdout=False), b"err\n")
@@ -113,7 +121,7 @@ def attach_socket():
     tunnel = one.attach_socket(params={"stdin": 1, "stdout": 1, "stream": 1})
     one.start()
     tunnel._sock.sendall(b"attached\n")
-    assert b"attached" in tunnel.read(64)
+    heard(tunnel, b"attached")
     tunnel._sock.close()
     one.kill()
     two = CLIENT.containers.create(IMAGE, ["echo", "two"], name=TWO, network_mode="none")
@@ -142,7 +150,7 @@ def watch():
     one = started()
     assert one.stats(stream=False)["memory_stats"]["usage"] > 0
     assert next(one.stats(stream=True, decode=True))["id"] == one.id
-    assert "sleep 1000" in str(one.top()["Processes"])
+    until("the runtime has become the program", lambda: "sleep 1000" in str(one.top()["Processes"]))
     one.exec_run(["touch", "/new"])
     equal("diff", one.diff(), [{"Path": "/new", "Kind": 1}])
 
@@ -203,7 +211,8 @@ def volumes():
 
 
 def events():
-    stream = CLIENT.events(decode=True, filters={"container": ONE})
+    # An engine answers a moment before it listens, so the stream begins in the past.
+    stream = CLIENT.events(decode=True, since=int(time.time()), filters={"container": ONE})
     one = started()
     one.kill()
     seen = []

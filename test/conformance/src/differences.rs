@@ -5,7 +5,7 @@
 
 use crate::{
     failure::Failure,
-    target::{Target, filters, text},
+    target::{Target, filters, moment, now, text},
 };
 use http::Method;
 use serde_json::json;
@@ -165,7 +165,8 @@ async fn every_node_has_the_image(t: &Target) -> Result<bool, Failure> {
 }
 
 async fn events_carry_nodes(t: &Target) -> Result<bool, Failure> {
-    let path = format!("/events?{}", filters(json!({"container": [t.name("one")]})));
+    let since = moment(now());
+    let path = format!("/events?since={since}&{}", filters(json!({"container": [t.name("one")]})));
     let mut stream = t.open(Method::GET, &path, &[], None).await?;
     t.container("one", json!({})).await?;
     let event = stream.value("create", |e| e["Action"] == "create").await?;

@@ -12,7 +12,7 @@ use std::{
 use tokio::{io::AsyncWriteExt, process::Command};
 
 /// How long one command may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A program with the host in its environment and a home of its own.
 pub(crate) struct Program {

@@ -13,7 +13,7 @@ const LIMIT: usize = 256 << 20;
 /// How much of an answer a failure shows.
 const SHOWN: usize = 400;
 /// How long the next part of a stream may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A whole answer.
 #[derive(Debug, Clone)]
@@ -126,6 +126,17 @@ impl Stream {
         let body = body.map_err(|e| Failure::broken(format_args!("read the answer to {}", self.asked), e))?;
         let body = Bytes::from([self.buffer.as_slice(), &body].concat());
         Ok(Reply { asked: self.asked, status: self.status, headers: self.headers, body })
+    }
+
+    /// Whether something has come, or comes within this time.
+    pub(crate) async fn has_begun(&mut self, within: Duration) -> Result<bool, Failure> {
+        if self.buffer.is_empty()
+            && let Ok(Some(frame)) = tokio::time::timeout(within, self.body.frame()).await
+        {
+            let frame = frame.map_err(|e| Failure::broken(format_args!("read the answer to {}", self.asked), e))?;
+            self.buffer.extend_from_slice(frame.data_ref().map(|d| d.as_ref()).unwrap_or_default());
+        }
+        Ok(!self.buffer.is_empty())
     }
 
     /// Reads until `wanted` finds something in what has come so far; the stream's end before that is a failure.

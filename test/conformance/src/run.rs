@@ -10,7 +10,7 @@ use serde::Serialize;
 use std::{sync::Arc, time::Duration};
 
 /// How long one scenario may take.
-const DEADLINE: Duration = Duration::from_secs(180);
+const DEADLINE: Duration = Duration::from_secs(300);
 /// How many scenarios run on one host at a time: enough to fill the waiting for containers, few enough that an engine on
 /// a small machine keeps up.
 const AT_A_TIME: usize = 4;

@@ -23,8 +23,8 @@ use std::{
 
 /// The API version that scenarios speak where the version is not their subject: that of the oldest engine supported.
 pub(crate) const API: &str = "/v1.41";
-/// How long a state may take to come about.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a state may take to come about, on a slow machine that does other things too.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The pause between two looks at a state.
 const PAUSE: Duration = Duration::from_millis(50);
 /// A program that lasts until it is killed, and dies at the first signal.
@@ -350,8 +350,7 @@ impl Target {
     /// Waits for the clock's next second. Lists tell times in whole ones: what has to be told apart by them is made in
     /// different ones.
     pub(crate) async fn next_second(&self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        tokio::time::sleep(Duration::from_nanos(1_000_000_000 - u64::from(now.subsec_nanos()))).await;
+        tokio::time::sleep(Duration::from_nanos(1_000_000_000 - u64::from(now().subsec_nanos()))).await;
     }
 
     /// The row of a container in a list with this query, if it is there.
@@ -369,6 +368,16 @@ pub(crate) fn text(value: &Value) -> String {
 /// Escapes a value for a query or a path's segment.
 pub(crate) fn escape(value: &str) -> String {
     utf8_percent_encode(value, NON_ALPHANUMERIC).to_string()
+}
+
+/// How long ago 1970 is, by this machine's clock.
+pub(crate) fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// A time as engines read it, to the nanosecond: one that is rounded misses what happened in between.
+pub(crate) fn moment(time: Duration) -> String {
+    format!("{}.{:09}", time.as_secs(), time.subsec_nanos())
 }
 
 /// The `filters` parameter.

@@ -3,13 +3,16 @@
 use super::{Answer, Api, Call, images::json_stream, proxy::read_json};
 use crate::{
     engine::{Container, Engine},
+    picture::Seen,
     refusal::Refusal,
+    stream::until,
 };
 use futures::future::join_all;
 use http::StatusCode;
 use osier_dockerapi::{
     convert, image, inspect,
     listing::{ListQuery, Listed},
+    query::Query,
     row::Row,
 };
 use osier_engine::{body::channel, json_response};
@@ -33,8 +36,7 @@ const EXEC_SEARCH: Duration = Duration::from_secs(2);
 /// One node's containers, newest first.
 struct NodeList {
     containers: Arc<[Arc<Container>]>,
-    node: String,
-    healthy: bool,
+    seen: Arc<Seen>,
     /// The node's images that the filter `ancestor` means.
     family: BTreeSet<String>,
 }
@@ -72,15 +74,12 @@ impl Api {
 
     /// The containers of all nodes, in the order of the nodes' names.
     fn lists(&self, query: &ListQuery) -> Vec<NodeList> {
-        let list = |e: &Arc<Engine>| {
-            // One view for both: a second one would wait for a writer that waits for the first.
-            let view = e.view();
-            let (containers, images) = (view.listed(), view.images.clone());
-            drop(view);
-            NodeList { containers, node: e.name(), healthy: e.is_healthy(), family: query.family(&images) }
+        let list = |seen: &Arc<Seen>| {
+            let (containers, family) = (seen.engine.view().listed(), query.family(&seen.images));
+            NodeList { containers, seen: seen.clone(), family }
         };
-        let mut lists: Vec<NodeList> = self.cluster.engines().iter().map(list).collect();
-        lists.sort_by(|a, b| a.node.cmp(&b.node));
+        let mut lists: Vec<NodeList> = self.cluster.nodes().iter().map(list).collect();
+        lists.sort_by(|a, b| a.seen.name.cmp(&b.seen.name));
         lists
     }
 
@@ -154,7 +153,16 @@ impl Api {
 
     /// Everything that leaves the container as it is, and what this program does not know.
     pub(super) async fn container_other(&self, call: Call, name: &str, rest: &[&str]) -> Answer {
-        Ok(self.forward_container(call, name, rest).await?.response)
+        let endless = is_endless(&call.query, rest);
+        let found = self.forward_container(call, name, rest).await?;
+        if rest == ["wait"] {
+            return Ok(found.waited());
+        }
+        if !endless || !found.response.status().is_success() {
+            return Ok(found.response);
+        }
+        let hub = self.cluster.hub.clone();
+        Ok(found.response.map(|body| until(body, async move { hub.closed().await })))
     }
 
     /// `POST /commit`
@@ -211,13 +219,22 @@ impl Api {
     }
 }
 
+/// Whether the answer goes on for as long as the container does. (What is attached may be about to end, and has its time.)
+fn is_endless(query: &Query, call: &[&str]) -> bool {
+    match call {
+        ["logs"] => query.flag("follow"),
+        ["stats"] => query.get("stream").is_none() || query.flag("stream"),
+        _ => false,
+    }
+}
+
 impl NodeList {
     fn listed(&self) -> impl Iterator<Item = Listed<'_>> + Clone {
         self.containers.iter().map(|c| Listed {
             row: &c.row,
             state: c.state.as_ref(),
-            node: &self.node,
-            healthy: self.healthy,
+            node: &self.seen.name,
+            healthy: self.seen.healthy,
             family: &self.family,
         })
     }

@@ -4,6 +4,7 @@ use super::{Answer, Api, Call, JSON_LIMIT};
 use crate::{
     engine::{CallError, Engine},
     refusal::Refusal,
+    stream::after,
 };
 use http::{Method, Response, StatusCode, Uri};
 use osier_dockerapi::{convert::container_need, path::upstream, row::Row};
@@ -55,6 +56,12 @@ impl Api {
     }
 }
 
+async fn read_again(engine: &Engine, container: &str) {
+    if let Err(error) = engine.sync_container(container).await {
+        debug!(node = engine.name(), container, error = error.chain(), "cannot read a changed container");
+    }
+}
+
 /// Whether the call only asks what the engine knows: it has no reason to wait for anything. (Sizes are measured.)
 fn reads(call: &Call, segments: &[&str]) -> bool {
     call.request.method() == Method::GET
@@ -98,14 +105,16 @@ pub(super) struct Forwarded {
 impl Forwarded {
     /// The answer, once the cache knows what the call changed.
     pub(super) async fn refreshed(self) -> Answer {
-        if let Err(error) = self.engine.sync_container(&self.id).await {
-            debug!(
-                node = self.engine.name(),
-                container = self.id,
-                error = error.chain(),
-                "cannot read a changed container"
-            );
-        }
+        read_again(&self.engine, &self.id).await;
         Ok(self.response)
+    }
+
+    /// The answer to a wait, whose end is told once the cache knows what was waited for: who waited looks at the list next.
+    pub(super) fn waited(self) -> Response<Body> {
+        let Self { engine, id, response } = self;
+        if !response.status().is_success() {
+            return response;
+        }
+        response.map(|body| after(body, async move { read_again(&engine, &id).await }))
     }
 }

@@ -21,14 +21,17 @@ use osier_dockerapi::{
     route::Prunable,
     row::labels,
     totals,
+    version::ApiVersion,
 };
-use osier_engine::json_response;
+use osier_engine::{Error as ClientError, json_response};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use time::OffsetDateTime;
 
 /// How long an engine may take to prune.
 const PRUNE: Duration = Duration::from_secs(600);
+/// How long an engine that prunes already is left alone.
+const BUSY: Duration = Duration::from_millis(100);
 /// How long it may take to measure its disk usage.
 const MEASURE: Duration = Duration::from_secs(120);
 /// How long it may take to list or remove one network.
@@ -44,8 +47,11 @@ impl Api {
         }
         let segments = [what.segment(), "prune"];
         let engines = self.cluster.healthy();
-        let ask = Ask { version: call.version, method: Method::POST, query: &call.raw_query, ..Ask::get(PRUNE) };
-        let answers = successes(self.ask_as(engines.clone(), &segments, ask).await)?;
+        let pruned = engines.iter().map(|engine| {
+            let (version, query) = (call.version, &call.raw_query);
+            async move { (engine.clone(), prune_engine(engine, version, &segments, query).await) }
+        });
+        let answers = successes(join_all(pruned).await)?;
         // Events tell it too; but whoever asks next is to see it.
         match what {
             Prunable::Images | Prunable::Build => refresh(engines.iter()).await,
@@ -65,8 +71,7 @@ impl Api {
             async move {
                 let answer = match plan {
                     VolumePrune::Ask(query) => {
-                        let (query, segments) = (query.to_string(), ["volumes", "prune"]);
-                        engine.json_as(version, Method::POST, &segments, &query, None, PRUNE).await
+                        prune_engine(&engine, version, &["volumes", "prune"], &query.to_string()).await
                     }
                     VolumePrune::OneByOne => prune_anonymous(&engine, filters).await,
                 };
@@ -127,6 +132,32 @@ impl Api {
         }
         Ok(json_response(StatusCode::OK, &json!({ "NetworksDeleted": removed })))
     }
+}
+
+/// Has one engine prune. It prunes one thing of a kind at a time and refuses whoever else comes meanwhile; that is waited
+/// for, or a cluster whose engines are busy in turn would prune by half and not say so.
+async fn prune_engine(
+    engine: &Engine,
+    version: ApiVersion,
+    segments: &[&str],
+    query: &str,
+) -> Result<Value, CallError> {
+    let pruned = async {
+        loop {
+            let answer = engine.json_as(version, Method::POST, segments, query, None, PRUNE).await;
+            if !answer.as_ref().is_err_and(is_pruning) {
+                return answer;
+            }
+            tokio::time::sleep(BUSY).await;
+        }
+    };
+    let pruned = async { tokio::time::timeout(PRUNE, pruned).await.map_err(|_| CallError::Deadline(PRUNE))? };
+    engine.while_healthy(pruned).await
+}
+
+fn is_pruning(error: &CallError) -> bool {
+    matches!(error, CallError::Client(ClientError::Engine { status: StatusCode::CONFLICT, message })
+        if message.contains("prune operation is already running"))
 }
 
 fn forget_containers(engine: &Engine, answer: &Value) {

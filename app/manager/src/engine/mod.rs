@@ -238,10 +238,10 @@ impl Engine {
 
     /// Changes what is known of it, and tells those who wait for its health.
     pub(crate) fn update<T>(&self, change: impl FnOnce(&mut View) -> T) -> T {
-        let (result, health) = {
-            let mut view = self.view_mut();
-            (change(&mut view), view.standing.health())
-        };
+        let mut view = self.view_mut();
+        let result = change(&mut view);
+        let health = view.standing.health();
+        // Under the lock: whoever hears of either looks at the view then, and finds both.
         self.marker.mark();
         self.health.send_if_modified(|h| std::mem::replace(h, health) != health);
         result
@@ -333,5 +333,32 @@ impl Engine {
             self.suspect();
         }
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::picture::{Changes, Picture};
+
+    #[test]
+    fn whoever_hears_of_a_change_finds_all_of_it() {
+        let (changes, mut picture): (Arc<Changes>, _) = (Arc::default(), Picture::default());
+        let target = Target { name: None, host: "n1".into(), port: 1, server_name: "n1".into() };
+        let engine = Engine::new(target, Refresh::default(), false, Marker::new(&changes));
+        picture.set_members(std::slice::from_ref(&engine));
+        picture.refresh(&changes);
+        let health = engine.health.subscribe();
+        std::thread::scope(|scope| {
+            let before = health.borrow();
+            scope.spawn(|| engine.update(|view| view.standing.succeed(Duration::ZERO)));
+            while !changes.are_due() {
+                std::thread::yield_now();
+            }
+            // The change is told of and its health cannot be told yet: nobody may see one without the other.
+            assert_eq!((*before, engine.view.try_read().is_err()), (Health::Pending, true));
+        });
+        picture.refresh(&changes);
+        assert!(picture.nodes()[0].healthy && engine.is_healthy());
     }
 }

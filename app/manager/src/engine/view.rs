@@ -94,8 +94,9 @@ pub(crate) struct View {
     listed: OnceLock<Arc<[Arc<Container>]>>,
     /// The same for the scheduler, once it asked for it.
     census: OnceLock<Arc<Census>>,
-    /// The ids of the containers that changed since somebody asked for them.
-    changed: BTreeSet<String>,
+    /// The ids of the containers that changed since somebody asked for them, and whether they were there then. What came and
+    /// went meanwhile is no change, or it would pile up while nobody asks.
+    changed: BTreeMap<String, bool>,
     /// Containers that were seen to be gone, kept until no older answer can still arrive.
     gone: HashMap<String, Instant>,
     pub(crate) images: Arc<Vec<Arc<Value>>>,
@@ -125,7 +126,7 @@ impl View {
             containers: BTreeMap::new(),
             listed: OnceLock::new(),
             census: OnceLock::new(),
-            changed: BTreeSet::new(),
+            changed: BTreeMap::new(),
             gone: HashMap::new(),
             images: Arc::default(),
             networks: Arc::default(),
@@ -153,7 +154,9 @@ impl View {
     pub(crate) fn empty(&mut self) {
         self.standing.replace();
         self.facts = None;
-        self.changed.extend(std::mem::take(&mut self.containers).into_keys());
+        for id in std::mem::take(&mut self.containers).into_keys() {
+            self.note(&id, true, false);
+        }
         (self.listed, self.census) = (OnceLock::new(), OnceLock::new());
         self.gone.clear();
         (self.images, self.networks, self.volumes, self.lists_asked) = Default::default();
@@ -183,8 +186,16 @@ impl View {
     }
 
     /// The ids of the containers that are new, other or gone since this was last asked.
-    pub(crate) fn take_changed(&mut self) -> BTreeSet<String> {
-        std::mem::take(&mut self.changed)
+    pub(crate) fn take_changed(&mut self) -> impl Iterator<Item = String> + use<> {
+        std::mem::take(&mut self.changed).into_keys()
+    }
+
+    /// Notes that a container changed which was there, or not, and is now, or not.
+    fn note(&mut self, id: &str, was: bool, is: bool) {
+        let known = *self.changed.entry(id.to_owned()).or_insert(was);
+        if !known && !is {
+            self.changed.remove(id);
+        }
     }
 
     /// Takes what a question asked at `asked` found out about one container.
@@ -199,7 +210,7 @@ impl View {
             return;
         }
         (self.listed, self.census) = (OnceLock::new(), OnceLock::new());
-        self.changed.insert(id.to_owned());
+        self.note(id, self.containers.contains_key(id), found.is_some());
         match found {
             Some(container) => {
                 self.gone.remove(id);
@@ -271,7 +282,7 @@ mod tests {
     #[test]
     fn changes_are_told_once() {
         let (mut view, now) = (View::new(Refresh::default(), OffsetDateTime::UNIX_EPOCH), Instant::now());
-        let told = |view: &mut View| view.take_changed().into_iter().collect::<Vec<_>>().join(" ");
+        let told = |view: &mut View| view.take_changed().collect::<Vec<_>>().join(" ");
         let web = container("a", "running");
         view.observe("a", now, Some(web.clone()));
         view.observe("b", now, Some(container("b", "running")));
@@ -282,5 +293,10 @@ mod tests {
         assert_eq!(told(&mut view), "b");
         view.empty();
         assert_eq!(told(&mut view), "a");
+        for id in 0..1000 {
+            view.observe(&format!("{id}"), now, Some(container("x", "running")));
+            view.observe(&format!("{id}"), now, None);
+        }
+        assert!(view.changed.is_empty(), "what came and went piles up");
     }
 }

@@ -350,3 +350,39 @@ async fn a_client_that_leaves_takes_its_call_with_it() {
     let answer = Client::tcp(world.address).call(Method::GET, "/containers/web/json", None).await;
     assert!(answer.is_ok());
 }
+
+#[tokio::test]
+async fn who_waited_for_a_container_finds_what_it_waited_for() {
+    let fake = Fake::start("n1").await;
+    let id = fake.has("web");
+    let world = World::of(&[&fake]).await;
+    assert_eq!(world.names("?all=1").await, ["/n1/web"]);
+    // The event is still on its way.
+    fake.prepare(Method::POST, &format!("/containers/{id}/wait"), StatusCode::OK, json!({"StatusCode": 3}));
+    fake.state.lock().unwrap().containers.remove(&id);
+    let path = format!("/containers/{id}/wait?condition=removed");
+    assert_eq!(world.ask(Method::POST, &path, None).await, (StatusCode::OK, json!({"StatusCode": 3})));
+    assert_eq!(world.names("?all=1").await, Vec::<String>::new());
+    assert_eq!(world.ask(Method::POST, &path, None).await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn an_engine_that_prunes_already_is_waited_for() {
+    let fakes = [Fake::start("n1").await, Fake::start("n2").await];
+    let world = World::of(&fakes.each_ref()).await;
+    let busy = json!({"message": "a prune operation is already running"});
+    let pruned = |what: &str, id: &str| json!({what: [id], "SpaceReclaimed": 1});
+    for (kind, what) in [("containers", "ContainersDeleted"), ("volumes", "VolumesDeleted")] {
+        let path = format!("/{kind}/prune");
+        fakes[0].prepare(Method::POST, &path, StatusCode::CONFLICT, busy.clone());
+        fakes[1].prepare(Method::POST, &path, StatusCode::OK, pruned(what, "b"));
+        let done = async {
+            until("it was asked again", async || fakes[0].asked(Method::POST, &path).len() > 1).await;
+            fakes[0].prepare(Method::POST, &path, StatusCode::OK, pruned(what, "a"));
+        };
+        let ask = format!("/v1.41{path}");
+        let ((status, answer), ()) = tokio::join!(world.ask(Method::POST, &ask, None), done);
+        assert_eq!((status, &answer["SpaceReclaimed"]), (StatusCode::OK, &json!(2)), "{answer}");
+        assert_eq!((answer[what].as_array().map(Vec::len), fakes[1].asked(Method::POST, &path).len()), (Some(2), 1));
+    }
+}

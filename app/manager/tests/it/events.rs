@@ -1,6 +1,9 @@
 //! The stream of events: whoever asks for the past and stays misses nothing and hears nothing twice.
 
-use crate::{fake::Fake, world::World};
+use crate::{
+    fake::Fake,
+    world::{World, until},
+};
 use futures::future::join_all;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
@@ -76,5 +79,35 @@ async fn times_are_taken_in_every_form_and_must_be_in_order() {
     ] {
         let (got, _) = world.ask(Method::GET, &format!("/events?{query}"), None).await;
         assert_eq!(got, StatusCode::from_u16(status).unwrap(), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_manager_that_stops_waits_for_no_stream_without_an_end() {
+    let fake = Fake::start("n1").await;
+    fake.has("web");
+    let world = World::of(&[&fake]).await;
+    let open = async |path: &str| {
+        let request = http::Request::get(path).body(empty()).unwrap();
+        world.client.send(request).await.unwrap().into_body()
+    };
+    let mut events = open("/events").await;
+    let mut whole = open("/containers/web/logs?stdout=1").await;
+    let mut endless = Vec::new();
+    for path in ["/containers/web/logs?stdout=1&follow=1", "/containers/web/stats", "/containers/web/stats?stream=true"]
+    {
+        let mut body = open(path).await;
+        body.frame().await.unwrap().unwrap();
+        endless.push(body);
+    }
+    world.cluster.end_streams();
+    for body in &mut endless {
+        let broken = async { while body.frame().await.expect("it does not look complete").is_ok() {} };
+        tokio::time::timeout(Duration::from_secs(20), broken).await.unwrap();
+    }
+    assert!(events.frame().await.is_none());
+    until("the others are given up", async || fake.state.lock().unwrap().following == 1).await;
+    for _ in 0..1000 {
+        whole.frame().await.unwrap().unwrap();
     }
 }

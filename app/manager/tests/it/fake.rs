@@ -380,7 +380,7 @@ impl Answers {
                 json_response(StatusCode::CREATED, &json!({"Id": id, "Warnings": [], "Novelty": true}))
             }
             ("GET", ["containers", id, "json"]) => state.containers.get(*id).map_or_else(missing, |c| json(c.clone())),
-            ("GET", ["containers", _, "logs"]) => {
+            ("GET", ["containers", _, "logs" | "stats"]) => {
                 let (sender, body) = channel(1);
                 state.following += 1;
                 let shared = self.state.clone();

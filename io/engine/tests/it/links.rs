@@ -14,7 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -22,25 +22,43 @@ use tokio::{
 };
 
 const PIECES: usize = 3000;
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An engine that counts its connections and answers by the request's path.
 struct Engine {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
+    open: Arc<AtomicUsize>,
 }
 
 impl Engine {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, connections) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
-        let counted = connections.clone();
+        let (connections, open) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+        let engine = Self { address: listener.local_addr().unwrap(), connections, open };
+        let (connections, open) = (engine.connections.clone(), engine.open.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                counted.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(answer(stream));
+                connections.fetch_add(1, Ordering::Relaxed);
+                open.fetch_add(1, Ordering::Relaxed);
+                let open = open.clone();
+                tokio::spawn(async move {
+                    answer(stream).await;
+                    open.fetch_sub(1, Ordering::Relaxed);
+                });
             }
         });
-        Self { address, connections }
+        engine
+    }
+
+    /// Waits until so many connections are open.
+    async fn has_open(&self, count: usize) {
+        let start = Instant::now();
+        while self.open.load(Ordering::Relaxed) != count {
+            assert!(start.elapsed() < PATIENCE, "{} connections are open", self.open.load(Ordering::Relaxed));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     fn connections(&self) -> usize {
@@ -66,6 +84,17 @@ async fn answer(mut stream: TcpStream) {
                 format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{pieces}0\r\n\r\n")
             }
             "/broken" => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n".to_owned(),
+            "/informed" => "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n\
+                            HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+                .to_owned(),
+            // An answer to what nobody asked comes behind the other one.
+            "/surplus" => {
+                "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\naHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nb".to_owned()
+            }
+            "/closing" => "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\nend".to_owned(),
+            "/begun" => "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nbeg".to_owned(),
+            "/silent" => String::new(),
+            "/gone" => return,
             "/last" => "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nend".to_owned(),
             "/early" => {
                 // The head comes before the upload has arrived, and more than any buffer holds behind it.
@@ -210,4 +239,54 @@ async fn an_upload_goes_on_while_nobody_reads_the_answer() {
         .await
         .expect("the upload does not wait for the answer's reader");
     assert_eq!(collect(response.into_body(), 8 << 20).await.unwrap().len(), 4 << 20);
+    // The connection is used again and not kept by whoever drove it.
+    is_used_again(&client, &engine).await;
+}
+
+/// Waits until a request goes over a connection that was there; those that did not are closed in the end.
+async fn is_used_again(client: &Client, engine: &Engine) {
+    let start = Instant::now();
+    loop {
+        let before = engine.connections();
+        assert_eq!(get(client, "/last").await.unwrap().1, b"end");
+        if engine.connections() == before {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "every request has a connection of its own");
+    }
+    engine.has_open(0).await;
+}
+
+#[tokio::test]
+async fn an_answer_is_that_of_its_request() {
+    let engine = Engine::start().await;
+    let client = Client::tcp(engine.address);
+    let known = async || assert_eq!(get(&client, "/known").await.unwrap(), (StatusCode::OK, b"hello".to_vec()));
+    for turn in 1..10 {
+        known().await;
+        assert_eq!(get(&client, "/surplus").await.unwrap().1, b"a");
+        known().await;
+        assert_eq!(get(&client, "/closing").await.unwrap().1, b"end");
+        known().await;
+        // Given up before it was answered, and before the answer was read.
+        let silent = tokio::time::timeout(Duration::from_millis(20), get(&client, "/silent")).await;
+        assert!(silent.is_err());
+        known().await;
+        let mut begun = client.call(Method::GET, "/begun", None).await.unwrap().into_body();
+        assert_eq!(begun.frame().await.unwrap().unwrap().into_data().unwrap(), "beg");
+        drop(begun);
+        assert_eq!(get(&client, "/informed").await.unwrap(), (StatusCode::OK, b"hello".to_vec()));
+        assert_eq!(engine.connections(), 1 + 4 * turn, "none of these connections is used again");
+    }
+}
+
+#[tokio::test]
+async fn what_an_engine_may_have_done_is_not_asked_of_it_twice() {
+    let engine = Engine::start().await;
+    let client = Client::tcp(engine.address);
+    get(&client, "/known").await.unwrap();
+    client.call(Method::POST, "/gone", None).await.unwrap_err();
+    assert_eq!(engine.connections(), 1, "the request was sent once, over the connection that was there");
+    get(&client, "/known").await.unwrap();
+    assert_eq!(engine.connections(), 2);
 }

@@ -312,6 +312,23 @@ proptest! {
 
 proptest! {
     #[test]
+    fn a_wish_about_containers_is_one_about_their_words(
+        all in prop::collection::vec(("[0-9a-f]{0,2}|[0-9a-f]{12}[0-9a-g]{0,2}", "[a-h]{0,3}"), 0..4),
+        value in "[a-h*]{1,3}|[0-9a-f]{12}", odd in any::<bool>(), pick in any::<prop::sample::Index>(),
+    ) {
+        let value = if odd && !all.is_empty() { pick.get(&all).0.clone() } else { value };
+        let Ok(wish) = format!("container=={value}").parse::<crate::Expression>() else { return Ok(()) };
+        let container = |(id, name): &(String, String)| {
+            let (id, name) = (id.clone(), name.clone());
+            let one = Container { id, name, labels: BTreeMap::new(), bindings: Vec::new(), load: Load::default() };
+            Arc::new(one) as Arc<dyn Resident>
+        };
+        let census: Census = all.iter().map(container).collect();
+        let words = || all.iter().flat_map(|(id, name)| [id, id.get(..12).unwrap_or(id), name]);
+        prop_assert_eq!(wish.holds(census.words_for(&wish)), wish.holds(words()));
+    }
+
+    #[test]
     fn a_chosen_node_is_fit_and_the_order_of_nodes_does_not_matter(
         hosts in hosts(), memory in 0..1200_u64, luck in any::<u64>(), zone in prop::option::of(0..3_u8),
         strategy in prop::sample::select(vec![Strategy::Spread, Strategy::Binpack, Strategy::Random]), turn in 0..6_usize,

@@ -334,7 +334,11 @@ async fn watching(t: &Target) -> Result<(), Failure> {
     let name = stays(t, &docker, "one").await?;
     let stats = docker.ok(&["stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}", &name]).await?;
     holds("stats", stats.contains(&name) && stats.contains('/'), stats)?;
-    holds("top", docker.ok(&["top", &name]).await?.contains("sleep 1000"), "sleep")?;
+    let top = async || {
+        let said = docker.ok(&["top", &name]).await?;
+        Ok(if said.contains("sleep 1000") { Ok(()) } else { Err(said) })
+    };
+    t.until("top shows the program", top).await?;
     docker.ok(&["exec", &name, "touch", "/new"]).await?;
     same("diff", docker.ok(&["diff", &name]).await?, "A /new")?;
     same("port", docker.ok(&["port", &name]).await?, "")

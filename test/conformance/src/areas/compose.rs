@@ -98,8 +98,12 @@ async fn scale_and_run(t: &Target, generation: Compose) -> Result<(), Failure> {
     let tried = async {
         generation.ok(&["up", "-d", "--scale", "web=3"]).await?;
         same("the number of containers", generation.ok(&["ps", "-q", "web"]).await?.lines().count(), 3)?;
-        let logs = generation.ok(&["logs", "--no-color", "web"]).await?;
-        same("every replica's log", logs.matches("web is up").count(), 3)?;
+        // A replica that was started may not have printed anything yet.
+        let logs = async || {
+            let logs = generation.ok(&["logs", "--no-color", "web"]).await?;
+            Ok(if logs.matches("web is up").count() == 3 { Ok(()) } else { Err(logs) })
+        };
+        t.until("every replica's log is there", logs).await?;
         let said = generation.ok(&["exec", "-T", "web", "sh", "-c", "echo $A"]).await?;
         same("exec", said.trim(), "b")?;
         let said = generation.ok(&["run", "--rm", "-T", "web", "sh", "-c", "echo one; echo off"]).await?;

@@ -21,6 +21,8 @@ use tokio_rustls::TlsAcceptor;
 const START: Duration = Duration::from_secs(60);
 /// How long it may take to stop by itself.
 const STOP: Duration = Duration::from_secs(15);
+/// How many lines of a log are shown.
+const LINES: usize = 40;
 
 /// What runs inside the new namespaces before dockerd. The engine's own places are made private, so that engines of one
 /// machine share neither sockets nor the key that their id comes from; `/run` keeps no trace of the machine's services.
@@ -223,8 +225,9 @@ async fn answers(client: &Client, who: &str, log: &Path) {
     }
 }
 
+/// The last lines of a log.
 fn tail(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(30)..].join("\n")
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
