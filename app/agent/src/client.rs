@@ -114,8 +114,21 @@ fn render(s: &Status) -> String {
     out += &format!("Overlay:   {overlay}, this host is {host}\n");
     let a = &s.addresses;
     out += &format!("Addresses: {}, {} here, {} in use here\n", a.range, a.mine, a.in_use);
+    if a.unreachable > 0 {
+        out += &format!("           {} of nodes that do not answer\n", a.unreachable);
+    }
     if let Some(conflict) = &a.conflict {
         out += &format!("           CONFLICT: {conflict}\n");
+    }
+    for n in &s.networks {
+        let (a, b) = (&n.addresses, n.subnet);
+        out += &format!("Network:   {} {b} (VNI {}), {} here, {} in use here\n", n.name, n.vni, a.mine, a.in_use);
+        if let Some(conflict) = &a.conflict {
+            out += &format!("           CONFLICT: {conflict}\n");
+        }
+    }
+    for problem in &s.network_problems {
+        out += &format!("           PROBLEM: {problem}\n");
     }
     out += &format!("DNS:       {} at {}, {} names\n\n", s.dns.domain, s.dns.address, s.dns.entries.len());
     let mut peers = Table::new(&["NODE", "PEER", "ADDRESS", "ALIVE", "ADDRESSES", "LINKS", "VERSION"]);

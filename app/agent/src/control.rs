@@ -5,24 +5,28 @@ use crate::{
     dns::{self, Dns},
     facts::{LinkFact, NameFact, NodeFact, decode, prefix},
     given,
+    networks::Net,
     plugin::BRIDGE,
     resolver,
     segment::{Segment, vni},
-    status::{AddressStatus, Bridge, DnsEntry, DnsStatus, MacStatus, NetworkStatus, PeerStatus, Reconnect, Status},
+    status::{
+        AddressStatus, Bridge, DnsEntry, DnsStatus, MacStatus, NetworkStatus, PeerStatus, Reconnect, Status,
+        UserNetwork,
+    },
 };
 use http::{Method, Request, Response, StatusCode};
 use osier_dns::ResolvConf;
 use osier_engine::{Body, Hijacker, error_response, json_response, server::Handler};
 use osier_gossip::Snapshot;
 use osier_model::{
-    DNS_ADDRESS,
+    DNS_ADDRESS, NetworkId, PeerId,
     config::{AgentConfig, Member},
 };
 use serde_json::json;
 use std::{
     collections::BTreeSet,
     net::Ipv4Addr,
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::watch;
@@ -78,7 +82,9 @@ impl Control {
             peers: members.into_iter().map(|m| peer_status(m, me, &snapshot)).collect(),
             reconnects: reconnects.collect(),
             network: self.network().await,
-            addresses: self.addresses(),
+            addresses: self.addresses(&self.segment.networks.main(), &snapshot),
+            networks: self.networks(&snapshot),
+            network_problems: self.segment.networks.problems.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             dns: self.dns(&snapshot),
             engine_problem: self.containers.problem(),
             ready: *self.ready.borrow(),
@@ -113,16 +119,31 @@ impl Control {
         }
     }
 
-    fn addresses(&self) -> AddressStatus {
-        let main = self.segment.networks.main();
-        let stats = main.addresses.stats();
+    fn addresses(&self, net: &Net, snapshot: &Snapshot) -> AddressStatus {
+        let stats = net.addresses.stats();
+        let answers = |peer: PeerId| peer == self.config.me.peer || snapshot.alive(peer);
         AddressStatus {
-            range: self.config.pool,
+            range: stats.range,
             mine: stats.mine,
             in_use: stats.in_use,
+            unreachable: stats.per_peer.iter().filter(|(peer, _)| !answers(*peer)).map(|(_, count)| count).sum(),
             owned: stats.per_peer,
-            conflict: main.addresses.conflict(),
+            conflict: net.addresses.conflict(),
         }
+    }
+
+    fn networks(&self, snapshot: &Snapshot) -> Vec<UserNetwork> {
+        let mut nets = self.segment.networks.all();
+        nets.retain(|net| net.network.id != NetworkId::MAIN);
+        nets.sort_by(|a, b| a.network.name.cmp(&b.network.name));
+        let shown = |net: &Arc<Net>| UserNetwork {
+            id: net.network.id,
+            name: net.network.name.clone(),
+            vni: net.network.vni,
+            subnet: net.network.subnet,
+            addresses: self.addresses(net, snapshot),
+        };
+        nets.iter().map(shown).collect()
     }
 
     fn dns(&self, snapshot: &Snapshot) -> DnsStatus {
@@ -166,7 +187,7 @@ impl Control {
     }
 }
 
-fn peer_status(member: &Member, me: osier_model::PeerId, snapshot: &Snapshot) -> PeerStatus {
+fn peer_status(member: &Member, me: PeerId, snapshot: &Snapshot) -> PeerStatus {
     let facts = snapshot.facts.iter().filter(|(peer, _, _)| *peer == member.peer);
     let mut status = PeerStatus {
         name: member.name.clone(),

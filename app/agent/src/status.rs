@@ -2,7 +2,7 @@
 
 use crate::facts::LinkFact;
 use ipnet::Ipv4Net;
-use osier_model::{Hostname, MacAddr, NodeName, PeerId};
+use osier_model::{Hostname, MacAddr, NetworkId, NodeName, PeerId};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -23,6 +23,12 @@ pub struct Status {
     pub network: NetworkStatus,
     /// The address ring.
     pub addresses: AddressStatus,
+    /// The networks that users made.
+    #[serde(default)]
+    pub networks: Vec<UserNetwork>,
+    /// What is wrong with them.
+    #[serde(default)]
+    pub network_problems: Vec<String>,
     /// The resolver.
     pub dns: DnsStatus,
     /// Why the local engine cannot be followed, if it cannot.
@@ -111,7 +117,7 @@ pub struct MacStatus {
 /// The address ring as this node sees it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AddressStatus {
-    /// The cluster's range.
+    /// The range that they are given out of.
     pub range: Ipv4Net,
     /// Addresses of the range that this node gives out.
     pub mine: u64,
@@ -119,8 +125,26 @@ pub struct AddressStatus {
     pub in_use: u64,
     /// Addresses per owning node.
     pub owned: Vec<(PeerId, u64)>,
+    /// Addresses of nodes that do not answer: nobody can be given them before those are back.
+    #[serde(default)]
+    pub unreachable: u64,
     /// Why no address is given out, if so.
     pub conflict: Option<String>,
+}
+
+/// A network that a user made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UserNetwork {
+    /// Which one.
+    pub id: NetworkId,
+    /// Its name.
+    pub name: String,
+    /// Its VXLAN network identifier.
+    pub vni: u32,
+    /// Its subnet.
+    pub subnet: Ipv4Net,
+    /// Its addresses.
+    pub addresses: AddressStatus,
 }
 
 /// The resolver.
