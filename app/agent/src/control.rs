@@ -25,6 +25,8 @@ use osier_model::{
 };
 use serde_json::json;
 use std::{
+    collections::BTreeSet,
+    net::Ipv4Addr,
     sync::{Arc, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -158,18 +160,24 @@ impl Control {
             })
             .collect();
         let seen = given::seen(snapshot);
-        entries.extend(
-            seen.standing()
-                .filter_map(|(node, _, entry)| {
-                    let container = entry.container.clone().unwrap_or_else(|| osier_names::given::EXTERN.to_owned());
-                    // A container that does not run has no address, and its names are not answered.
-                    let own = entries.iter().find(|e| e.container == container).map(|e| e.address);
-                    let address =
-                        if entry.container.is_none() { entry.address } else { own.and(entry.address.or(own)) };
-                    Some(DnsEntry { container, address: address?, name: entry.name.clone(), node })
-                })
-                .collect::<Vec<_>>(),
-        );
+        let mut set = Vec::new();
+        for (node, _, entry) in seen.standing() {
+            let container = entry.container.clone().unwrap_or_else(|| osier_names::given::EXTERN.to_owned());
+            let own: BTreeSet<Ipv4Addr> =
+                entries.iter().filter(|e| e.container == container).map(|e| e.address).collect();
+            let addresses = match entry.address {
+                // The names of a container that does not run are not answered.
+                Some(_) if entry.container.is_some() && own.is_empty() => continue,
+                Some(address) => [address].into(),
+                None => own,
+            };
+            let name = &entry.name;
+            set.extend(addresses.into_iter().map(|address| {
+                let (container, name) = (container.clone(), name.clone());
+                DnsEntry { container, address, name, node }
+            }));
+        }
+        entries.extend(set);
         entries.sort();
         DnsStatus {
             domain: self.config.domain.clone(),

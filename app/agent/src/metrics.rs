@@ -16,12 +16,12 @@
 //! | `osier_gossip_datagrams_received_total` | datagrams received and taken |
 //! | `osier_gossip_datagrams_refused_total` | datagrams that were not sealed with the cluster's key, or malformed |
 //! | `osier_gossip_sent_bytes_total` | bytes of datagrams and of control connections' frames, without headers |
-//! | `osier_addresses_range{network}` | addresses in a network's range |
-//! | `osier_addresses_mine{network}` | of these, those that this node gives out |
-//! | `osier_addresses_free{network}` | of these, those that nobody has |
-//! | `osier_addresses_in_use{network}` | addresses that containers of this node, and the node itself, have |
-//! | `osier_addresses_unowned{network}` | addresses of the range whose owner this node does not know |
-//! | `osier_ring_conflict{network}` | whether the ring contradicts itself, so that no address is given out, 1 or 0 |
+//! | `osier_addresses_range{network,id}` | addresses in a network's range, by the network's name and id: two sides of a partition may make two of one name |
+//! | `osier_addresses_mine{network,id}` | of these, those that this node gives out |
+//! | `osier_addresses_free{network,id}` | of these, those that nobody has |
+//! | `osier_addresses_in_use{network,id}` | addresses that containers of this node, and the node itself, have |
+//! | `osier_addresses_unowned{network,id}` | addresses of the range whose owner this node does not know |
+//! | `osier_ring_conflict{network,id}` | whether the ring contradicts itself, so that no address is given out, 1 or 0 |
 //! | `osier_endpoints{state}` | endpoints of this node: `joined` (a container is attached) or `idle` |
 //! | `osier_overlay_interfaces` | interfaces on the overlay that this node knows, on all nodes |
 //! | `osier_overlay_failing` | whether the overlay cannot be set up, 1 or 0 |
@@ -121,8 +121,7 @@ struct Sample {
     /// By state.
     links: [(&'static str, usize); 3],
     traffic: Traffic,
-    /// Of each network its name, its addresses, and whether its ring contradicts itself.
-    addresses: Vec<(String, Stats, bool)>,
+    addresses: Vec<Ring>,
     /// Joined, and not.
     endpoints: (usize, usize),
     interfaces: usize,
@@ -132,6 +131,15 @@ struct Sample {
     dns: osier_dns::Counts,
     plugin: BTreeMap<&'static str, (u64, u64)>,
     creates: (u64, u64),
+}
+
+/// The addresses of one network.
+#[derive(Debug, Clone)]
+struct Ring {
+    network: String,
+    id: String,
+    stats: Stats,
+    conflict: bool,
 }
 
 impl Metrics {
@@ -163,7 +171,7 @@ impl Metrics {
                 ("failed", count(|l| !l.established && l.error.is_some())),
             ],
             traffic: segment.gossip.traffic(),
-            addresses: segment.networks.all().iter().map(|net| address_stats(net)).collect(),
+            addresses: segment.networks.all().iter().map(|net| ring(net)).collect(),
             endpoints: (joined(true), joined(false)),
             interfaces,
             overlay_failing,
@@ -176,8 +184,13 @@ impl Metrics {
     }
 }
 
-fn address_stats(net: &Net) -> (String, Stats, bool) {
-    (net.network.name.clone(), net.addresses.stats(), net.addresses.conflict().is_some())
+fn ring(net: &Net) -> Ring {
+    Ring {
+        network: net.network.name.clone(),
+        id: net.network.id.to_string(),
+        stats: net.addresses.stats(),
+        conflict: net.addresses.conflict().is_some(),
+    }
 }
 
 /// The values as a page.
@@ -211,8 +224,8 @@ fn page(s: &Sample) -> String {
 
     let mut by_network = |name: &'static str, help: &str, value: &dyn Fn(&Stats, bool) -> u64| {
         let mut family = page.family(name, Gauge, help);
-        for (network, stats, conflict) in &s.addresses {
-            family.sample(&[("network", network)], value(stats, *conflict));
+        for Ring { network, id, stats, conflict } in &s.addresses {
+            family.sample(&[("network", network), ("id", id)], value(stats, *conflict));
         }
     };
     by_network("osier_addresses_range", "Addresses in the network's range.", &|a, _| a.total);
@@ -290,8 +303,10 @@ mod tests {
 
     fn sample() -> Sample {
         let range = "10.1.1.0/24".parse().unwrap();
-        let upstream = UpstreamCounts { address: "[::1]:53".parse().unwrap(), asked: 9, failed: 2 };
         let stats = Stats { range, total: 256, mine: 64, in_use: 5, free_mine: 58, per_peer: vec![], unowned: 0 };
+        let ring =
+            |id: &str, conflict| Ring { network: "one name".into(), id: id.into(), stats: stats.clone(), conflict };
+        let upstream = UpstreamCounts { address: "[::1]:53".parse().unwrap(), asked: 9, failed: 2 };
         Sample {
             cluster: "a \"b\"\\\nc".into(),
             node: "n1".into(),
@@ -302,7 +317,7 @@ mod tests {
             peers: (4, 3),
             links: [("established", 2), ("connecting", 1), ("failed", 1)],
             traffic: Traffic { datagram_bytes_sent: 5, frame_bytes_sent: 6, ..Traffic::default() },
-            addresses: vec![("osier".into(), stats, false)],
+            addresses: vec![ring("0000000000000000", false), ring("0000000000000007", true)],
             endpoints: (2, 1),
             interfaces: 7,
             overlay_failing: true,
@@ -325,6 +340,8 @@ mod tests {
         let one = |name: &str| read[name].1[0].1;
         assert_eq!((one("osier_peers_known"), one("osier_peers_alive"), one("osier_engine_up")), (4, 3, 0));
         assert_eq!((one("osier_gossip_sent_bytes_total"), one("osier_fabric_repairs_total")), (11, 2));
+        let conflicts = &read["osier_ring_conflict"].1;
+        assert_eq!((conflicts[0].1, conflicts[1].1), (0, 1), "networks of one name are told apart");
         assert_eq!(read["osier_node_info"].1[0].0[0].1, "a \"b\"\\\nc");
         assert_eq!(read["osier_dns_upstream_failures_total"].1[0], (vec![("server".into(), "[::1]:53".into())], 2));
         let listed: Vec<&str> = include_str!("metrics.rs")

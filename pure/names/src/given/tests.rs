@@ -34,10 +34,24 @@ fn record(n: u8, container: &str, address: [u8; 4], own: &str) -> Record {
 }
 
 fn ask(records: &[Record], entries: &[(PeerId, Entry)], text: &str, kind: QueryType) -> Answer {
+    ask_from(None, records, entries, text, kind)
+}
+
+/// The network of the tests besides the cluster's own.
+const BACK: (NetworkId, &str) = (NetworkId(7), "10.2.0.0/24");
+
+fn ask_from(
+    asker: Option<[u8; 4]>,
+    records: &[Record],
+    entries: &[(PeerId, Entry)],
+    text: &str,
+    kind: QueryType,
+) -> Answer {
     let zone = Zone { domain: Hostname::default_domain(), pool: "10.1.1.0/24".parse().unwrap() };
-    let records = Records::new(with_given(records.to_vec(), entries.iter().map(|(n, e)| (*n, e))), Vec::new());
+    let records = with_given(records.to_vec(), entries.iter().map(|(n, e)| (*n, e)));
+    let records = Records::new(records, vec![(BACK.0, BACK.1.parse().unwrap())]);
     let question = QueryName::from_labels(text.split('.').map(str::as_bytes));
-    match answer(&question, kind, None, &zone, &records, &mut SmallRng::seed_from_u64(1)) {
+    match answer(&question, kind, asker.map(Into::into), &zone, &records, &mut SmallRng::seed_from_u64(1)) {
         Answer::Addresses(mut addresses) => {
             addresses.sort();
             Answer::Addresses(addresses)
@@ -77,6 +91,37 @@ fn names_lead_to_addresses_outside_and_to_containers_wherever_they_are() {
         assert_eq!(own, Answer::Pointer(name("web")), "an address leads to the name its container has by itself");
         assert_eq!(ask("7.2.0.192.in-addr.arpa", QueryType::Ptr), Answer::Pointer(name("oracle")));
         entries.reverse();
+    }
+}
+
+#[test]
+fn names_are_for_those_who_are_on_the_network_and_those_of_the_outside_for_all() {
+    let back = |container: &str, address, own| Record { network: Some(BACK.0), ..record(1, container, address, own) };
+    let records = [
+        record(1, "f00d", [10, 1, 1, 5], "web"),
+        back("f00d", [10, 2, 0, 5], "web"),
+        back("beef", [10, 2, 0, 6], "db"),
+        record(1, "cafe", [10, 1, 1, 7], "front"),
+    ];
+    let entries = [
+        (node(1), at("oracle", [192, 0, 2, 7])),
+        (node(1), of("shop", "f00d", "web")),
+        (node(1), of("store", "beef", "db")),
+        (node(1), at("depot", [10, 2, 0, 6])),
+    ];
+    let (front, database) = ([10, 1, 1, 7], [10, 2, 0, 6]);
+    let none = || Answer::NxDomain(Hostname::default_domain());
+    for (asker, text, expected) in [
+        (front, "oracle", is(&[[192, 0, 2, 7]])),
+        (database, "oracle", is(&[[192, 0, 2, 7]])),
+        (front, "shop", is(&[[10, 1, 1, 5]])),
+        (database, "shop", is(&[[10, 2, 0, 5]])),
+        (front, "store.weave.local", none()),
+        (database, "store", is(&[[10, 2, 0, 6]])),
+        (front, "depot.weave.local", none()),
+        (database, "depot", is(&[[10, 2, 0, 6]])),
+    ] {
+        assert_eq!(ask_from(Some(asker), &records, &entries, text, QueryType::A), expected, "{asker:?} {text}");
     }
 }
 
@@ -171,6 +216,9 @@ fn wishes_become_entries_or_are_refused_with_the_reason() {
     }
     let long = format!("192.0.2.7 -h {}", ["a"; 125].join(""));
     assert!(entries(&long).is_err());
+    let elsewhere = Record { network: Some(BACK.0), names: vec![name("other")], ..record(1, &id, [10, 2, 0, 5], "x") };
+    let both = [records[0].clone(), elsewhere];
+    assert_eq!(wish("f00d -h web").entries(&domain, &both), Ok(vec![called("web", "f00d")]), "not its own everywhere");
     let wanted = |text: &str| wish(text).wanted(&domain, &records);
     assert_eq!(wanted("10.1.1.1").unwrap_err(), Mistake::NoSelection);
     assert_eq!(wanted("stopped").unwrap().container.unwrap().ids.len(), 0, "one that does not run may be named");

@@ -99,11 +99,10 @@ impl Wish {
                     let all: Vec<String> = [id, other].into_iter().chain(ids).map(|id| short(&id)).collect();
                     return Err(Mistake::Ambiguous(word.clone(), all.join(", ")));
                 }
-                let names: Vec<&Hostname> =
-                    records.iter().filter(|r| r.container == id).flat_map(|r| &r.names).collect();
-                let first = names.first().map(|n| n.qualified(domain));
+                let of_container = || records.iter().filter(|r| r.container == id);
+                let first = of_container().flat_map(|r| &r.names).next().map(|n| n.qualified(domain));
                 let name = name.or(first).ok_or(Mistake::NoName)?;
-                let own = names.iter().any(|n| n.qualified(domain) == name);
+                let own = of_container().all(|r| r.names.iter().any(|n| n.qualified(domain) == name));
                 (Entry { name, address: None, container: Some(id), called: Some(found.word) }, own)
             }
         };
