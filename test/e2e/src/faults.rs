@@ -25,6 +25,7 @@ pub fn all(cluster: &Cluster) -> Result<()> {
     strangers_are_refused(cluster)?;
     agent_dies_under_traffic(cluster)?;
     manager_stops(cluster)?;
+    rules_are_flushed_and_the_engine_restarts(cluster)?;
     node_reboots(cluster)?;
     node_stops(cluster)
 }
@@ -96,6 +97,39 @@ fn resolves(cluster: &Cluster, from: &str, name: &str, address: &str) -> Result<
         ensure!(answer.contains(&format!("{address}\n")), "{name} is not {address} in:\n{answer}");
         Ok(())
     })
+}
+
+/// Somebody flushes all packet rules of a node under traffic: no packet between nodes is lost. Then its engine restarts (which
+/// brings Docker's own rules back): its `--restart always` container is back with its address, its name and its network.
+pub fn rules_are_flushed_and_the_engine_restarts(cluster: &Cluster) -> Result<()> {
+    cluster.sh("docker network create -d osier net-r")?;
+    let stays = run(cluster, "rule-a", "--restart always", "sleep 100000")?;
+    let other = run(cluster, "rule-b", "", "sleep 100000")?;
+    ensure!(other.node != stays.node, "both containers are on {}", stays.node);
+    for name in ["rule-a", "rule-b"] {
+        cluster.sh(&format!("docker network connect net-r {name}"))?;
+    }
+    let line = format!("docker exec rule-b ping -i 0.2 -c 40 {}", stays.address);
+    let mut ping = cluster.shell(&line)?.stdout(Stdio::piped()).spawn()?;
+    // Both generations of rules, as far as the node has them.
+    let flush = "nft flush ruleset 2>/dev/null; for t in filter nat mangle raw; do iptables -t $t -F; iptables -t $t -X; done; \
+                 iptables -P FORWARD DROP";
+    cluster.on(&stays.node, flush)?;
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut ping.stdout.take().context("no output")?, &mut text)?;
+    ping.wait()?;
+    ensure!(text.contains("40 packets transmitted, 40 packets received"), "packets were lost:\n{text}");
+    cluster.on(&stays.node, "systemctl restart docker")?;
+    eventually(SOON, || {
+        let format = "{{.State.Running}} {{.NetworkSettings.Networks.osier.IPAddress}}";
+        let state = cluster.sh(&format!("docker inspect --format '{format}' rule-a"))?;
+        ensure!(state.trim() == format!("true {}", stays.address), "rule-a is '{}'", state.trim());
+        Ok(())
+    })?;
+    resolves(cluster, "rule-b", "rule-a", &stays.address)?;
+    eventually(SOON, || cluster.sh("docker exec rule-b ping -c 1 rule-a.net-r").map(drop))?;
+    cluster.sh("docker rm -f rule-a rule-b")?;
+    cluster.sh("docker network rm net-r").map(drop)
 }
 
 /// A node reboots: its `--restart always` container is back with its address and its name.

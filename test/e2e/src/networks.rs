@@ -14,6 +14,7 @@ pub fn all(cluster: &Cluster) -> Result<()> {
     addresses(cluster)?;
     a_node_that_was_away(cluster)?;
     hide_and_expose(cluster)?;
+    names_by_hand(cluster)?;
     compose(cluster)
 }
 
@@ -172,6 +173,32 @@ pub fn hide_and_expose(cluster: &Cluster) -> Result<()> {
     ensure!(cluster.on(node, "weave expose")?.trim() == host.to_string(), "the host has another address");
     eventually(SOON, || cluster.sh(&format!("docker exec host-1 ping -c 1 {host}")).map(drop))?;
     cluster.sh("docker rm -f host-1").map(drop)
+}
+
+/// A name that was set on one node is answered on all, and gone everywhere when it is removed on another.
+pub fn names_by_hand(cluster: &Cluster) -> Result<()> {
+    cluster.sh("docker network create -d osier net-g")?;
+    run(cluster, "ng-1", "datalyse-1", "")?;
+    run(cluster, "ng-2", "datalyse-2", "--network net-g")?;
+    let outside: Ipv4Addr = [192, 0, 2, 7].into();
+    cluster.on("datalyse-master", &format!("osier dns add oracle {outside}"))?;
+    for from in ["ng-1", "ng-2"] {
+        eventually(SOON, || {
+            let answer = asked(cluster, from, "oracle")?;
+            ensure!(answer == Some(outside), "oracle is {answer:?} for {from}");
+            Ok(())
+        })?;
+    }
+    ensure!(cluster.on("datalyse-2", "weave dns-lookup oracle")?.trim() == outside.to_string(), "weave finds another");
+    cluster.on("datalyse-1", "osier dns remove oracle")?;
+    for from in ["ng-1", "ng-2"] {
+        eventually(SOON, || {
+            ensure!(asked(cluster, from, "oracle")?.is_none(), "{from} still finds it");
+            Ok(())
+        })?;
+    }
+    cluster.sh("docker rm -f ng-1 ng-2")?;
+    cluster.sh("docker network rm net-g").map(drop)
 }
 
 /// A compose project whose file says nothing of drivers spans nodes, and taking it up again changes nothing.
