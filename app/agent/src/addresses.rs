@@ -93,6 +93,8 @@ struct Inner {
     ring: Ring,
     /// The file says less than the ring: it was changed by [`Addresses::hand_over`].
     unwritten: bool,
+    /// The network is gone.
+    discarded: bool,
     /// Why allocation has stopped, once two nodes were seen to own the same chunk.
     conflict: Option<String>,
 }
@@ -117,7 +119,7 @@ impl Addresses {
                 Start::Among(founders) => Ring::found_among(pool, me, founders, reserved),
             },
         };
-        let inner = Mutex::new(Inner { ring, unwritten: false, conflict: None });
+        let inner = Mutex::new(Inner { ring, unwritten: false, discarded: false, conflict: None });
         let others = members.iter().copied().filter(|m| *m != me).collect();
         let this = Self { network, pool, path, members, others, inner, gossip: OnceLock::new() };
         this.change(|_| ())?;
@@ -130,8 +132,9 @@ impl Addresses {
         self.publish();
     }
 
-    /// Removes the ring's file: its network is gone.
+    /// Removes the ring's file: its network is gone. Whoever still has it in hand changes nothing any more that others see.
     pub(crate) fn discard(&self) -> Result<(), AddressError> {
+        self.lock().discarded = true;
         osier_store::remove(&self.path).map_err(AddressError::Store)
     }
 
@@ -152,6 +155,9 @@ impl Addresses {
         let mut inner = self.lock();
         let mut next = inner.ring.clone();
         let result = edit(&mut next);
+        if inner.discarded {
+            return Ok(result);
+        }
         if next != inner.ring || inner.unwritten || !self.path.exists() {
             let write = || osier_store::write_json(&self.path, &next, osier_store::PUBLIC);
             tokio::task::block_in_place(write).map_err(AddressError::Store)?;
@@ -264,7 +270,12 @@ impl Addresses {
     /// Makes this node's own records facts of the mesh.
     fn publish(&self) {
         let Some((gossip, _)) = self.gossip.get() else { return };
-        let records = self.lock().ring.my_records();
+        let inner = self.lock();
+        if inner.discarded {
+            return;
+        }
+        let records = inner.ring.my_records();
+        drop(inner);
         let prefix = self.prefix();
         let own = gossip.own_keys(&prefix).into_iter();
         let mut stale: BTreeSet<String> = own.filter(|key| is_record(key, &prefix)).collect();

@@ -65,6 +65,12 @@ impl Table {
         self.networks.keys().filter(|id| self.network(id) == network).cloned().collect()
     }
 
+    /// Whether the engine has a network of the cluster, or containers are still on it.
+    pub(crate) fn is_here(&self, network: NetworkId) -> bool {
+        let endpoints = self.endpoints.values().map(|e| &e.network);
+        self.networks.keys().chain(endpoints).any(|engine_id| self.network(engine_id) == network)
+    }
+
     /// Whether an endpoint has this address on this network.
     pub(crate) fn uses(&self, network: NetworkId, address: Ipv4Addr) -> bool {
         self.endpoints.values().any(|e| e.address == address && self.network(&e.network) == network)

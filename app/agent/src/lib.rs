@@ -115,11 +115,12 @@ pub async fn run(args: AgentArgs) -> Result<()> {
 
     let counter = state.join("incarnation");
     let me = config.me.peer;
-    let networks = Arc::new(Networks::open(state, config.clone(), me == config.founder && !counter.exists())?);
+    let endpoints = Arc::new(Endpoints::open(state.join("endpoints.json"))?);
+    let found = me == config.founder && !counter.exists();
+    let networks = Arc::new(Networks::open(state, config.clone(), endpoints.clone(), found)?);
     // Only now: a founder that dies before its ring is on disk has not started yet, and founds it the next time.
     let starts = host::count_start(&counter)?;
     info!(name = %config.me.name, peer = %me, starts, "starting");
-    let endpoints = Arc::new(Endpoints::open(state.join("endpoints.json"))?);
     let kernel = Kernel::open(NAMESPACE).await.context("open the overlay's namespace")?;
     let gossip = Gossip::start(
         GossipConfig {

@@ -5,6 +5,7 @@
 
 use crate::{
     addresses::{AddressError, Addresses, Start},
+    endpoints::Endpoints,
     facts::{EndpointFact, decode, encode, prefix},
     host,
     plugin::BRIDGE,
@@ -13,18 +14,28 @@ use crate::{
 use ipnet::Ipv4Net;
 use osier_gossip::{Handle, Snapshot};
 use osier_model::{NETWORK, NetworkId, PeerId, config::AgentConfig};
-use osier_networks::{Book, Draft, DraftError, Network, Taken};
+use osier_networks::{Book, Draft, DraftError, Network, Taken, overlap};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, Instant},
 };
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 /// The longest record of a network, in bytes: what a fact of the mesh can hold.
 const RECORD_LIMIT: usize = osier_mesh::MAX_VALUE;
+/// How long a removed network is remembered at least: others may have heard of it and not said it yet.
+const REMEMBERED: Duration = Duration::from_secs(600);
+/// Subnets that no network can have: what is no unicast address, or never leaves its link or host (RFC 6890).
+const UNFIT: [(Ipv4Addr, u8); 4] = [
+    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::new(127, 0, 0, 0), 8),
+    (Ipv4Addr::new(169, 254, 0, 0), 16),
+    (Ipv4Addr::new(224, 0, 0, 0), 3),
+];
 
 /// A network cannot be made or removed.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +72,7 @@ impl Net {
 pub(crate) struct Networks {
     folder: PathBuf,
     config: AgentConfig,
+    endpoints: Arc<Endpoints>,
     inner: Mutex<Inner>,
     gossip: OnceLock<Handle>,
     /// Told when there is a network more or less.
@@ -75,19 +87,28 @@ pub(crate) struct Networks {
 
 struct Inner {
     book: Book,
+    /// Those of the book, and removed ones for as long as containers of this node are on them.
     nets: BTreeMap<NetworkId, Arc<Net>>,
+    /// When a network was last removed, as far as this life of the agent knows.
+    removed: Instant,
 }
 
 impl Networks {
     /// Takes up the networks of an earlier run, the cluster's own among them; that one is founded if `found`.
-    pub(crate) fn open(folder: &Path, config: AgentConfig, found: bool) -> Result<Self, NetworkError> {
+    pub(crate) fn open(
+        folder: &Path,
+        config: AgentConfig,
+        endpoints: Arc<Endpoints>,
+        found: bool,
+    ) -> Result<Self, NetworkError> {
         let book: Book =
             osier_store::read_json(&folder.join("networks.json")).map_err(NetworkError::Store)?.unwrap_or_default();
         let main = own(&config);
         let this = Self {
             folder: folder.to_owned(),
-            inner: Mutex::new(Inner { book, nets: BTreeMap::new() }),
+            inner: Mutex::new(Inner { book, nets: BTreeMap::new(), removed: Instant::now() }),
             config,
+            endpoints,
             gossip: OnceLock::new(),
             changed: Notify::new(),
             wanted: Notify::new(),
@@ -100,17 +121,18 @@ impl Networks {
             let known: Vec<Network> = inner.book.networks().cloned().collect();
             inner.nets.insert(NetworkId::MAIN, this.open_net(main, "ring.json", BRIDGE, start)?);
             for network in known {
-                let net = this.open_other(network)?;
+                // Its ring was written before the book. A file that was lost since must not found the ring anew.
+                let net = this.open_other(network, false)?;
                 inner.nets.insert(net.network.id, net);
             }
         }
         Ok(this)
     }
 
-    fn open_other(&self, network: Network) -> Result<Arc<Net>, NetworkError> {
+    fn open_other(&self, network: Network, new: bool) -> Result<Arc<Net>, NetworkError> {
         let (file, bridge) = (format!("ring-{}.json", network.id), format!("osier-{}", network.vni));
         let founders = network.founders.clone();
-        self.open_net(network, &file, &bridge, Start::Among(&founders))
+        self.open_net(network, &file, &bridge, if new { Start::Among(&founders) } else { Start::Join })
     }
 
     fn open_net(&self, network: Network, file: &str, bridge: &str, start: Start<'_>) -> Result<Arc<Net>, NetworkError> {
@@ -159,6 +181,11 @@ impl Networks {
         self.lock().book.networks().map(|n| (n.id, n.subnet)).collect()
     }
 
+    /// Those that were removed and that some node may still have.
+    pub(crate) fn gone(&self) -> BTreeSet<NetworkId> {
+        self.lock().book.gone().collect()
+    }
+
     /// The records of all but the cluster's own.
     pub(crate) fn records(&self) -> Vec<Network> {
         self.lock().book.networks().cloned().collect()
@@ -174,7 +201,7 @@ impl Networks {
         let taken = Taken {
             networks: inner.book.networks().cloned().collect(),
             vnis: [segment::vni(self.config.founder)].into(),
-            subnets: own.chain(members).chain(routes).collect(),
+            subnets: own.chain(members).chain(unfit()).chain(routes).collect(),
         };
         if draft.name == NETWORK {
             return Err(DraftError::Exists(draft.name).into());
@@ -186,7 +213,7 @@ impl Networks {
             return Err(NetworkError::TooLong(length));
         }
         info!(id = %network.id, name = network.name, subnet = %network.subnet, "made a network");
-        let net = self.open_other(network.clone())?;
+        let net = self.open_other(network.clone(), true)?;
         let mut book = inner.book.clone();
         book.add(network);
         self.keep(&mut inner, book)?;
@@ -204,8 +231,9 @@ impl Networks {
             return Ok(());
         }
         self.keep(&mut inner, book)?;
-        Self::close(&mut inner, id);
+        inner.removed = Instant::now();
         drop(inner);
+        self.sweep();
         self.tell();
         Ok(())
     }
@@ -247,7 +275,7 @@ impl Networks {
         let said: Vec<Network> = facts()
             .filter(|(_, key, _)| key.starts_with(prefix::NETWORK))
             .filter_map(|(peer, key, value)| {
-                let network = decode::<Network>(value).filter(is_sound);
+                let network = decode::<Network>(value).filter(|network| self.is_sound(network));
                 if network.is_none() {
                     warn!(%peer, key, "passed over a fact that cannot be read");
                 }
@@ -256,9 +284,10 @@ impl Networks {
             .collect();
         let gone = facts().filter_map(|(_, key, _)| key.strip_prefix(prefix::NETWORK_GONE)?.parse().ok());
         let others = self.config.members.iter().map(|m| m.peer).filter(|peer| *peer != me);
-        let all = others.into_iter().all(|peer| snapshot.alive(peer) && snapshot.synced(peer));
+        let heard = others.into_iter().all(|peer| snapshot.alive(peer) && snapshot.synced(peer));
 
         let mut inner = self.lock();
+        let all = heard && inner.removed.elapsed() > REMEMBERED;
         let mut book = inner.book.clone();
         let changes = book.hear(said.iter(), gone, all);
         if book != inner.book {
@@ -268,6 +297,7 @@ impl Networks {
                 return;
             }
             drop(inner);
+            self.sweep();
             self.tell();
         } else {
             drop(inner);
@@ -282,21 +312,45 @@ impl Networks {
         for id in &changes.added {
             let Some(network) = book.get(*id) else { continue };
             info!(%id, name = network.name, "heard of a network");
-            opened.push(self.open_other(network.clone())?);
+            opened.push(self.open_other(network.clone(), true)?);
         }
         self.keep(inner, book)?;
         inner.nets.extend(opened.into_iter().map(|net| (net.network.id, net)));
         for id in &changes.removed {
             info!(%id, "a network was removed");
-            Self::close(inner, *id);
+            inner.removed = Instant::now();
         }
         Ok(())
     }
 
-    fn close(inner: &mut Inner, id: NetworkId) {
-        if let Some(Err(error)) = inner.nets.remove(&id).map(|net| net.addresses.discard()) {
-            warn!(%id, error = crate::plugin::chain(&error), "cannot remove the addresses of a removed network");
+    /// Forgets removed networks that no container of this node is on any more.
+    pub(crate) fn sweep(&self) {
+        let used: BTreeSet<NetworkId> = {
+            let table = self.endpoints.read();
+            table.endpoints.values().filter(|e| e.is_joined()).map(|e| table.network(&e.network)).collect()
+        };
+        let mut inner = self.lock();
+        let over = |id: &NetworkId| *id != NetworkId::MAIN && inner.book.get(*id).is_none() && !used.contains(id);
+        let over: Vec<NetworkId> = inner.nets.keys().copied().filter(over).collect();
+        for id in over {
+            if let Some(Err(error)) = inner.nets.remove(&id).map(|net| net.addresses.discard()) {
+                warn!(%id, error = crate::plugin::chain(&error), "cannot remove the addresses of a removed network");
+            }
         }
+    }
+
+    /// Whether another node's record is one that this cluster could have made.
+    fn is_sound(&self, network: &Network) -> bool {
+        let own = own(&self.config);
+        let unfit = unfit().any(|(subnet, _)| overlap(&subnet, &network.subnet));
+        network.id != NetworkId::MAIN
+            && !network.name.is_empty()
+            && (1..1 << 24).contains(&network.vni)
+            && network.subnet.prefix_len() <= 29
+            && network.subnet.contains(&network.pool())
+            && network.subnet.contains(&network.gateway)
+            && !unfit
+            && !own.collides(network)
     }
 
     /// Writes the book, and only then takes it for the truth.
@@ -347,15 +401,9 @@ pub(crate) fn endpoints(snapshot: &Snapshot) -> impl Iterator<Item = (PeerId, En
     })
 }
 
-/// Whether another node's record is one that this version could have made.
-fn is_sound(network: &Network) -> bool {
-    network.id != NetworkId::MAIN
-        && !network.name.is_empty()
-        && network.name != NETWORK
-        && (1..1 << 24).contains(&network.vni)
-        && network.subnet.prefix_len() <= 29
-        && network.subnet.contains(&network.pool())
-        && network.subnet.contains(&network.gateway)
+/// The subnets that no network can have, each with the words that name it.
+fn unfit() -> impl Iterator<Item = (Ipv4Net, String)> {
+    UNFIT.into_iter().map(|(first, length)| (Ipv4Net::new_assert(first, length), "no network".to_owned()))
 }
 
 /// The cluster's own network as a record.

@@ -225,6 +225,7 @@ impl Plugin {
             t.networks.insert(id, subnet);
         });
         made.map_err(PluginError::Store)?;
+        self.changed.notify_one();
         Ok(json!({}))
     }
 
@@ -232,9 +233,13 @@ impl Plugin {
         let id = text(body, "NetworkID")?;
         let removed = self.endpoints.change(|t| {
             t.networks.remove(id);
-            t.ids.remove(id);
+            // What is left on it is still its own, and no container of the cluster's network.
+            if !t.endpoints.values().any(|e| e.network == id) {
+                t.ids.remove(id);
+            }
         });
         removed.map_err(PluginError::Store)?;
+        self.changed.notify_one();
         Ok(json!({}))
     }
 

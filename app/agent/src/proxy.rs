@@ -209,9 +209,9 @@ impl Proxy {
         let bytes = collect(body, CREATE_LIMIT).await.map_err(ProxyError::Body)?;
         let mut body: Value = serde_json::from_slice(&bytes).map_err(ProxyError::Json)?;
         members::spell(&mut body, members::Body::NetworkAttachment);
-        let meant = self.known().into_iter().find(|known| known.overlay().is_meant(network));
+        let meant = self.find(network);
         let container = if meant.is_some() { self.container_id(&body).await } else { None };
-        let (Some(Known { net, .. }), Some(container)) = (meant, container) else {
+        let (Some(net), Some(container)) = (meant, container) else {
             // Another network's, or the engine's to refuse in its own words.
             return Ok(forward(&self.engine, Request::from_parts(parts, full(bytes)), hijacker).await);
         };
@@ -261,8 +261,8 @@ impl Proxy {
         hijacker: Hijacker,
         network: &str,
     ) -> Result<Response<Body>, ProxyError> {
-        let meant = self.known().into_iter().find(|known| known.overlay().is_meant(network));
-        let meant = meant.map(|known| known.net).filter(|net| net.network.id != NetworkId::MAIN);
+        let _turn = self.networks.engine.lock().await;
+        let meant = self.find(network).filter(|net| net.network.id != NetworkId::MAIN);
         if let Some(net) = &meant {
             self.networks.may_remove(net)?;
         }
@@ -286,10 +286,21 @@ impl Proxy {
         known["Id"].as_str().map(str::to_owned)
     }
 
-    /// The cluster's networks, its own first.
+    /// The cluster's networks that this node's engine has, its own first.
     fn known(&self) -> Vec<Known> {
         let table = self.endpoints.read();
-        self.networks.all().into_iter().map(|net| Known { ids: table.engine_ids(net.network.id), net }).collect()
+        let nets = self.networks.all().into_iter();
+        let known = nets.map(|net| Known { ids: table.engine_ids(net.network.id), net });
+        known.filter(|known| known.net.network.id == NetworkId::MAIN || !known.ids.is_empty()).collect()
+    }
+
+    /// The network of the cluster that a word means: by its name, else by its id or the beginning of that.
+    fn find(&self, word: &str) -> Option<Arc<Net>> {
+        let known = self.known();
+        let named = known.iter().find(|k| k.net.network.name == word);
+        let begins = |k: &&Known| !word.is_empty() && k.ids.iter().any(|id| id.starts_with(word));
+        // Where it is the beginning of another network's id as well, the engine refuses.
+        named.or_else(|| known.iter().find(begins)).map(|k| k.net.clone())
     }
 }
 

@@ -127,7 +127,13 @@ impl Segment {
     }
 
     async fn once(&self) -> Result<(), String> {
-        let nets = self.networks.all();
+        self.networks.sweep();
+        let mut nets = self.networks.all();
+        {
+            // Of networks that collide the engine has one; the others have nobody here.
+            let table = self.endpoints.read();
+            nets.retain(|net| net.network.id == NetworkId::MAIN || table.is_here(net.network.id));
+        }
         let host = self.host_address().filter(|_| self.exposure.is_joined());
         let snapshot = self.gossip.snapshot();
         let input = self.input(&nets, &snapshot, host);

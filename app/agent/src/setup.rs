@@ -53,7 +53,7 @@ async fn ensure_others(engine: &Client, networks: &Networks) -> Result<(), Setup
         }
     }
     let mut problems = Vec::new();
-    for step in wanted(&networks.records(), &present, &foreign) {
+    for step in wanted(&networks.records(), &present, &networks.gone(), &foreign) {
         let (what, result) = match step {
             Step::Create(network) => {
                 (format!("make network {}", network.name), create(engine, &create_body(&network)).await)

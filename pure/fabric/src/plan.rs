@@ -3,12 +3,13 @@
 //! * What is on this node wins over what a peer says of the same MAC or address.
 //! * Of two peers that claim one MAC, and of two MACs that claim one address, the smaller wins, on every node alike.
 //! * Left out: MACs that are not unicast, tunnel ends that are no host address or this node's own, containers of
-//!   peers that are not listed, ARP entries outside the subnet, networks whose VNI or bridge is taken already.
+//!   peers that are not listed, ARP entries outside the subnet, networks whose VNI, bridge or addresses are taken already.
 
 use crate::{
     Address, Bridge, Desired, FdbEntry, FdbTarget, HostLink, HostPort, Input, Neighbour, Network, Peer, Port, Route,
     Vxlan,
 };
+use ipnet::Ipv4Net;
 use osier_model::{MacAddr, PeerId};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,12 +20,18 @@ use std::{
 pub const HOST_PORT: &str = "osier-hostbr";
 
 /// Plans the whole configuration. The result does not depend on the order of the input's lists, save that of two
-/// networks with one VNI or one bridge name the first counts.
+/// networks with one VNI, one bridge name or an address in common the first counts.
 pub fn plan(input: &Input) -> Desired {
     let vteps = vteps(input);
     let mut taken = (BTreeSet::new(), BTreeSet::new());
     let mut networks: Vec<&Network> = input.networks.iter().collect();
-    networks.retain(|n| taken.0.insert(n.vni) && taken.1.insert(&n.bridge));
+    let mut subnets: Vec<Ipv4Net> = Vec::new();
+    networks.retain(|n| {
+        let apart = !subnets.iter().any(|s| s.contains(&n.subnet) || n.subnet.contains(s));
+        let counts = apart && taken.0.insert(n.vni) && taken.1.insert(&n.bridge);
+        subnets.extend(counts.then_some(n.subnet));
+        counts
+    });
     networks.sort_by_key(|n| n.vni);
 
     let mut out = Desired::default();

@@ -57,8 +57,9 @@ impl Book {
     }
 
     /// Takes in everything that the other nodes say: which networks they have, and which are gone. What is gone is
-    /// forgotten once nobody says it any more; only where `all` members were heard just now, since one that is cut off may
-    /// still have it without anybody here knowing.
+    /// forgotten once nobody says it any more; only with `all`: every member is heard, and long enough after the removal that
+    /// whoever had heard of the network before has said so. One that is cut off may still have it without anybody here
+    /// knowing.
     pub fn hear<'a>(
         &mut self,
         said: impl Iterator<Item = &'a Network>,
@@ -105,7 +106,9 @@ mod tests {
     enum Act {
         Make(usize, u64),
         Remove(usize, u64),
-        /// One hears what all say whom it reaches: those of its own side.
+        /// What all say whom it reaches, those of its own side, is on its way to a node.
+        Send(usize),
+        /// The node hears what was sent to it last, perhaps long ago.
         Hear(usize),
         Split(u8),
     }
@@ -114,6 +117,7 @@ mod tests {
         prop_oneof![
             2 => (0..4_usize, 1..40_u64).prop_map(|(n, id)| Act::Make(n, id)),
             2 => (0..4_usize, 1..40_u64).prop_map(|(n, id)| Act::Remove(n, id)),
+            6 => (0..4_usize).prop_map(Act::Send),
             6 => (0..4_usize).prop_map(Act::Hear),
             1 => any::<u8>().prop_map(Act::Split),
         ]
@@ -126,26 +130,28 @@ mod tests {
             // What each has last heard of each: cut off, a node still knows what the others said.
             let mut heard = vec![vec![(Vec::new(), Vec::new()); 4]; 4];
             let (mut made, mut removed, mut sides) = (BTreeSet::new(), BTreeSet::new(), 0_u8);
-            let hear = |books: &mut Vec<Book>, heard: &mut Vec<Vec<(Vec<Network>, Vec<NetworkId>)>>, node: usize, sides: u8| {
+            let send = |books: &[Book], heard: &mut [Vec<(Vec<Network>, Vec<NetworkId>)>], node: usize, sides: u8| {
                 for other in (0..4).filter(|other| *other != node && (sides >> other) & 1 == (sides >> node) & 1) {
                     heard[node][other] = said(&books[other]);
                 }
-                let all = heard[node].clone();
-                let reached = (0..4).all(|other| (sides >> other) & 1 == (sides >> node) & 1);
-                books[node].hear(all.iter().flat_map(|(n, _)| n), all.iter().flat_map(|(_, g)| g.iter().copied()), reached);
+            };
+            let hear = |book: &mut Book, heard: &[(Vec<Network>, Vec<NetworkId>)], all: bool| {
+                book.hear(heard.iter().flat_map(|(n, _)| n), heard.iter().flat_map(|(_, g)| g.iter().copied()), all);
             };
             for act in acts {
                 match act {
                     Act::Make(node, id) if made.insert(id) => books[node].add(network(id)),
                     Act::Remove(node, id) if books[node].remove(NetworkId(id)) => drop(removed.insert(id)),
-                    Act::Hear(node) => hear(&mut books, &mut heard, node, sides),
+                    Act::Send(node) => send(&books, &mut heard, node, sides),
+                    Act::Hear(node) => hear(&mut books[node], &heard[node], false),
                     Act::Split(new) => sides = new,
                     _ => {}
                 }
             }
-            for _ in 0..3 {
+            for round in 0..4 {
                 for node in 0..4 {
-                    hear(&mut books, &mut heard, node, 0);
+                    send(&books, &mut heard, node, 0);
+                    hear(&mut books[node], &heard[node], round > 1);
                 }
             }
             let left: Vec<NetworkId> = made.difference(&removed).map(|id| NetworkId(*id)).collect();

@@ -29,10 +29,16 @@ pub enum Step {
 }
 
 /// What is to be done so that the engine has the networks of the cluster and no others. `present` is what it has of the
-/// cluster's driver, the cluster's own network left out; `foreign` are the names of all its other networks.
+/// cluster's driver, the cluster's own network left out; `gone` are the networks known to be removed; `foreign` are the
+/// names of all its other networks. A network that is neither known nor gone stays: this node may not have heard of it yet.
 ///
 /// Of networks that collide those that are in use on this node stay, and of the others the one with the smallest id.
-pub fn wanted(networks: &[Network], present: &[Present], foreign: &BTreeSet<String>) -> Vec<Step> {
+pub fn wanted(
+    networks: &[Network],
+    present: &[Present],
+    gone: &BTreeSet<NetworkId>,
+    foreign: &BTreeSet<String>,
+) -> Vec<Step> {
     let mut ranked: Vec<&Network> = networks.iter().collect();
     let in_use = |n: &Network| present.iter().any(|p| p.id == n.id && p.in_use);
     ranked.sort_by_key(|n| (!in_use(n), n.id));
@@ -57,7 +63,22 @@ pub fn wanted(networks: &[Network], present: &[Present], foreign: &BTreeSet<Stri
     // Engines may have made one twice: then any of them will do, but one in use best.
     let best =
         |p: &Present| !present.iter().any(|q| q.id == p.id && (!q.in_use, &q.engine_id) < (!p.in_use, &p.engine_id));
-    let stays = |p: &&Present| p.in_use || (best(p) && kept.iter().any(|n| n.id == p.id));
+    let known = |p: &Present| gone.contains(&p.id) || networks.iter().any(|n| n.id == p.id);
+    let stays = |p: &&Present| p.in_use || !known(p) || (best(p) && kept.iter().any(|n| n.id == p.id));
+    for orphan in present.iter().filter(|p| !networks.iter().any(|n| n.id == p.id)) {
+        if orphan.in_use && gone.contains(&orphan.id) {
+            steps.push(Step::Problem(format!(
+                "network {} ({}) was removed from the cluster while containers of this node are on it: they are cut off when they \
+                 stop, and have to be made anew",
+                orphan.name, orphan.id
+            )));
+        } else if !gone.contains(&orphan.id) {
+            steps.push(Step::Problem(format!(
+                "the engine's network {} ({}) is not known to the cluster: remove it if it stays so",
+                orphan.name, orphan.id
+            )));
+        }
+    }
     let leave: Vec<Step> = present.iter().filter(|p| !stays(p)).map(|p| Step::Remove(p.engine_id.clone())).collect();
     let missing = kept.into_iter().filter(|n| !present.iter().any(|p| p.id == n.id));
     // What has to make room goes first.
@@ -84,10 +105,15 @@ mod tests {
     fn an_engine_gets_what_it_lacks_and_loses_what_is_gone() {
         let (a, b, gone) = (network(1, "a"), network(2, "b"), network(3, "gone"));
         let none = BTreeSet::new();
-        let steps = wanted(&[a.clone(), b.clone()], &[present(&a, true), present(&gone, false)], &none);
+        let over = [gone.id].into();
+        let steps = wanted(&[a.clone(), b.clone()], &[present(&a, true), present(&gone, false)], &over, &none);
         assert_eq!(steps, [Step::Remove(format!("e{}", gone.id)), Step::Create(b.clone())]);
-        assert_eq!(wanted(std::slice::from_ref(&a), &[present(&a, false), present(&gone, true)], &none), []);
-        let steps = wanted(std::slice::from_ref(&b), &[], &["b".to_owned()].into());
+        let steps = wanted(std::slice::from_ref(&a), &[present(&a, false), present(&gone, true)], &over, &none);
+        assert!(matches!(&steps[..], [Step::Problem(text)] if text.contains("was removed")), "{steps:?}");
+        let steps =
+            wanted(std::slice::from_ref(&a), &[present(&a, false), present(&gone, false)], &BTreeSet::new(), &none);
+        assert!(matches!(&steps[..], [Step::Problem(text)] if text.contains("not known")), "{steps:?}");
+        let steps = wanted(std::slice::from_ref(&b), &[], &over, &["b".to_owned()].into());
         assert!(matches!(&steps[..], [Step::Problem(text)] if text.contains("another of that name")), "{steps:?}");
     }
 
@@ -96,11 +122,12 @@ mod tests {
         let (first, second) = (network(1, "same"), network(2, "same"));
         let both = [second.clone(), first.clone()];
         let none = BTreeSet::new();
-        let steps = wanted(&both, &[], &none);
+        let over = BTreeSet::new();
+        let steps = wanted(&both, &[], &over, &none);
         assert!(matches!(&steps[..], [Step::Create(n), Step::Problem(_)] if *n == first), "{steps:?}");
-        let steps = wanted(&both, &[present(&second, false)], &none);
+        let steps = wanted(&both, &[present(&second, false)], &over, &none);
         assert!(matches!(&steps[..], [Step::Remove(_), Step::Create(n), Step::Problem(_)] if *n == first), "{steps:?}");
-        let steps = wanted(&both, &[present(&second, true)], &none);
+        let steps = wanted(&both, &[present(&second, true)], &over, &none);
         assert!(matches!(&steps[..], [Step::Problem(text)] if text.contains(&first.id.to_string())), "{steps:?}");
     }
 
@@ -109,7 +136,7 @@ mod tests {
         let a = network(1, "a");
         let twice = |first: bool, second: bool| {
             let spare = Present { engine_id: "spare".into(), ..present(&a, second) };
-            wanted(std::slice::from_ref(&a), &[present(&a, first), spare], &BTreeSet::new())
+            wanted(std::slice::from_ref(&a), &[present(&a, first), spare], &BTreeSet::new(), &BTreeSet::new())
         };
         let first = format!("e{}", a.id);
         assert_eq!(
@@ -132,7 +159,7 @@ mod tests {
             let mut engine: Vec<Present> = here.map(|(place, n)| present(n, is(uses, place))).collect();
             let before = engine.clone();
             let apply = |engine: &mut Vec<Present>| {
-                let steps = wanted(&networks, engine, &BTreeSet::new());
+                let steps = wanted(&networks, engine, &BTreeSet::new(), &BTreeSet::new());
                 for step in &steps {
                     match step {
                         Step::Create(n) => {

@@ -174,9 +174,17 @@ impl Api {
     /// `POST /networks/create`: on the node that the name tells, or on one that the scheduler chooses.
     pub(super) async fn network_create(&self, mut call: Call) -> Answer {
         let mut body = call.object().await?;
-        let name = body["Name"].as_str().unwrap_or_default().to_owned();
+        let mut name = body["Name"].as_str().unwrap_or_default().to_owned();
         if name.is_empty() {
             return Err(Refusal::bad_request("invalid name: name is empty"));
+        }
+        if body["Driver"] == NETWORK
+            && let Some((_, bare)) = name.split_once('/').filter(|(node, _)| self.cluster.is_node(node))
+        {
+            // It comes to all nodes whichever makes it.
+            let bare = bare.to_owned();
+            body["Name"] = bare.as_str().into();
+            name = bare;
         }
         let (mut ties, exists) =
             (Vec::new(), || Refusal::new(StatusCode::CONFLICT, format!("network with name {name} already exists")));

@@ -122,7 +122,9 @@ impl Api {
             removed.extend(local);
             cluster_wide.into_iter().for_each(|name| *unused.entry(name).or_default() += 1);
         }
-        for (name, nodes) in unused {
+        // A node that does not answer may have containers on any of them.
+        let everybody = self.cluster.engines().iter().all(|engine| engine.is_healthy());
+        for (name, nodes) in unused.into_iter().filter(|_| everybody) {
             let engines: Vec<Arc<Engine>> = self.cluster.healthy();
             let with = engines.into_iter().filter(|engine| has_network(engine, &name)).collect::<Vec<_>>();
             // One that came into use in the meantime is refused by its agent, and stays.
