@@ -5,17 +5,25 @@
 //! The engines are the real ones of `pure/`; what the agent does between them (persist, then send; ask peers in turn; wait
 //! for news after a start) is told again in `node`, because the agent's own words for it need sockets. Must not know
 //! either. One seed is one history, on every machine.
+//!
+//! In `scale`, only the mesh runs, among up to a thousand nodes, and is measured.
 
 mod act;
+mod clock;
+mod control;
 mod laws;
 mod network;
 mod node;
+mod promises;
 mod report;
+mod scale;
 mod world;
 
 pub use act::Act;
 pub use laws::Breach;
+pub use promises::{Row, SIZES};
 pub use report::Report;
+pub use scale::{Figures, figures};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::{

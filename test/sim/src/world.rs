@@ -3,10 +3,10 @@
 use crate::{
     Plant, Report,
     act::Act,
+    control::equalise,
     network::{Message, Network, Parcel},
     node::{Node, Outcome},
 };
-use osier_mesh::Mesh;
 use osier_model::{PeerId, config::Member};
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IteratorRandom};
 use std::{collections::VecDeque, net::Ipv4Addr, time::Duration};
@@ -254,19 +254,4 @@ impl World {
             self.network.send(at, Parcel { from: node, to, start, message });
         }
     }
-}
-
-/// Compares the facts of two, both ways.
-fn equalise(now: Duration, a: &mut Mesh, b: &mut Mesh) {
-    const MOST: usize = 1 << 20;
-    let (digest_a, digest_b) = (a.digest(), b.digest());
-    if digest_a.fingerprint() == digest_b.fingerprint() {
-        return;
-    }
-    let (for_a, for_b) = (b.delta_since(&digest_a, MOST), a.delta_since(&digest_b, MOST));
-    a.note_digest(now, &digest_b);
-    b.note_digest(now, &digest_a);
-    // What one of them cannot take is told by the comparison that follows.
-    let _ = a.apply_delta(now, for_a);
-    let _ = b.apply_delta(now, for_b);
 }
