@@ -1,4 +1,4 @@
-//! The address ring, the mesh and the names of whole clusters over virtual time, against everything that may happen to
+//! The address ring, the mesh, the networks of users and the names of whole clusters over virtual time, against everything that may happen to
 //! them: crashes, lost and rolled-back disks, partitions, loss, pauses. What must always hold is checked after every step,
 //! and what must hold once it is quiet is checked whenever it is.
 //!
@@ -56,16 +56,24 @@ pub enum Plant {
     TrustTheDead,
     /// After a start addresses are given out at once, whatever the disk has missed.
     NoCatchUp,
+    /// A node does not care that another machine runs under its identity.
+    IgnoreClones,
+    /// That a network was removed is not said, only done.
+    ForgetRemovals,
 }
 
 impl Plant {
     /// Whether this breach is one that the defect makes.
     pub fn makes(self, breach: &Breach) -> bool {
-        use Breach::{AddressTwice, ChunkTwice, Conflict, Name};
+        use Breach::{AddressTwice, ChunkTwice, Conflict, Name, Network, Networks, Unnoticed};
         match self {
             Self::SendFirst | Self::NoCatchUp => {
                 matches!(breach, ChunkTwice { .. } | AddressTwice { .. } | Conflict { .. })
             }
+            Self::IgnoreClones => {
+                matches!(breach, ChunkTwice { .. } | AddressTwice { .. } | Conflict { .. } | Unnoticed { .. })
+            }
+            Self::ForgetRemovals => matches!(breach, Network { .. } | Networks { .. }),
             Self::KeepNames | Self::TrustTheDead => matches!(breach, Name { .. }),
         }
     }
@@ -150,7 +158,7 @@ pub fn live(seed: u64, options: Options) -> Result<Report, Box<Broken>> {
     for step in 0..steps {
         let last = step + 1 == steps;
         let lived = (|| {
-            world.act();
+            world.act()?;
             let pause = world.luck(PAUSE);
             world.run_for(pause);
             world.check_always()?;
