@@ -18,7 +18,7 @@ use tokio::{
     net::UdpSocket,
     sync::{Notify, watch},
 };
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// What is known at one moment. Cheap to clone and to keep.
 #[derive(Debug, Clone, Default)]
@@ -240,6 +240,10 @@ impl Core {
             Event::Outbid { incarnation } => warn!(
                 incarnation,
                 "others knew a later life of this node: its state was lost, or its identity is used twice"
+            ),
+            Event::Duplicate => error!(
+                name = %self.me.name, peer = %self.me.peer,
+                "another machine runs under this node's identity, as when a disk was cloned: stop one of them"
             ),
             Event::FactsChanged { .. } => {}
         }

@@ -23,10 +23,12 @@
 //! ([`Mesh::settle`], or by itself after [`MeshConfig::settle_after`]), so that a restart takes nothing away from anybody.
 //!
 //! A node that hears of itself in a later incarnation or version than its own (its state was lost) outbids it: it takes
-//! a higher incarnation and says everything again.
+//! a higher incarnation and says everything again. Where that is answered by a still later one, again and again, another
+//! machine runs under the same identity (its disk was cloned), and both are told so ([`Event::Duplicate`]).
 
 mod facts;
 mod mesh;
+mod rivals;
 mod swim;
 mod sync;
 mod wire;
@@ -40,9 +42,11 @@ pub use wire::Refused;
 /// lost or put back counts the same starts once more; by luck alone two lives are told apart then, and the one that others
 /// know as the later is outbid. Without it they would pass for one, and what the two said would never be told apart.
 pub fn incarnation(starts: u64, luck: u64) -> u64 {
-    const LUCK: u32 = 24;
-    (starts << LUCK) | (luck & ((1 << LUCK) - 1))
+    starts.wrapping_mul(LUCK) | (luck % LUCK)
 }
+
+/// How many incarnations one start may take by luck.
+const LUCK: u64 = 1 << 24;
 
 /// The longest datagram a mesh makes or takes, in bytes. With the seal it stays below 1200, which fits every path that
 /// can carry IPv6 (RFC 8200 §5) under two layers of tunnels.

@@ -1,14 +1,15 @@
 //! The engine: datagrams, time and own facts go in; datagrams and events come out.
 
 use crate::{
-    Delta, Digest, Facts, MAX_DATAGRAM, MAX_ITEM, MAX_KEY, MAX_VALUE, Refused,
+    Delta, Digest, Facts, LUCK, MAX_DATAGRAM, MAX_ITEM, MAX_KEY, MAX_VALUE, Refused,
     facts::{Item, WHOLE},
+    rivals::Rivals,
     swim::{Alive, Swim},
     sync::is_key,
     wire::{Broadcast, Id, admit},
 };
 use osier_model::{PeerId, config::Member};
-use rand::{SeedableRng, rngs::StdRng, seq::IteratorRandom};
+use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IteratorRandom};
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::Arc,
@@ -55,6 +56,7 @@ pub struct Mesh {
     /// Encoded length of broadcasts that no datagram has carried yet.
     unsent: usize,
     left: bool,
+    rivals: Rivals,
 }
 
 /// A datagram to send, at most [`crate::MAX_DATAGRAM`] bytes.
@@ -84,6 +86,10 @@ pub enum Event {
         /// The incarnation from now on.
         incarnation: u64,
     },
+    /// This node was outbid several times in a row, each time by an incarnation that it never had and that is later than the
+    /// one it had just taken. No former life can have said that: another machine runs under the same identity right now.
+    /// It comes again for as long as that is so. Neither should give anything out until the operator has stopped one.
+    Duplicate,
 }
 
 /// A fact cannot be set.
@@ -122,6 +128,7 @@ impl Mesh {
             settled: false,
             unsent: 0,
             left: false,
+            rivals: Rivals::default(),
         }
     }
 
@@ -318,10 +325,12 @@ impl Mesh {
     /// Takes a higher incarnation if `theirs`, what others know of this node, is later than what it knows itself.
     fn outbid(&mut self, now: Duration, theirs: (u64, u64)) {
         let own = self.facts.origin(self.me).map_or(0, |origin| origin.complete);
-        if theirs <= (self.incarnation, own) {
+        if theirs <= (self.incarnation, own) || !self.rivals.may_outbid(now) {
             return;
         }
-        let Some(incarnation) = theirs.0.checked_add(1) else { return };
+        // By luck two machines that outbid the same incarnation at once do not take the same one.
+        let step = 1 + self.rng.random_range(0..LUCK);
+        let Some(incarnation) = theirs.0.checked_add(step) else { return };
         let said: Vec<(String, Arc<[u8]>)> =
             self.facts.of(self.me).map(|(key, value)| (key.to_owned(), value.into())).collect();
         self.incarnation = incarnation;
@@ -334,6 +343,9 @@ impl Mesh {
         }
         self.swim.become_incarnation(now, incarnation);
         self.events.push_back(Event::Outbid { incarnation });
+        if self.rivals.outbid(now) {
+            self.events.push_back(Event::Duplicate);
+        }
     }
 
     fn collect_news(&mut self) {

@@ -1,6 +1,6 @@
 //! What may happen to a cluster, and how often.
 
-use crate::world::World;
+use crate::{laws::Breach, world::World};
 use rand::{Rng, RngExt, seq::IteratorRandom};
 use std::{fmt, time::Duration};
 
@@ -35,11 +35,17 @@ pub enum Act {
     Pause,
     /// A node leaves in good order.
     Leave,
+    /// A host's disk is copied and a second machine started with it, beside the first; some time later it is found and stopped.
+    CloneDisk,
+    /// A user makes a network.
+    MakeNetwork,
+    /// A user removes a network.
+    RemoveNetwork,
 }
 
 impl Act {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::Create,
         Self::Remove,
         Self::Toggle,
@@ -54,6 +60,9 @@ impl Act {
         Self::Loss,
         Self::Pause,
         Self::Leave,
+        Self::CloneDisk,
+        Self::MakeNetwork,
+        Self::RemoveNetwork,
     ];
 
     /// How often it happens, as against the others.
@@ -64,9 +73,9 @@ impl Act {
             Self::Toggle => 14,
             Self::Start => 16,
             Self::KillAgent => 6,
-            Self::KillHost => 4,
-            Self::Heal | Self::Loss | Self::Pause | Self::Partition => 3,
-            Self::LoseDisk | Self::KeepDisk | Self::RollBack | Self::Leave => 1,
+            Self::KillHost | Self::MakeNetwork => 4,
+            Self::Heal | Self::Loss | Self::Pause | Self::Partition | Self::RemoveNetwork => 3,
+            Self::LoseDisk | Self::KeepDisk | Self::RollBack | Self::Leave | Self::CloneDisk => 1,
         }
     }
 
@@ -103,6 +112,9 @@ impl fmt::Display for Act {
             Self::Loss => "changes of loss",
             Self::Pause => "machines paused",
             Self::Leave => "nodes left",
+            Self::CloneDisk => "disks cloned",
+            Self::MakeNetwork => "networks made",
+            Self::RemoveNetwork => "networks removed",
         })
     }
 }
@@ -110,17 +122,24 @@ impl fmt::Display for Act {
 impl World {
     /// Does something; which is luck. What makes no sense at the moment is made up for: a start with everybody running is
     /// preceded by a death.
-    pub(crate) fn act(&mut self) {
+    pub(crate) fn act(&mut self) -> Result<(), Breach> {
         let act = Act::any(self.rng());
         let (running, down): (Vec<usize>, Vec<usize>) =
             (0..self.nodes.len()).partition(|n| self.nodes[*n].life.is_some());
         let awake: Vec<usize> = running.iter().copied().filter(|n| !self.nodes[*n].is_paused(self.now())).collect();
         let one = |world: &mut Self, among: &[usize]| among.iter().copied().choose(world.rng());
         let node = match act {
-            Act::Create | Act::Remove | Act::Toggle | Act::Pause | Act::KeepDisk | Act::Leave => one(self, &awake),
+            Act::Create
+            | Act::Remove
+            | Act::Toggle
+            | Act::Pause
+            | Act::KeepDisk
+            | Act::Leave
+            | Act::MakeNetwork
+            | Act::RemoveNetwork => one(self, &awake),
             Act::KillAgent | Act::KillHost => one(self, &running),
             Act::Start => one(self, &down),
-            Act::LoseDisk | Act::RollBack | Act::Partition | Act::Heal | Act::Loss => {
+            Act::LoseDisk | Act::RollBack | Act::CloneDisk | Act::Partition | Act::Heal | Act::Loss => {
                 let all: Vec<usize> = (0..self.nodes.len()).collect();
                 one(self, &all)
             }
@@ -137,7 +156,7 @@ impl World {
                     self.note(Act::Start, victim);
                 }
             }
-            return;
+            return Ok(());
         };
         self.note(act, node);
         match act {
@@ -169,7 +188,7 @@ impl World {
             Act::RollBack => {
                 self.be_quiet(true);
                 self.kill(node, true);
-                self.nodes[node].roll_back();
+                self.roll_back(node);
                 self.come_back(node);
             }
             Act::Partition => {
@@ -185,7 +204,33 @@ impl World {
                 self.nodes[node].paused = self.now() + pause;
             }
             Act::Leave => self.leave(node),
+            Act::CloneDisk => self.clone_disk(node)?,
+            Act::MakeNetwork => self.make_network(node),
+            Act::RemoveNetwork => self.remove_network(node),
         }
+        Ok(())
+    }
+
+    /// A clone begins when all is well, like everything that only an operator does. It takes messages that are meant for the
+    /// first machine, as one with the same network address does, or none of them: then it hears others only in connections.
+    fn clone_disk(&mut self, node: usize) -> Result<(), Breach> {
+        self.be_quiet(true);
+        self.loss = [0.0, 0.01, 0.05][self.rng().random_range(0..3)];
+        let deaf = self.rng().random();
+        let begin = self.now();
+        self.start_twin(node, deaf);
+        let end = begin + Duration::from_millis(self.rng().random_range(2_000..25_000));
+        while self.now() < end {
+            let machines = self.nodes.len();
+            let machine = self.rng().random_range(0..machines);
+            let name = self.rng().random_range(0..crate::world::NAMES);
+            self.create(machine, name);
+            let pause = self.luck(Duration::from_secs(1));
+            self.run_for(pause);
+            self.check_twins(node, begin)?;
+        }
+        self.stop_twin(node);
+        Ok(())
     }
 
     /// Starts a node with work waiting for it, and lets it hear the others before anything else happens.

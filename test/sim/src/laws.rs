@@ -4,12 +4,16 @@ use crate::{
     node::label,
     world::{NAMES, RANGE, World},
 };
-use osier_model::{Hostname, PeerId};
+use osier_model::{Hostname, NetworkId, PeerId};
 use osier_names::{Answer, QueryName, QueryType, Zone, answer};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
+    time::Duration,
 };
+
+/// How long two machines under one identity may run before both have noticed.
+const NOTICED: Duration = Duration::from_secs(15);
 
 /// A law that was broken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +52,24 @@ pub enum Breach {
         /// What it says.
         conflict: String,
     },
+    /// Two machines under one identity hear the others, and one of them does not notice.
+    #[error("{} machine of node {node} does not notice the other after {after:?}; both have given {twice:?}", if *clone { "the cloned" } else { "the first" })]
+    Unnoticed {
+        /// Their identity's node.
+        node: usize,
+        /// Whether it is the clone that does not.
+        clone: bool,
+        /// How long both have run.
+        after: Duration,
+        /// The addresses that both have given out.
+        twice: Vec<Ipv4Addr>,
+    },
+    /// A node says that its identity is used twice, and it is not.
+    #[error("node {node} says that its identity is used twice, which is not so")]
+    FalseAlarm {
+        /// The node.
+        node: usize,
+    },
     /// Nodes that hear each other disagree on who is alive.
     #[error("node {node} thinks that node {other} is {}, which is not so", if *alive { "alive" } else { "dead" })]
     Alive {
@@ -67,6 +89,26 @@ pub enum Breach {
         other: usize,
         /// The first key that differs.
         difference: String,
+    },
+    /// Nodes that hear each other know different networks.
+    #[error("node {node} knows networks that node {other} does not, or the other way round: {ids:?}")]
+    Networks {
+        /// One.
+        node: usize,
+        /// The other.
+        other: usize,
+        /// Those that only one knows.
+        ids: Vec<NetworkId>,
+    },
+    /// All nodes hear each other, and a network that was removed is there, or one that was made is not.
+    #[error("node {node} {} network {id}", if *there { "has the removed" } else { "does not have" })]
+    Network {
+        /// The node.
+        node: usize,
+        /// The network.
+        id: NetworkId,
+        /// Whether it has it.
+        there: bool,
     },
     /// A name is answered with something else than what runs.
     #[error("node {node} answers {name} with {told:?}, and it is {truth:?}")]
@@ -96,6 +138,9 @@ impl World {
                     return Err(Breach::NotHeld { address: container.address, node: n });
                 }
             }
+            if node.life.as_ref().is_some_and(|life| life.duplicate) {
+                return Err(Breach::FalseAlarm { node: n });
+            }
             if let Some(conflict) = node.life.as_ref().and_then(|life| life.conflict.clone()) {
                 return Err(Breach::Conflict { node: n, conflict });
             }
@@ -110,6 +155,34 @@ impl World {
                         return Err(Breach::ChunkTwice { chunk, generation, nodes });
                     }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// What holds while a node runs twice, the clone being the last machine: both notice it in time, so that an address that
+    /// both have given out is spoken of, and nobody else is drawn into it.
+    pub(crate) fn check_twins(&mut self, node: usize, begin: Duration) -> Result<(), Breach> {
+        let clone = self.nodes.len() - 1;
+        let after = self.now() - begin;
+        let given = |n: usize| self.nodes[n].given().collect::<BTreeSet<_>>();
+        let twice: Vec<Ipv4Addr> = given(node).intersection(&given(clone)).copied().collect();
+        let unnoticed = |n: usize| self.nodes[n].life.as_ref().is_some_and(|life| !life.duplicate);
+        let blind = [node, clone].into_iter().find(|n| after >= NOTICED && unnoticed(*n));
+        if let Some(machine) = blind {
+            return Err(Breach::Unnoticed { node, clone: machine == clone, after, twice });
+        }
+        let mut addresses = BTreeMap::new();
+        for (n, other) in self.nodes.iter().enumerate() {
+            for container in other.containers.values() {
+                let first =
+                    addresses.insert(container.address, n).filter(|first| self.nodes[*first].peer != other.peer);
+                if let Some(first) = first {
+                    return Err(Breach::AddressTwice { address: container.address, nodes: (first, n) });
+                }
+            }
+            if let Some(conflict) = other.life.as_ref().and_then(|life| life.conflict.clone()) {
+                return Err(Breach::Conflict { node: n, conflict });
             }
         }
         Ok(())
@@ -133,6 +206,7 @@ impl World {
                     return Err(Breach::Facts { node: n, other, difference });
                 }
             }
+            self.check_networks(n, &heard)?;
             let records = self.nodes[n].records(self.plant());
             let mut answers = 0;
             for name in 0..NAMES {
@@ -152,6 +226,26 @@ impl World {
             self.report.answers += answers;
         }
         Ok(())
+    }
+
+    /// Networks are the same on all that hear each other, and where that is everybody, they are those that there should be.
+    fn check_networks(&self, node: usize, heard: &[usize]) -> Result<(), Breach> {
+        let known = self.nodes[node].networks();
+        for other in heard.iter().copied() {
+            let ids: Vec<NetworkId> = known.symmetric_difference(&self.nodes[other].networks()).copied().collect();
+            if !ids.is_empty() {
+                return Err(Breach::Networks { node, other, ids });
+            }
+        }
+        if heard.len() + 1 < self.nodes.len() {
+            return Ok(());
+        }
+        let back = known.intersection(&self.removed).map(|id| (*id, true));
+        let lost = self.networks.difference(&known).map(|id| (*id, false));
+        match back.chain(lost).next() {
+            Some((id, there)) => Err(Breach::Network { node, id, there }),
+            None => Ok(()),
+        }
     }
 
     /// The first fact that one node has and another has not, about nodes that both hear.

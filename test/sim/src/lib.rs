@@ -1,21 +1,29 @@
-//! The address ring, the mesh and the names of whole clusters over virtual time, against everything that may happen to
+//! The address ring, the mesh, the networks of users and the names of whole clusters over virtual time, against everything that may happen to
 //! them: crashes, lost and rolled-back disks, partitions, loss, pauses. What must always hold is checked after every step,
 //! and what must hold once it is quiet is checked whenever it is.
 //!
 //! The engines are the real ones of `pure/`; what the agent does between them (persist, then send; ask peers in turn; wait
 //! for news after a start) is told again in `node`, because the agent's own words for it need sockets. Must not know
 //! either. One seed is one history, on every machine.
+//!
+//! In `scale`, only the mesh runs, among up to a thousand nodes, and is measured.
 
 mod act;
+mod clock;
+mod control;
 mod laws;
 mod network;
 mod node;
+mod promises;
 mod report;
+mod scale;
 mod world;
 
 pub use act::Act;
 pub use laws::Breach;
+pub use promises::{Row, SIZES};
 pub use report::Report;
+pub use scale::{Figures, figures};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::{
@@ -48,16 +56,24 @@ pub enum Plant {
     TrustTheDead,
     /// After a start addresses are given out at once, whatever the disk has missed.
     NoCatchUp,
+    /// A node does not care that another machine runs under its identity.
+    IgnoreClones,
+    /// That a network was removed is not said, only done.
+    ForgetRemovals,
 }
 
 impl Plant {
     /// Whether this breach is one that the defect makes.
     pub fn makes(self, breach: &Breach) -> bool {
-        use Breach::{AddressTwice, ChunkTwice, Conflict, Name};
+        use Breach::{AddressTwice, ChunkTwice, Conflict, Name, Network, Networks, Unnoticed};
         match self {
             Self::SendFirst | Self::NoCatchUp => {
                 matches!(breach, ChunkTwice { .. } | AddressTwice { .. } | Conflict { .. })
             }
+            Self::IgnoreClones => {
+                matches!(breach, ChunkTwice { .. } | AddressTwice { .. } | Conflict { .. } | Unnoticed { .. })
+            }
+            Self::ForgetRemovals => matches!(breach, Network { .. } | Networks { .. }),
             Self::KeepNames | Self::TrustTheDead => matches!(breach, Name { .. }),
         }
     }
@@ -142,7 +158,7 @@ pub fn live(seed: u64, options: Options) -> Result<Report, Box<Broken>> {
     for step in 0..steps {
         let last = step + 1 == steps;
         let lived = (|| {
-            world.act();
+            world.act()?;
             let pause = world.luck(PAUSE);
             world.run_for(pause);
             world.check_always()?;

@@ -3,7 +3,7 @@
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use osier_sim::{KEPT, Options, Plant, live, simulate};
+use osier_sim::{KEPT, Options, Plant, Row, SIZES, figures, live, simulate};
 use std::time::Instant;
 
 /// How many steps a planted defect may stay hidden.
@@ -28,10 +28,16 @@ struct Args {
     /// Puts every known defect in, one after the other, and fails unless each is found.
     #[arg(long)]
     prove: bool,
+    /// Takes figures of clusters of up to so many nodes, and fails unless they are what is promised; nothing else is done.
+    #[arg(long, value_name = "NODES", num_args = 0..=1, default_missing_value = "1000")]
+    figures: Option<usize>,
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    if let Some(most) = args.figures {
+        return measure(most);
+    }
     let seed = args.seed.unwrap_or_else(rand::random);
     println!("{} steps with seed {seed}", args.steps);
     let started = Instant::now();
@@ -55,6 +61,23 @@ fn main() -> Result<()> {
     if !shortfalls.is_empty() {
         let all: Vec<String> = shortfalls.iter().map(|(what, n, floor)| format!("{what}: {n} of {floor}")).collect();
         bail!("too little has happened for this to mean anything: {}", all.join(", "));
+    }
+    Ok(())
+}
+
+/// Prints the figures, each cluster with a seed of its own that is the same each time.
+fn measure(most: usize) -> Result<()> {
+    let started = Instant::now();
+    println!("{}", Row::head());
+    let mut broken = Vec::new();
+    for (nodes, runs) in SIZES.into_iter().filter(|(nodes, _)| *nodes <= most) {
+        let row = Row { nodes, runs: (1..=runs).map(|seed| figures(nodes, seed)).collect() };
+        println!("{row}");
+        broken.extend(row.broken());
+    }
+    println!("{:.1} seconds", started.elapsed().as_secs_f64());
+    if !broken.is_empty() {
+        bail!("promises that do not hold: {}", broken.join("; "));
     }
     Ok(())
 }

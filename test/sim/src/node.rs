@@ -9,7 +9,8 @@ use crate::{
 use osier_mesh::{Event, Mesh, MeshConfig, incarnation};
 use osier_model::{NetworkId, PeerId};
 use osier_names::{Record, Records};
-use osier_ring::{Allocation, ChunkRecord, ChunkReply, ChunkRequest, Conflict, MergeOutcome, Owner, Ring};
+use osier_networks::{Book, Draft, Network, Taken};
+use osier_ring::{Allocation, ChunkRecord, ChunkReply, ChunkRequest, Conflict, MergeOutcome, Owner, Refusal, Ring};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -28,6 +29,8 @@ const ASK_PAUSE: Duration = Duration::from_millis(200);
 /// Keys of facts begin with one of these.
 const RING: &str = "ring/";
 const NAME: &str = "name/";
+const NETWORK: &str = "network/";
+const NETWORK_GONE: &str = "network-gone/";
 
 /// What a death leaves.
 #[derive(Clone)]
@@ -35,6 +38,8 @@ pub(crate) struct Disk {
     /// How often the agent has started by its own count.
     starts: u64,
     ring: Ring,
+    /// The networks of users; written before anybody hears of it.
+    book: Book,
 }
 
 /// A container, running or not. It keeps its address until it is removed.
@@ -78,6 +83,12 @@ pub(crate) struct Life {
     wants: Vec<Want>,
     /// Why it gives out no addresses any more.
     pub(crate) conflict: Option<String>,
+    /// It has compared everything with somebody, which may settle what was open.
+    pub(crate) look: bool,
+    /// When others last knew it in a later life.
+    outbid: Option<Duration>,
+    /// Another machine runs under its identity; it gives nothing out any more.
+    pub(crate) duplicate: bool,
     outbox: Vec<(PeerId, Message)>,
     rng: StdRng,
     plant: Option<Plant>,
@@ -157,6 +168,25 @@ impl Node {
         self.containers.clear();
     }
 
+    /// A second machine with a copy of the disk, on which nothing runs yet. It is behind like one that was put back.
+    pub(crate) fn twin(&self) -> Self {
+        let mut containers = self.containers.clone();
+        containers.values_mut().for_each(|c| c.running = false);
+        let (peer, disk, starts) = (self.peer, self.disk.clone(), self.starts);
+        Self { peer, side: 0, paused: Duration::ZERO, disk, kept: None, containers, life: None, starts, behind: true }
+    }
+
+    /// The disk may not know what a clone has done under its identity.
+    pub(crate) fn had_twin(&mut self) {
+        self.behind = true;
+    }
+
+    /// The addresses that this life has given out.
+    pub(crate) fn given(&self) -> impl Iterator<Item = Ipv4Addr> {
+        let life = self.life.as_ref().map(|life| life.number);
+        self.containers.values().filter(move |c| Some(c.life) == life).map(|c| c.address)
+    }
+
     pub(crate) fn start(&mut self, now: Duration, nodes: usize, plant: Option<Plant>, mut rng: StdRng) {
         self.starts += 1;
         self.disk.starts += 1;
@@ -176,6 +206,9 @@ impl Node {
             compare_first: others,
             wants: Vec::new(),
             conflict: None,
+            look: false,
+            outbid: None,
+            duplicate: false,
             outbox: Vec::new(),
             rng,
             plant,
@@ -188,6 +221,7 @@ impl Node {
             life.ring.release(&owner);
         }
         life.publish();
+        life.publish_networks(&self.disk.book);
         for container in self.containers.values().filter(|c| c.running) {
             life.tell(container, true);
         }
@@ -207,6 +241,53 @@ impl Node {
         if let Some(life) = &mut self.life {
             let until = now + ALLOCATE_DEADLINE;
             life.wants.push(Want { id, name, until, at: now, ask: VecDeque::new(), asking: false });
+        }
+    }
+
+    /// The networks of users that this node knows.
+    pub(crate) fn networks(&self) -> BTreeSet<NetworkId> {
+        self.disk.book.networks().map(|n| n.id).collect()
+    }
+
+    /// The networks on the copy of its disk.
+    pub(crate) fn kept_networks(&self) -> BTreeSet<NetworkId> {
+        self.kept.iter().flat_map(|(disk, _)| disk.book.networks()).map(|n| n.id).collect()
+    }
+
+    /// Makes a network of this name, if there is none yet as far as is known here.
+    pub(crate) fn make_network(&mut self, name: &str, luck: u64) -> Option<NetworkId> {
+        let life = self.life.as_mut()?;
+        let taken = Taken { networks: self.disk.book.networks().cloned().collect(), ..Taken::default() };
+        let draft = Draft { name: name.to_owned(), ..Draft::default() };
+        let network = draft.settle(luck, &life.members.iter().copied().collect(), &taken).ok()?;
+        let id = network.id;
+        self.disk.book.add(network);
+        life.publish_networks(&self.disk.book);
+        Some(id)
+    }
+
+    pub(crate) fn remove_network(&mut self, id: NetworkId) -> bool {
+        let Some(life) = &mut self.life else { return false };
+        let removed = self.disk.book.remove(id);
+        life.publish_networks(&self.disk.book);
+        removed
+    }
+
+    /// Takes in what the others say of networks.
+    fn hear_networks(&mut self) {
+        let Some(life) = &mut self.life else { return };
+        let facts = || life.mesh.facts().iter().filter(|(peer, _, _)| *peer != self.peer);
+        let said = facts().filter(|(_, key, _)| key.starts_with(NETWORK));
+        let said: Vec<Network> = said.filter_map(|(_, _, value)| serde_json::from_slice(value).ok()).collect();
+        let gone = facts().filter_map(|(_, key, _)| key.strip_prefix(NETWORK_GONE)?.parse().ok());
+        let gone: Vec<NetworkId> = gone.collect();
+        let mut others = life.members.iter().filter(|peer| **peer != self.peer);
+        let all = others.all(|peer| life.mesh.alive(*peer) && life.synced.contains(peer));
+        let mut book = self.disk.book.clone();
+        book.hear(said.iter(), gone.into_iter(), all);
+        if book != self.disk.book {
+            self.disk.book = book;
+            life.publish_networks(&self.disk.book);
         }
     }
 
@@ -274,7 +355,11 @@ impl Node {
             // What is refused is for a former life.
             Message::Datagram(bytes) => drop(life.mesh.handle_datagram(now, from, &bytes)),
             Message::Ask(request, want) => {
-                let reply = life.give(from, &request);
+                let reply = if life.is_alone(now) {
+                    life.give(from, &request)
+                } else {
+                    ChunkReply::Nothing { id: request.id, reason: Refusal::NoneFree }
+                };
                 let given = matches!(reply, ChunkReply::Given { .. });
                 life.outbox.push((from, Message::Reply(reply, want)));
                 if life.plant != Some(Plant::SendFirst) {
@@ -289,10 +374,10 @@ impl Node {
                 let given = matches!(reply, ChunkReply::Given { .. });
                 for want in life.wants.iter_mut().filter(|want| want.asking && want.id == id) {
                     want.asking = false;
-                    want.at = now;
                     if given {
                         want.ask.clear();
                     }
+                    want.at = if given || !want.ask.is_empty() { now } else { now + ASK_PAUSE };
                 }
                 self.write();
             }
@@ -304,11 +389,14 @@ impl Node {
     pub(crate) fn drain(&mut self, now: Duration) -> Vec<(PeerId, Message)> {
         let Some(life) = &mut self.life else { return Vec::new() };
         let mut changed = BTreeSet::new();
+        let mut look = std::mem::take(&mut life.look);
         while let Some(event) = life.mesh.poll_event() {
-            if let Event::FactsChanged { peer } = event
-                && peer != self.peer
-            {
-                changed.insert(peer);
+            look = true;
+            match event {
+                Event::FactsChanged { peer } if peer != self.peer => drop(changed.insert(peer)),
+                Event::Outbid { .. } if life.plant != Some(Plant::IgnoreClones) => life.outbid = Some(now),
+                Event::Duplicate if life.plant != Some(Plant::IgnoreClones) => life.duplicate = true,
+                _ => {}
             }
         }
         let mut news = false;
@@ -320,6 +408,9 @@ impl Node {
         if news {
             life.publish();
             self.write();
+        }
+        if look {
+            self.hear_networks();
         }
         let Some(life) = &mut self.life else { return Vec::new() };
         let mut out = std::mem::take(&mut life.outbox);
@@ -354,7 +445,7 @@ impl Disk {
     fn empty(n: usize, founds: bool) -> Self {
         let range = RANGE.parse().unwrap_or_default();
         let ring = if founds { Ring::found(range, peer(n), &[]) } else { Ring::join(range, peer(n), &[]) };
-        Self { starts: 0, ring }
+        Self { starts: 0, ring, book: Book::default() }
     }
 }
 
@@ -362,7 +453,17 @@ impl Life {
     /// Whether the ring is no older than what its peers hold, as far as they can be heard in time.
     fn has_caught_up(&self, now: Duration) -> bool {
         let others = self.members.len() - 1;
+        if self.outbid.is_some_and(|at| now < at + CATCH_UP) {
+            return false;
+        }
         self.plant == Some(Plant::NoCatchUp) || self.synced.len() >= others || now >= self.started + CATCH_UP
+    }
+
+    /// Whether no other machine under its identity can have given away the same chunks: after so long each of two has heard of
+    /// the other.
+    fn is_alone(&self, now: Duration) -> bool {
+        let since = self.outbid.unwrap_or(self.started);
+        !self.duplicate && (self.plant == Some(Plant::NoCatchUp) || now >= since + CATCH_UP)
     }
 
     /// Goes on with a want that is due: an address, none for good, or nothing yet.
@@ -371,7 +472,7 @@ impl Life {
             want.at = now + ASK_PAUSE;
             return None;
         }
-        if self.conflict.is_some() {
+        if self.conflict.is_some() || self.duplicate {
             return Some(None);
         }
         // The one who was asked has not answered in time.
@@ -453,6 +554,23 @@ impl Life {
         }
         for key in stale {
             self.set(&key, None);
+        }
+    }
+
+    /// Makes what the node knows of networks facts.
+    fn publish_networks(&mut self, book: &Book) {
+        let mut said: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        said.extend(book.networks().filter_map(|n| Some((format!("{NETWORK}{}", n.id), serde_json::to_vec(n).ok()?))));
+        if self.plant != Some(Plant::ForgetRemovals) {
+            said.extend(book.gone().map(|id| (format!("{NETWORK_GONE}{id}"), b"true".to_vec())));
+        }
+        let own: Vec<String> = self.mesh.facts().of(self.ring.me()).map(|(key, _)| key.to_owned()).collect();
+        let ours = |key: &String| key.starts_with(NETWORK) || key.starts_with(NETWORK_GONE);
+        for key in own.into_iter().filter(ours).filter(|key| !said.contains_key(key)) {
+            self.set(&key, None);
+        }
+        for (key, value) in said {
+            self.set(&key, Some(value));
         }
     }
 

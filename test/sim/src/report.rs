@@ -19,6 +19,10 @@ pub struct Report {
     pub chunks: u64,
     /// See `addresses`.
     pub refused: u64,
+    /// Clones that their node has noticed, and addresses that both had given out by then.
+    pub noticed: u64,
+    /// See `noticed`.
+    pub twice: u64,
     /// How often it was quiet and everything was compared.
     pub comparisons: u64,
     /// Names that were asked for and answered rightly.
@@ -35,6 +39,8 @@ impl Report {
         self.addresses += other.addresses;
         self.chunks += other.chunks;
         self.refused += other.refused;
+        self.noticed += other.noticed;
+        self.twice += other.twice;
         self.comparisons += other.comparisons;
         self.answers += other.answers;
     }
@@ -48,6 +54,7 @@ impl Report {
         let rest = [
             ("addresses given".to_owned(), self.addresses, self.steps / 10),
             ("chunks given".to_owned(), self.chunks, self.steps / 20),
+            ("clones noticed".to_owned(), self.noticed, self.steps / 1000),
             ("comparisons".to_owned(), self.comparisons, self.steps / 100),
             ("names answered".to_owned(), self.answers, self.steps),
         ];
@@ -63,6 +70,7 @@ impl fmt::Display for Report {
         }
         writeln!(f, "{:>10}  addresses given, {} refused", self.addresses, self.refused)?;
         writeln!(f, "{:>10}  chunks given", self.chunks)?;
+        writeln!(f, "{:>10}  clones noticed, {} addresses given by both", self.noticed, self.twice)?;
         write!(f, "{:>10}  comparisons while quiet, {} names answered", self.comparisons, self.answers)
     }
 }

@@ -3,33 +3,49 @@
 use crate::{
     Plant, Report,
     act::Act,
+    control::equalise,
     network::{Message, Network, Parcel},
     node::{Node, Outcome},
 };
-use osier_mesh::Mesh;
-use osier_model::{PeerId, config::Member};
+use osier_model::{NetworkId, PeerId, config::Member};
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IteratorRandom};
-use std::{collections::VecDeque, net::Ipv4Addr, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::Ipv4Addr,
+    time::Duration,
+};
 
 /// The range of addresses: so small that nodes run short.
 pub(crate) const RANGE: &str = "10.1.1.0/26";
 /// How many different names containers have.
 pub(crate) const NAMES: u32 = 12;
+/// How many different names networks have.
+const NETWORKS: u32 = 6;
 /// How long nothing happens before everything is compared.
 const QUIET: Duration = Duration::from_secs(60);
 /// How often a node compares its facts with another's.
 const COMPARE_EVERY: Duration = Duration::from_secs(2);
 /// The pause between two of the comparisons that a start begins with.
 const COMPARE_FIRST: Duration = Duration::from_millis(100);
+/// How long it takes an operator to start a node anew whose clone was stopped.
+const RESOLVED: Duration = Duration::from_secs(5);
 /// How many of the last acts are told when something breaks.
 const HISTORY: usize = 30;
 
 /// See the module.
 pub(crate) struct World {
+    /// The machines: the nodes by their numbers and, while there is one, a clone of one of them.
     pub(crate) nodes: Vec<Node>,
+    /// How many nodes there are.
+    size: usize,
+    /// No datagram reaches the clone.
+    deaf: bool,
     /// The share of datagrams that are lost.
     pub(crate) loss: f64,
     pub(crate) report: Report,
+    /// The networks of users that there are, and those that were removed.
+    pub(crate) networks: BTreeSet<NetworkId>,
+    pub(crate) removed: BTreeSet<NetworkId>,
     now: Duration,
     network: Network,
     rng: StdRng,
@@ -58,8 +74,12 @@ impl World {
     pub(crate) fn new(nodes: usize, plant: Option<Plant>, rng: StdRng) -> Self {
         let mut world = Self {
             nodes: (0..nodes).map(Node::new).collect(),
+            size: nodes,
+            deaf: false,
             loss: 0.0,
             report: Report::default(),
+            networks: BTreeSet::new(),
+            removed: BTreeSet::new(),
             now: Duration::ZERO,
             network: Network::default(),
             rng,
@@ -112,9 +132,37 @@ impl World {
 
     pub(crate) fn start(&mut self, node: usize) {
         let rng = StdRng::from_rng(&mut self.rng);
-        let (now, nodes, plant) = (self.now, self.nodes.len(), self.plant);
+        let (now, nodes, plant) = (self.now, self.size, self.plant);
         self.nodes[node].paused = Duration::ZERO;
         self.nodes[node].start(now, nodes, plant, rng);
+    }
+
+    /// Starts a second machine with a copy of a node's disk, which is the last of the machines.
+    pub(crate) fn start_twin(&mut self, node: usize, deaf: bool) {
+        self.deaf = deaf;
+        self.nodes.push(self.nodes[node].twin());
+        self.start(self.size);
+    }
+
+    /// The clone is stopped for good, and the node's agent is started anew, as its own words ask for.
+    pub(crate) fn stop_twin(&mut self, node: usize) {
+        let noticed = self.nodes[node].life.as_ref().is_some_and(|life| life.duplicate);
+        let given = |n: usize| self.nodes[n].given().collect::<BTreeSet<_>>();
+        self.report.twice += given(node).intersection(&given(self.size)).count() as u64;
+        self.report.noticed += u64::from(noticed);
+        self.nodes.truncate(self.size);
+        // Nobody is as quick as what the two have just said of themselves.
+        self.run_for(RESOLVED);
+        self.nodes[node].had_twin();
+        self.kill(node, false);
+        self.start(node);
+    }
+
+    /// The machine that gets what is meant for a node.
+    fn machine(&mut self, node: usize, is_datagram: bool) -> usize {
+        let twin = self.nodes.get(self.size).is_some_and(|twin| twin.peer == peer(node));
+        let to_twin = twin && !(is_datagram && self.deaf) && self.rng.random();
+        if to_twin { self.size } else { node }
     }
 
     /// The agent dies, or the host and with it what runs there.
@@ -144,6 +192,33 @@ impl World {
         self.nodes[node].remove(id);
     }
 
+    /// A user makes a network on a node; of a name that is known there, none.
+    pub(crate) fn make_network(&mut self, node: usize) {
+        let (name, luck) = (self.rng.random_range(0..NETWORKS), self.rng.random());
+        self.networks.extend(self.nodes[node].make_network(&format!("net-{name}"), luck));
+        self.drain(node);
+    }
+
+    /// A user removes a network on a node that knows it.
+    pub(crate) fn remove_network(&mut self, node: usize) {
+        let known = self.nodes[node].networks();
+        if let Some(id) = known.into_iter().choose(&mut self.rng)
+            && self.nodes[node].remove_network(id)
+        {
+            self.networks.remove(&id);
+            self.removed.insert(id);
+        }
+        self.drain(node);
+    }
+
+    /// A disk is put back. What was removed since its copy may be back, too: nobody remembers it any more.
+    pub(crate) fn roll_back(&mut self, node: usize) {
+        for id in self.nodes[node].kept_networks() {
+            self.removed.remove(&id);
+        }
+        self.nodes[node].roll_back();
+    }
+
     pub(crate) fn toggle(&mut self, node: usize, id: u64) {
         self.nodes[node].toggle(id);
     }
@@ -151,7 +226,7 @@ impl World {
     /// Whether messages go from one to the other.
     pub(crate) fn hears(&self, a: usize, b: usize) -> bool {
         let awake = |n: usize| self.nodes[n].life.is_some() && !self.nodes[n].is_paused(self.now);
-        a != b && self.nodes[a].side == self.nodes[b].side && awake(a) && awake(b)
+        self.nodes[a].peer != self.nodes[b].peer && self.nodes[a].side == self.nodes[b].side && awake(a) && awake(b)
     }
 
     /// Lets things come to rest; before that, where `heal` says so, all nodes are up and hear each other.
@@ -191,13 +266,17 @@ impl World {
 
     fn deliver(&mut self, parcel: Parcel) {
         let Parcel { from, to, start, message } = parcel;
+        // What a clone has sent or should get goes with it.
+        if from.max(to) >= self.nodes.len() {
+            return;
+        }
         let is_datagram = matches!(message, Message::Datagram(_));
-        let node = &self.nodes[to];
+        let (node, sender) = (&self.nodes[to], self.nodes[from].peer);
         // A connection is cut by what cuts the way; a datagram that has left arrives.
         if node.is_paused(self.now) || (!is_datagram && (node.starts != start || node.side != self.nodes[from].side)) {
             return;
         }
-        let given = self.nodes[to].receive(self.now, peer(from), message);
+        let given = self.nodes[to].receive(self.now, sender, message);
         self.report.chunks += u64::from(given);
         self.drain(to);
     }
@@ -218,7 +297,7 @@ impl World {
         life.compare_at = self.now + if first.is_some() { COMPARE_FIRST } else { COMPARE_EVERY };
         let others: Vec<usize> = (0..self.nodes.len()).filter(|other| self.hears(node, *other)).collect();
         let other = match first {
-            Some(first) => Some(first).filter(|first| others.contains(first)),
+            Some(first) => Some(self.machine(first, false)).filter(|first| others.contains(first)),
             None => others.into_iter().choose(&mut self.rng),
         };
         if let Some(other) = other {
@@ -237,12 +316,13 @@ impl World {
         equalise(now, &mut a.mesh, &mut b.mesh);
         a.synced.insert(peer_b);
         b.synced.insert(peer_a);
+        (a.look, b.look) = (true, true);
     }
 
     fn drain(&mut self, node: usize) {
         for (to, message) in self.nodes[node].drain(self.now) {
-            let to = number(to);
             let is_datagram = matches!(message, Message::Datagram(_));
+            let to = self.machine(number(to), is_datagram);
             let lost = is_datagram && self.rng.random::<f64>() < self.loss;
             if lost || self.nodes[to].side != self.nodes[node].side {
                 continue;
@@ -254,19 +334,4 @@ impl World {
             self.network.send(at, Parcel { from: node, to, start, message });
         }
     }
-}
-
-/// Compares the facts of two, both ways.
-fn equalise(now: Duration, a: &mut Mesh, b: &mut Mesh) {
-    const MOST: usize = 1 << 20;
-    let (digest_a, digest_b) = (a.digest(), b.digest());
-    if digest_a.fingerprint() == digest_b.fingerprint() {
-        return;
-    }
-    let (for_a, for_b) = (b.delta_since(&digest_a, MOST), a.delta_since(&digest_b, MOST));
-    a.note_digest(now, &digest_b);
-    b.note_digest(now, &digest_a);
-    // What one of them cannot take is told by the comparison that follows.
-    let _ = a.apply_delta(now, for_a);
-    let _ = b.apply_delta(now, for_b);
 }
