@@ -47,7 +47,9 @@ pub(crate) enum AddressError {
     Reserved(Ipv4Addr),
     #[error("address {0} is outside the range {1}")]
     Outside(Ipv4Addr, Ipv4Net),
-    #[error("no address is given out because the ring contradicts itself: {0}")]
+    #[error("this node has just started and has not heard from all others yet")]
+    Starting,
+    #[error("no address is given out: {0}")]
     Conflict(String),
     #[error("go on with the address ring kept on disk")]
     Resume(#[source] RingError),
@@ -261,6 +263,13 @@ impl Addresses {
 
     fn give(&self, from: PeerId, request: &ChunkRequest) -> Result<ChunkReply, AddressError> {
         self.sound()?;
+        if let Some((gossip, joined)) = self.gossip.get()
+            && joined.elapsed() < CATCH_UP_DEADLINE
+            && !self.others.iter().all(|peer| gossip.snapshot().synced(*peer))
+        {
+            // It may have given these chunks away already, in a life that its disk does not know. Askers try again.
+            return Err(AddressError::Starting);
+        }
         let reply = self.change(|ring| ring.give(from, request, &self.members))?;
         info!(%from, network = %self.network, ?reply, "asked for addresses");
         self.publish();
@@ -310,10 +319,14 @@ impl Addresses {
                 warn!(%conflict, %peer, "the ring on disk was older than what this node had said");
                 continue;
             }
-            let text = format!("{conflict} (heard from {peer})");
-            if self.lock().conflict.replace(text.clone()).is_none() {
-                error!(conflict = text, "the address ring contradicts itself; no addresses are given out");
-            }
+            self.halt(format!("{conflict} (heard from {peer})"));
+        }
+    }
+
+    /// Gives nothing out any more, for this reason, until the agent is started anew.
+    pub(crate) fn halt(&self, reason: String) {
+        if self.lock().conflict.replace(reason.clone()).is_none() {
+            error!(network = %self.network, reason, "no addresses are given out");
         }
     }
 
@@ -335,6 +348,7 @@ impl Addresses {
     /// Takes one certain address for this owner, and asks the node that may give it out where that is another one.
     pub(crate) async fn claim(&self, owner: &Owner, address: Ipv4Addr) -> Result<Ipv4Addr, AddressError> {
         self.catch_up().await;
+        self.sound()?;
         if let Claim::Foreign(whose) = self.change(|ring| ring.claim(owner, address))? {
             for peer in self.worth_asking(whose.into_iter().collect()) {
                 self.ask(peer, |ring, luck| ring.request_address(address, luck)).await;
@@ -457,6 +471,23 @@ pub(crate) fn host() -> Owner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_was_halted_gives_nothing_to_containers_or_peers() {
+        let folder = tempfile::tempdir().unwrap();
+        let (me, other) = (PeerId([2, 0, 0, 0, 0, 1]), PeerId([2, 0, 0, 0, 0, 2]));
+        let ring = (NetworkId::MAIN, "10.1.1.0/28".parse().unwrap());
+        let addresses =
+            Addresses::open(folder.path().join("ring.json"), ring, me, vec![me, other], &[], Start::Found).unwrap();
+        let request = ChunkRequest { id: 1, wanted: None };
+        assert!(matches!(addresses.give(other, &request), Ok(ChunkReply::Given { .. })));
+        let held = addresses.allocate(&container("f341")).await.unwrap();
+        addresses.halt("a clone".into());
+        assert!(matches!(addresses.allocate(&container("f342")).await, Err(AddressError::Conflict(_))));
+        assert!(matches!(addresses.claim(&container("f342"), held).await, Err(AddressError::Conflict(_))));
+        assert!(matches!(addresses.give(other, &request), Err(AddressError::Conflict(_))));
+        assert_eq!(addresses.held_by(&container("f341")), Some(held), "what runs stays");
+    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_reservation_outlives_an_agent_that_dies_before_it_writes_whose_it_is() {

@@ -270,6 +270,11 @@ impl Networks {
 
     /// Takes in what the other nodes say of networks and of their addresses.
     pub(crate) fn hear(&self, snapshot: &Snapshot) {
+        if snapshot.duplicate() {
+            let reason = "another machine runs under this node's identity, as when a disk was cloned: stop one of the two, and \
+                          some seconds later restart the agent of the other";
+            self.all().iter().for_each(|net| net.addresses.halt(reason.to_owned()));
+        }
         let me = self.config.me.peer;
         let facts = || snapshot.facts.iter().filter(|(peer, _, _)| *peer != me);
         let said: Vec<Network> = facts()

@@ -10,7 +10,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -27,9 +27,15 @@ pub struct Snapshot {
     pub facts: Facts,
     alive: BTreeSet<PeerId>,
     synced: BTreeSet<PeerId>,
+    duplicate: bool,
 }
 
 impl Snapshot {
+    /// Whether another machine has run under this node's identity since it started, as when a disk was cloned.
+    pub fn duplicate(&self) -> bool {
+        self.duplicate
+    }
+
     /// Whether a member counts as alive; this node always does.
     pub fn alive(&self, peer: PeerId) -> bool {
         self.alive.contains(&peer)
@@ -81,6 +87,7 @@ pub(crate) struct Core {
     start: Instant,
     mesh: Mutex<Mesh>,
     synced: Mutex<BTreeSet<PeerId>>,
+    duplicate: AtomicBool,
     came_up: BTreeMap<PeerId, Notify>,
     counters: Counters,
 }
@@ -106,6 +113,7 @@ impl Core {
             start: Instant::now(),
             mesh: Mutex::new(mesh),
             synced: Mutex::default(),
+            duplicate: AtomicBool::new(false),
             came_up,
             counters: Counters::default(),
         };
@@ -241,10 +249,11 @@ impl Core {
                 incarnation,
                 "others knew a later life of this node: its state was lost, or its identity is used twice"
             ),
-            Event::Duplicate => error!(
-                name = %self.me.name, peer = %self.me.peer,
-                "another machine runs under this node's identity, as when a disk was cloned: stop one of them"
-            ),
+            Event::Duplicate => {
+                if !self.duplicate.swap(true, Ordering::Relaxed) {
+                    error!(name = %self.me.name, peer = %self.me.peer, "another machine runs under this node's identity");
+                }
+            }
             Event::FactsChanged { .. } => {}
         }
     }
@@ -252,7 +261,8 @@ impl Core {
     fn publish(&self, mesh: &Mesh) {
         let alive = self.others.iter().map(|m| m.peer).filter(|peer| mesh.alive(*peer)).chain([self.me.peer]).collect();
         let synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.snapshot.send_replace(Arc::new(Snapshot { facts: mesh.facts().clone(), alive, synced }));
+        let duplicate = self.duplicate.load(Ordering::Relaxed);
+        self.snapshot.send_replace(Arc::new(Snapshot { facts: mesh.facts().clone(), alive, synced, duplicate }));
     }
 }
 
