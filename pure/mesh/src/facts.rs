@@ -69,6 +69,12 @@ impl Facts {
         self.origins.get(&peer)?.get(key)
     }
 
+    /// Whether a node has said all that it has to say since it last started, as far as is known here. Until then what is left
+    /// of its former life is shown beside it, which is not passed on: who starts meanwhile does not learn of it.
+    pub fn is_whole(&self, peer: PeerId) -> bool {
+        self.origins.get(&peer).is_some_and(|origin| origin.is_whole())
+    }
+
     pub(crate) fn origins(&self) -> impl Iterator<Item = (PeerId, &Origin)> {
         self.origins.iter().map(|(peer, origin)| (*peer, &**origin))
     }
@@ -96,6 +102,10 @@ impl Origin {
     fn begin(&mut self, incarnation: u64) {
         let former = self.visible().map(|(key, value)| (key.to_owned(), Arc::clone(value))).collect();
         *self = Self { incarnation, former, ..Self::default() };
+    }
+
+    fn is_whole(&self) -> bool {
+        self.items.get(WHOLE).is_some_and(|mark| mark.version <= self.complete)
     }
 
     fn visible(&self) -> impl Iterator<Item = (&str, &Arc<[u8]>)> {
@@ -174,7 +184,7 @@ impl Origin {
     /// Drops the former incarnation once this one is whole, and deletions beyond what is worth remembering; true if
     /// readers see a difference.
     fn tidy(&mut self) -> bool {
-        let over = !self.former.is_empty() && self.items.get(WHOLE).is_some_and(|mark| mark.version <= self.complete);
+        let over = !self.former.is_empty() && self.is_whole();
         if over {
             self.former.clear();
         }

@@ -250,10 +250,15 @@ impl World {
 
     /// The first fact that one node has and another has not, about nodes that both hear.
     fn difference(&self, a: usize, b: usize) -> Option<String> {
+        // Of one that died as it started, who had heard of its former life shows what is left of that.
+        let settled = |n: usize, peer: PeerId| {
+            let whole = self.nodes[n].life.as_ref().is_some_and(|life| life.mesh.facts().is_whole(peer));
+            whole || self.nodes.iter().any(|node| node.peer == peer && node.life.is_some())
+        };
         let facts = |n: usize| {
             let life = self.nodes[n].life.as_ref()?;
-            let living = |(peer, key, value): (PeerId, &str, &[u8])| (peer, key.to_owned(), value.to_vec());
-            Some(life.mesh.facts().iter().map(living).collect::<BTreeSet<_>>())
+            let told = life.mesh.facts().iter().filter(|(peer, _, _)| settled(a, *peer) && settled(b, *peer));
+            Some(told.map(|(peer, key, value)| (peer, key.to_owned(), value.to_vec())).collect::<BTreeSet<_>>())
         };
         let (a, b) = (facts(a)?, facts(b)?);
         a.symmetric_difference(&b).next().map(|(peer, key, _)| format!("{key} of {peer}"))
