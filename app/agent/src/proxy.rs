@@ -248,10 +248,21 @@ impl Proxy {
         parts.headers.remove(header::CONTENT_LENGTH);
         let body = setup::create_body(&net.network).to_string();
         let response = forward(&self.engine, Request::from_parts(parts, full(body)), hijacker).await;
-        if response.status().is_client_error() {
+        // Any other failure leaves it open what the engine did.
+        let failed = response.status().is_client_error()
+            || (response.status().is_server_error() && self.is_absent(&net.network.name).await);
+        if failed {
             self.networks.remove(net.network.id)?;
         }
         Ok(response)
+    }
+
+    /// Whether the engine surely has no network of this name.
+    async fn is_absent(&self, network: &str) -> bool {
+        let path = format!("/networks/{network}");
+        let asked = self.engine.json::<Value>(Method::GET, &path, None);
+        let answer = tokio::time::timeout(LOOK_DEADLINE, asked).await;
+        matches!(answer, Ok(Err(error)) if error.status() == Some(StatusCode::NOT_FOUND))
     }
 
     /// Removes a network of the cluster from all nodes, unless containers are on it.

@@ -1,6 +1,7 @@
 //! Engine events as the cluster tells them, and which of them one subscriber wants.
 
-use crate::{filters::Filters, image::Reference, inspect::NodeFacts, row::Owner};
+use crate::{filters::Filters, image::Reference, inspect::NodeFacts, network::cluster_id, row::Owner};
+use osier_model::NETWORK;
 use serde_json::{Map, Value, json};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -15,9 +16,8 @@ pub fn decorate(event: &mut Value, owner: &Owner, facts: &NodeFacts) {
     let network = object.get("Type").is_some_and(|t| t == "network");
     let actor = object.entry("Actor").or_insert_with(|| json!({}));
     if let Some(actor) = actor.as_object_mut() {
-        let id = actor.get("ID").and_then(Value::as_str).and_then(|id| owner.cluster_networks.get(id));
-        if let Some(id) = id.filter(|_| network) {
-            actor.insert("ID".into(), id.as_str().into());
+        if let Some(id) = network_id(actor, owner).filter(|_| network) {
+            actor.insert("ID".into(), id.into());
         }
         let attributes = actor.entry("Attributes").or_insert_with(|| json!({}));
         if let Some(attributes) = attributes.as_object_mut() {
@@ -28,6 +28,16 @@ pub fn decorate(event: &mut Value, owner: &Owner, facts: &NodeFacts) {
     }
     let node = json!({"Name": owner.node, "Id": facts.id, "Addr": facts.address, "Ip": owner.ip.to_string()});
     object.insert("node".into(), node);
+}
+
+/// The cluster's id of the network that an event is about, where it is one of the cluster's. What the event says of the
+/// network decides: it may be told before the network is listed, and after it no longer is.
+fn network_id(actor: &Map<String, Value>, owner: &Owner) -> Option<String> {
+    let attribute = |name: &str| actor.get("Attributes")?.get(name)?.as_str();
+    match (attribute("type"), attribute("name")) {
+        (Some(NETWORK), Some(name)) => Some(cluster_id(name)),
+        _ => actor.get("ID").and_then(Value::as_str).and_then(|id| owner.cluster_networks.get(id)).cloned(),
+    }
 }
 
 /// The event's time in nanoseconds since 1970.
@@ -126,6 +136,8 @@ mod tests {
         assert_eq!(time_nanos(&event), 7_000_000_001);
         let network = decorated(json!({"Type": "network", "Action": "connect", "Actor": {"ID": "e"}}));
         assert_eq!(network["Actor"]["ID"], "c");
+        let made = json!({"Type": "network", "Action": "create", "Actor": {"ID": "f", "Attributes": {"name": "back", "type": "osier"}}});
+        assert_eq!(decorated(made)["Actor"]["ID"], cluster_id("back"), "also before it is listed");
         assert!(network.get("from").is_none(), "events of engines that no longer send it do not get one");
     }
 
