@@ -22,10 +22,15 @@ use tokio::{
     time::timeout,
 };
 
-/// After this long without anything sent, a sign of life is.
+/// After this long without anything sent, a sign of life is, in clusters of few nodes.
 const BEAT: Duration = Duration::from_secs(5);
-/// After this long without anything received, the connection is given up.
-pub(crate) const SILENCE: Duration = Duration::from_secs(16);
+/// What a node's signs of life leave between each other at least, over all its connections: a tenth of a second, which is
+/// about 1 kB/s with all headers.
+const BETWEEN: Duration = Duration::from_millis(100);
+/// So many signs of life may be missed, and a little more, before a connection is given up.
+const MISSED: u32 = 3;
+/// The little more.
+const GRACE: Duration = Duration::from_secs(1);
 /// How long one frame may take to be written.
 const WRITE: Duration = Duration::from_secs(10);
 /// How many questions of one peer are worked on at a time; a peer that asks more is cut off.
@@ -100,18 +105,34 @@ pub(crate) async fn run(
     answerer: impl Answer,
 ) -> String {
     let (reader, writer) = tokio::io::split(stream);
+    let beat = beat(core.others.len());
     let error = tokio::select! {
-        error = read(reader, &connection, answerer) => error,
-        error = write(writer, queue, &core) => error,
+        error = read(reader, &connection, answerer, silence(beat)) => error,
+        error = write(writer, queue, &core, beat) => error,
         () = connection.closed.notified() => "a newer connection took its place".into(),
     };
     connection.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
     error
 }
 
-async fn write(mut writer: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<Frame>, core: &Core) -> String {
+/// After how long without anything sent a sign of life is, with so many other nodes.
+fn beat(others: usize) -> Duration {
+    BEAT.max(BETWEEN * u32::try_from(others).unwrap_or(u32::MAX))
+}
+
+/// After how long without anything received a connection is given up.
+fn silence(beat: Duration) -> Duration {
+    beat * MISSED + GRACE
+}
+
+async fn write(
+    mut writer: impl AsyncWrite + Unpin,
+    mut queue: mpsc::Receiver<Frame>,
+    core: &Core,
+    beat: Duration,
+) -> String {
     loop {
-        let frame = match timeout(BEAT, queue.recv()).await {
+        let frame = match timeout(beat, queue.recv()).await {
             Ok(Some(frame)) => frame,
             Ok(None) => return "closed by this node".into(),
             Err(_) => Frame { kind: Kind::Beat, id: 0, payload: Vec::new() },
@@ -124,14 +145,19 @@ async fn write(mut writer: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<Fr
     }
 }
 
-async fn read(mut reader: impl AsyncRead + Unpin, connection: &Arc<Connection>, answerer: impl Answer) -> String {
+async fn read(
+    mut reader: impl AsyncRead + Unpin,
+    connection: &Arc<Connection>,
+    answerer: impl Answer,
+    silence: Duration,
+) -> String {
     let mut answers = JoinSet::new();
     loop {
-        let frame = match timeout(SILENCE, frame::read(&mut reader)).await {
+        let frame = match timeout(silence, frame::read(&mut reader)).await {
             Ok(Ok(frame)) => frame,
             Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return "closed by the peer".into(),
             Ok(Err(error)) => return format!("cannot receive: {error}"),
-            Err(_) => return format!("nothing was heard for {SILENCE:?}"),
+            Err(_) => return format!("nothing was heard for {silence:?}"),
         };
         while answers.try_join_next().is_some() {}
         match frame.kind {
@@ -149,5 +175,17 @@ async fn read(mut reader: impl AsyncRead + Unpin, connection: &Arc<Connection>, 
                 });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signs_of_life_become_rarer_as_nodes_become_more() {
+        let seconds = |others| (beat(others).as_secs(), silence(beat(others)).as_secs());
+        assert_eq!((seconds(2), seconds(50), seconds(199)), ((5, 16), (5, 16), (19, 60)));
+        assert_eq!(seconds(999), (99, 300));
     }
 }

@@ -17,7 +17,7 @@
 //! other came up. Both show certificates of the cluster's CA, whose common name must be the name of the member they say
 //! they are; so neither a client's certificate nor another node's will do. Frames are `length (4) | kind (1) | id (8) |
 //! payload`, big endian, the length without itself. Either side may ask; a reply carries the id of what it answers. Every
-//! write has a deadline, and a connection on which nothing arrives for [`connection::SILENCE`] is given up.
+//! write has a deadline, and a connection on which nothing arrives for three signs of life is given up.
 //!
 //! Over it each node compares what it knows with one peer every two seconds and upon each new connection ([`sync`]).
 
