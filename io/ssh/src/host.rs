@@ -23,6 +23,8 @@ const CHUNK: usize = 16 * 1024;
 const PERSIST: u32 = 60;
 /// Seconds to wait for a host that does not answer.
 const CONNECT_TIMEOUT: u32 = 10;
+/// How long the master connection may take to say that it stands.
+const CHECK: std::time::Duration = std::time::Duration::from_secs(5);
 /// The longest folder for control sockets: `ssh` needs 25 bytes of a socket's 108 for itself.
 const LONGEST_FOLDER: usize = 70;
 
@@ -87,7 +89,7 @@ impl Host {
                 Stream::Err => stderr.extend_from_slice(bytes),
             })
             .await?;
-        self.judge(command, code, &stderr)?;
+        self.judge(command, code, &stderr).await?;
         Ok(Output { code, stdout, stderr })
     }
 
@@ -114,7 +116,7 @@ impl Host {
             line.clone_into(&mut last);
             on_line(Stream::Err, line);
         });
-        self.judge(command, code, last.as_bytes())?;
+        self.judge(command, code, last.as_bytes()).await?;
         Ok(code)
     }
 
@@ -128,7 +130,7 @@ impl Host {
     /// Ends the master connection.
     pub async fn close(self) {
         if self.socket.exists() {
-            let _ = tokio::process::Command::from(self.exit_command()).status().await;
+            let _ = tokio::process::Command::from(self.master_command("exit")).status().await;
         }
     }
 
@@ -210,17 +212,25 @@ impl Host {
         args
     }
 
-    fn exit_command(&self) -> std::process::Command {
+    /// Whether the master connection stands. A master that is about to end is waited for: it answers no more.
+    async fn has_master(&self) -> bool {
+        let mut check = tokio::process::Command::from(self.master_command("check"));
+        let asked = tokio::time::timeout(CHECK, check.kill_on_drop(true).status()).await;
+        matches!(asked, Ok(Ok(status)) if status.success())
+    }
+
+    /// Says something to the master connection.
+    fn master_command(&self, what: &str) -> std::process::Command {
         let mut ssh = std::process::Command::new("ssh");
-        ssh.arg("-S").arg(&self.socket).args(["-O", "exit", "--"]).arg(&self.target.host);
+        ssh.arg("-S").arg(&self.socket).args(["-O", what, "--"]).arg(&self.target.host);
         ssh.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         ssh
     }
 
     /// Tells failures of the connection and of `sudo` from those of the program.
-    fn judge(&self, command: &Command<'_>, code: i32, stderr: &[u8]) -> Result<(), Error> {
-        // `ssh` ends with 255 when the connection breaks, and then its master is gone; a program may end with 255 too.
-        if code == 255 && !self.socket.exists() {
+    async fn judge(&self, command: &Command<'_>, code: i32, stderr: &[u8]) -> Result<(), Error> {
+        // `ssh` ends with 255 when the connection breaks, and then its master is gone or going; a program may end so, too.
+        if code == 255 && !self.has_master().await {
             return Err(self.unreachable(stderr));
         }
         if command.is_root() && is_sudo_refusal(code, stderr) {
@@ -243,7 +253,7 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         if self.socket.exists() {
-            let _ = self.exit_command().status();
+            let _ = self.master_command("exit").status();
         }
     }
 }

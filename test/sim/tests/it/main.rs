@@ -16,7 +16,7 @@ fn one_seed_is_one_history() {
 
 #[test]
 fn names_of_the_dead_are_found() {
-    simulate(options(100, Some(Plant::TrustTheDead))).unwrap_err();
+    simulate(options(1000, Some(Plant::TrustTheDead))).unwrap_err();
 }
 
 #[test]
