@@ -2,7 +2,7 @@
 
 use osier_dockerapi::{
     members::{Body, spell},
-    network_create::{NetworkWishes, network_wishes},
+    network_create::network_wishes,
 };
 use osier_networks::{Book, Draft, Network, Present, Taken, wanted};
 use serde_json::Value;
@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 pub(crate) fn network(data: &[u8]) {
     if let Ok(mut body) = serde_json::from_slice::<Value>(data) {
         spell(&mut body, Body::NetworkCreate);
-        if let Ok(Some(wishes)) = network_wishes(&body) {
-            settle(wishes);
+        if let Ok(Some(draft)) = network_wishes(&body) {
+            settle(draft);
         }
     }
     if let Ok(record) = serde_json::from_slice::<Network>(data) {
@@ -27,9 +27,7 @@ pub(crate) fn network(data: &[u8]) {
 }
 
 /// A network that is made lies in what was asked for, and has room.
-fn settle(wishes: NetworkWishes) {
-    let NetworkWishes { name, subnet, range, gateway, reserved, internal, attachable, labels, options } = wishes;
-    let draft = Draft { name, subnet, range, gateway, reserved, internal, attachable, labels, options };
+fn settle(draft: Draft) {
     for luck in [0, u64::MAX, 0x1234_5678_9abc_def0] {
         let Ok(made) = draft.clone().settle(luck, &BTreeSet::new(), &Taken::default()) else { continue };
         assert!(made.subnet.contains(&made.pool()) && made.subnet.contains(&made.gateway), "{made:?}");

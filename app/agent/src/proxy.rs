@@ -17,7 +17,7 @@ use osier_dockerapi::{
         CreateError, Overlay, connect_address, mount_resolver, pin_connect, placement, put_on_overlays, resolver_wishes,
     },
     members,
-    network_create::{NetworkWishes, WishError, network_wishes},
+    network_create::{WishError, network_wishes},
 };
 use osier_engine::{
     Body, BoxError, Client, Hijacker,
@@ -26,7 +26,7 @@ use osier_engine::{
     server::Handler,
 };
 use osier_model::{NETWORK, NetworkId, config::path};
-use osier_networks::{Draft, DraftError};
+use osier_networks::DraftError;
 use osier_ring::Owner;
 use serde_json::Value;
 use std::{net::Ipv4Addr, path::Path, sync::Arc, time::Duration};
@@ -240,11 +240,11 @@ impl Proxy {
         let bytes = collect(body, CREATE_LIMIT).await.map_err(ProxyError::Body)?;
         let mut body: Value = serde_json::from_slice(&bytes).map_err(ProxyError::Json)?;
         members::spell(&mut body, members::Body::NetworkCreate);
-        let Some(wishes) = network_wishes(&body)? else {
+        let Some(draft) = network_wishes(&body)? else {
             return Ok(forward(&self.engine, Request::from_parts(parts, full(bytes)), hijacker).await);
         };
         let _turn = self.networks.engine.lock().await;
-        let net = self.networks.create(draft(wishes), &host::routes())?;
+        let net = self.networks.create(draft, &host::routes())?;
         parts.headers.remove(header::CONTENT_LENGTH);
         let body = setup::create_body(&net.network).to_string();
         let response = forward(&self.engine, Request::from_parts(parts, full(body)), hijacker).await;
@@ -313,12 +313,6 @@ impl Proxy {
         // Where it is the beginning of another network's id as well, the engine refuses.
         named.or_else(|| known.iter().find(begins)).map(|k| k.net.clone())
     }
-}
-
-/// A user's wishes about a network, as they are decided upon.
-fn draft(wishes: NetworkWishes) -> Draft {
-    let NetworkWishes { name, subnet, range, gateway, reserved, internal, attachable, labels, options } = wishes;
-    Draft { name, subnet, range, gateway, reserved, internal, attachable, labels, options }
 }
 
 /// A request that does not pass as it came.

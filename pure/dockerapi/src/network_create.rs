@@ -1,32 +1,9 @@
 //! What a `POST /networks/create` asks of a network of the cluster.
 
-use ipnet::Ipv4Net;
 use osier_model::NETWORK;
+use osier_networks::Draft;
 use serde_json::Value;
-use std::{collections::BTreeMap, net::Ipv4Addr};
-
-/// What a user wants of a network (Docker API, "Create a network").
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct NetworkWishes {
-    /// `Name`
-    pub name: String,
-    /// `IPAM.Config[0].Subnet`
-    pub subnet: Option<Ipv4Net>,
-    /// `IPAM.Config[0].IPRange`
-    pub range: Option<Ipv4Net>,
-    /// `IPAM.Config[0].Gateway`
-    pub gateway: Option<Ipv4Addr>,
-    /// `IPAM.Config[0].AuxiliaryAddresses`
-    pub reserved: BTreeMap<String, Ipv4Addr>,
-    /// `Internal`
-    pub internal: bool,
-    /// `Attachable`
-    pub attachable: bool,
-    /// `Labels`
-    pub labels: BTreeMap<String, String>,
-    /// `Options`
-    pub options: BTreeMap<String, String>,
-}
+use std::collections::BTreeMap;
 
 /// The cluster cannot make a network of this.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,8 +27,8 @@ pub enum WishError {
     Unsupported(&'static str),
 }
 
-/// What a request wants of a network of the cluster; `None` where it is about a network of another driver.
-pub fn network_wishes(body: &Value) -> Result<Option<NetworkWishes>, WishError> {
+/// What a request wants of a network of the cluster (Docker API, "Create a network"); `None` where it is about a network of another driver.
+pub fn network_wishes(body: &Value) -> Result<Option<Draft>, WishError> {
     if body["Driver"] != NETWORK {
         return Ok(None);
     }
@@ -84,7 +61,7 @@ pub fn network_wishes(body: &Value) -> Result<Option<NetworkWishes>, WishError> 
     let config = configs.first().unwrap_or(&Value::Null);
     let reserved = words(&config["AuxiliaryAddresses"], "AuxiliaryAddresses")?;
     let reserved = reserved.into_iter().map(|(name, text)| Ok((name, parse("address", &text)?)));
-    Ok(Some(NetworkWishes {
+    Ok(Some(Draft {
         name: name.to_owned(),
         subnet: optional("subnet", &config["Subnet"])?,
         range: optional("range", &config["IPRange"])?,
@@ -133,8 +110,9 @@ fn parse<T: std::str::FromStr>(what: &'static str, text: &str) -> Result<T, Wish
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::net::Ipv4Addr;
 
-    fn read(mut body: Value) -> Result<Option<NetworkWishes>, String> {
+    fn read(mut body: Value) -> Result<Option<Draft>, String> {
         if body.get("Driver").is_none() {
             body["Driver"] = NETWORK.into();
         }
@@ -149,7 +127,7 @@ mod tests {
             "Attachable": false, "Ingress": false, "ConfigOnly": false, "ConfigFrom": null,
             "Options": {"a": "1"}, "Labels": {"b": "2"}});
         let pair = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
-        let wishes = NetworkWishes {
+        let wishes = Draft {
             name: "back".into(),
             subnet: "10.7.0.0/16".parse().ok(),
             range: "10.7.1.0/24".parse().ok(),
@@ -161,7 +139,7 @@ mod tests {
             options: pair("a", "1"),
         };
         assert_eq!(read(body), Ok(Some(wishes)));
-        let plain = NetworkWishes { name: "x".into(), ..NetworkWishes::default() };
+        let plain = Draft { name: "x".into(), ..Draft::default() };
         assert_eq!(read(json!({"Name": "x", "IPAM": null, "Labels": null})), Ok(Some(plain)));
         for other in [json!({"Name": "x", "Driver": "bridge"}), json!({"Name": "x", "Driver": null})] {
             assert_eq!(network_wishes(&other), Ok(None), "{other}");
