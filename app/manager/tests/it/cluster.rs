@@ -258,8 +258,12 @@ async fn a_network_of_the_cluster_is_made_and_removed_on_all_nodes() {
     // What the agents do: whoever hears of a network has its engine make it, some time later.
     let agents = async {
         until("some node has the network", async || fakes.iter().any(has)).await;
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-        for fake in fakes.iter().filter(|fake| !has(fake)) {
+        // The manager looks at those that lack it, more than once: its answer waits for them.
+        let without: Vec<&Fake> = fakes.iter().filter(|fake| !has(fake)).collect();
+        let looks = || without.iter().map(|fake| fake.asked(Method::GET, "/networks").len()).sum::<usize>();
+        let before = looks();
+        until("the manager waits for the others", async || looks() > before + without.len()).await;
+        for fake in without {
             let network =
                 json!({"Id": format!("{}-back", fake.name), "Name": "back", "Driver": "osier", "Scope": "local"});
             fake.state.lock().unwrap().networks.push(network);
