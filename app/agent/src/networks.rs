@@ -242,16 +242,16 @@ impl Networks {
     /// as long as its containers run.)
     pub(crate) fn may_remove(&self, net: &Net) -> Result<(), NetworkError> {
         let Some(gossip) = self.gossip.get() else { return Ok(()) };
-        let mut nodes = BTreeMap::<PeerId, usize>::new();
+        let mut nodes = BTreeMap::<String, usize>::new();
         let (snapshot, me) = (gossip.snapshot(), self.config.me.peer);
         let here = |peer: PeerId| peer == me || snapshot.alive(peer);
         for (peer, _) in endpoints(&snapshot).filter(|(peer, fact)| fact.network == net.network.id && here(*peer)) {
-            *nodes.entry(peer).or_default() += 1;
+            *nodes.entry(self.name_of(peer)).or_default() += 1;
         }
         if nodes.is_empty() {
             return Ok(());
         }
-        let names: Vec<String> = nodes.keys().map(|peer| self.name_of(*peer)).collect();
+        let names: Vec<String> = nodes.keys().cloned().collect();
         Err(NetworkError::InUse(net.network.name.clone(), nodes.values().sum(), names.join(", ")))
     }
 

@@ -14,10 +14,21 @@ use anyhow::{Context, Result, bail, ensure};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, ExitCode, Output},
     sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
+
+/// What a run comes to, said in its last line, where whoever sees only the end of the output finds it.
+pub fn verdict(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("FAILED: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// A lab with a cluster on it.
 pub struct Cluster {

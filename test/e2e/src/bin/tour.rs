@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use osier_e2e::{Cluster, faults, networks, partition, tour};
-use std::time::Duration;
+use std::{process::ExitCode, time::Duration};
 
 /// Provisions a lab and takes the seed document's tour on it.
 #[derive(Parser)]
@@ -24,8 +24,11 @@ struct Args {
     faults: bool,
 }
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    osier_e2e::verdict(take(&Args::parse()))
+}
+
+fn take(args: &Args) -> anyhow::Result<()> {
     let cluster = Cluster::of_lab(&args.lab)?;
     if !args.skip_tour {
         tour::take(&cluster)?;
