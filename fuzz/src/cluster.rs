@@ -4,6 +4,7 @@ use crate::text;
 use osier_discovery::{DiscoveryUrl, Entry, GoDuration, parse_file};
 use osier_dns::{Action, Transport, handle, replay};
 use osier_inventory::{Inventory, Source, SourceKind, split_words};
+use osier_members::{Roll, Signed};
 use osier_mesh::{Mesh, MeshConfig};
 use osier_model::{MacAddr, NetworkId, PeerId, Token, config::Member};
 use osier_names::{
@@ -152,4 +153,19 @@ pub(crate) fn words(data: &[u8]) {
         assert_eq!(name.as_str().parse().as_ref(), Ok(&name));
     }
     let _ = (split_words(text), osier_dns::parse_resolv_conf(text));
+}
+
+/// Statements about members, as a file or another node has them: what holds is told on as it was signed, and held again.
+pub(crate) fn members(data: &[u8]) {
+    let Ok(statements) = serde_json::from_slice::<Vec<Signed>>(data) else { return };
+    let mut roll = Roll::default();
+    roll.take(&statements, |_, _| false);
+    assert_eq!(roll, Roll::default(), "something holds that nobody signed");
+    roll.take(&statements, |_, _| true);
+    let mut again = Roll::default();
+    let told: Vec<Signed> = serde_json::from_slice(&serde_json::to_vec(&roll.signed()).unwrap()).unwrap();
+    assert_eq!(again.take(&told, |_, _| true).1, None);
+    assert_eq!((&again, again.digest()), (&roll, roll.digest()));
+    let removed: Vec<_> = roll.removals().map(|removal| removal.peer).collect();
+    assert!(roll.members().iter().all(|member| !removed.contains(&member.peer)));
 }

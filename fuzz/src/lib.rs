@@ -37,6 +37,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "dns", run: cluster::dns },
     Target { name: "dns_cache", run: cluster::dns_cache },
     Target { name: "given", run: cluster::names_by_hand },
+    Target { name: "members", run: cluster::members },
     Target { name: "network", run: network::network },
     Target { name: "words", run: cluster::words },
 ];

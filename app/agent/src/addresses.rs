@@ -4,6 +4,7 @@
 
 use crate::{
     facts::{encode, prefix},
+    messages::Message,
     networks::Net,
 };
 use ipnet::Ipv4Net;
@@ -12,7 +13,6 @@ use osier_model::{NetworkId, PeerId};
 use osier_ring::{
     Allocation, ChunkRecord, ChunkReply, ChunkRequest, Claim, Conflict, MergeOutcome, Owner, Ring, RingError, Stats,
 };
-use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
     net::Ipv4Addr,
@@ -55,18 +55,6 @@ pub(crate) enum AddressError {
     Resume(#[source] RingError),
     #[error("keep the ring")]
     Store(#[source] osier_store::Error),
-}
-
-/// Messages between agents on the control channel.
-#[derive(Debug, Serialize, Deserialize)]
-enum Message {
-    AskChunk {
-        /// Whose ring it is about.
-        network: NetworkId,
-        request: ChunkRequest,
-    },
-    Chunk(ChunkReply),
-    Refused(String),
 }
 
 /// How a node without a ring on disk comes by one.
@@ -424,18 +412,13 @@ impl Addresses {
     }
 }
 
-/// Answers another node's message about the ring that it names; `find` gives the one of a network.
-pub(crate) fn answer(from: PeerId, message: &[u8], find: impl FnOnce(NetworkId) -> Option<Arc<Net>>) -> Vec<u8> {
-    let reply = match serde_json::from_slice(message) {
-        Ok(Message::AskChunk { network, request }) => match find(network).map(|net| net.addresses.give(from, &request))
-        {
-            Some(Ok(reply)) => Message::Chunk(reply),
-            Some(Err(e)) => Message::Refused(crate::plugin::chain(&e)),
-            None => Message::Refused(format!("network {network} is not known here")),
-        },
-        _ => Message::Refused("not a request this node understands".into()),
-    };
-    encode(&reply)
+/// Answers another node's request for addresses of a network; `net` is that one, if it is known here.
+pub(crate) fn answer(from: PeerId, request: &ChunkRequest, network: NetworkId, net: Option<&Net>) -> Message {
+    match net.map(|net| net.addresses.give(from, request)) {
+        Some(Ok(reply)) => Message::Chunk(reply),
+        Some(Err(e)) => Message::Refused(crate::plugin::chain(&e)),
+        None => Message::Refused(format!("network {network} is not known here")),
+    }
 }
 
 /// Whether a fact's key is that of a ring's record: what comes behind the prefix is the first chunk's number.

@@ -1,6 +1,7 @@
 //! The control socket: what `osier status`, `weave status` and the local manager ask.
 
 use crate::{
+    config::Config,
     containers::Containers,
     dns::{self, Dns},
     exposure,
@@ -19,10 +20,7 @@ use http::{Method, Request, Response, StatusCode};
 use osier_dns::ResolvConf;
 use osier_engine::{Body, Hijacker, error_response, json_response, server::Handler};
 use osier_gossip::Snapshot;
-use osier_model::{
-    DNS_ADDRESS, NetworkId, PeerId,
-    config::{AgentConfig, Member},
-};
+use osier_model::{DNS_ADDRESS, NetworkId, PeerId, config::Member};
 use serde_json::json;
 use std::{
     collections::BTreeSet,
@@ -35,7 +33,7 @@ use tracing::warn;
 
 /// The control socket's handler.
 pub(crate) struct Control {
-    pub(crate) config: AgentConfig,
+    pub(crate) config: Config,
     pub(crate) mtu: u32,
     pub(crate) segment: Arc<Segment>,
     pub(crate) containers: Arc<Containers>,
@@ -203,7 +201,7 @@ fn peer_status(member: &Member, me: PeerId, snapshot: &Snapshot) -> PeerStatus {
     };
     for (_, key, value) in facts {
         if key == prefix::NODE {
-            if let Some(NodeFact { version, incarnation, uid }) = decode(value) {
+            if let Some(NodeFact { version, incarnation, uid, .. }) = decode(value) {
                 (status.version, status.incarnation, status.uid) = (Some(version), incarnation, uid);
             }
         } else if key.starts_with(prefix::LINK) {

@@ -55,6 +55,12 @@ pub(crate) struct NodeFact {
     pub(crate) incarnation: u64,
     /// Drawn anew at each start; shown as Weave's UID was.
     pub(crate) uid: u64,
+    /// Short for what it knows of who belongs to the cluster.
+    #[serde(default)]
+    pub(crate) members: String,
+    /// Short for the removals that it knows of, and so has acknowledged.
+    #[serde(default)]
+    pub(crate) removals: String,
 }
 
 /// `link/<peer>`: the control connection to another node, as this node sees it.

@@ -4,11 +4,12 @@
 //! then said. Level-triggered: with every change of the mesh the whole is compared.
 
 use crate::{
+    config::Config,
     facts::{decode, encode, prefix},
     resolver,
 };
 use osier_gossip::{Handle, Snapshot};
-use osier_model::{Hostname, NodeName, PeerId, config::AgentConfig};
+use osier_model::{Hostname, NodeName, PeerId};
 use osier_names::given::{self, Entry, EntryId, Full, Mistake, Seen, Table, Wish};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -63,7 +64,7 @@ pub(crate) struct Given {
 
 impl Given {
     /// Reads the file and says what is in it; one that is damaged is an error and stays as it is.
-    pub(crate) fn open(path: PathBuf, config: &AgentConfig, gossip: Handle) -> Result<Self, osier_store::Error> {
+    pub(crate) fn open(path: PathBuf, config: &Config, gossip: Handle) -> Result<Self, osier_store::Error> {
         let table = Mutex::new(osier_store::read_json(&path)?.unwrap_or_default());
         let names = config.members.iter().map(|m| (m.peer, m.name.clone())).collect();
         let this = Self { me: config.me.peer, names, domain: config.domain.clone(), path, table, gossip };

@@ -1,6 +1,6 @@
 //! What the agent needs from its host: its start counter, keys, resolvers, sockets and interface sizes.
 
-use crate::facts::NodeFact;
+use crate::{config::Config, facts::NodeFact};
 use anyhow::{Context, Result, bail};
 use ipnet::Ipv4Net;
 use osier_dns::{ResolvConf, parse_resolv_conf};
@@ -27,8 +27,14 @@ pub(crate) fn count_start(path: &Path) -> Result<u64> {
 }
 
 /// What this agent says of itself.
-pub(crate) fn node_fact(starts: u64) -> NodeFact {
-    NodeFact { version: env!("CARGO_PKG_VERSION").to_owned(), incarnation: starts, uid: rand::random() }
+pub(crate) fn node_fact(starts: u64, config: &Config) -> NodeFact {
+    NodeFact {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        incarnation: starts,
+        uid: rand::random(),
+        members: config.digest.clone(),
+        removals: config.removals_digest.clone(),
+    }
 }
 
 /// Reads the cluster's gossip key: 64 hex digits.

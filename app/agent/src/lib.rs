@@ -6,6 +6,7 @@
 
 mod addresses;
 mod client;
+mod config;
 mod containers;
 mod control;
 mod counted;
@@ -18,6 +19,8 @@ mod facts;
 mod given;
 mod host;
 mod hosts;
+mod members;
+mod messages;
 mod metrics;
 mod networks;
 mod plugin;
@@ -37,6 +40,7 @@ pub use given::GivenName;
 pub use weave::status as weave_status;
 
 use anyhow::{Context, Result, anyhow};
+use config::Config;
 use containers::Containers;
 use control::Control;
 use counted::{Calls, Counted};
@@ -44,16 +48,17 @@ use dns::Dns;
 use endpoints::Endpoints;
 use exposure::Exposure;
 use given::Given;
+use members::Members;
+use messages::Answers;
 use metrics::Metrics;
 use networks::Networks;
 use osier_engine::{
     Client,
     server::{Listener, raise_file_limit, serve, serve_within},
 };
-use osier_gossip::{Config as GossipConfig, Gossip, RequestHandler};
+use osier_gossip::{Config as GossipConfig, Gossip};
 use osier_kernel::Kernel;
 use osier_model::{
-    PeerId,
     config::{AgentConfig, path},
     port,
 };
@@ -90,20 +95,17 @@ pub struct AgentArgs {
     pub config: PathBuf,
 }
 
-/// Answers other agents' requests for addresses.
-struct ChunkGiver(Arc<Networks>);
-
-impl RequestHandler for ChunkGiver {
-    async fn handle(&self, from: PeerId, request: Vec<u8>) -> Vec<u8> {
-        addresses::answer(from, &request, |network| self.0.get(network))
-    }
-}
-
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT, or until the members of the cluster change: then the service manager starts it anew.
 pub async fn run(args: AgentArgs) -> Result<()> {
     raise_file_limit();
-    let config: AgentConfig = osier_store::read_json(&args.config)?
+    let file: AgentConfig = osier_store::read_json(&args.config)?
         .with_context(|| format!("there is no '{}'; run 'osier setup-cluster'", args.config.display()))?;
+    let ca = Path::new(path::PKI).join("ca.pem");
+    let members = Arc::new(Members::open(Path::new(path::MEMBERS), Path::new(path::HEARD_MEMBERS), &ca)?);
+    let config = Config::new(file, &members.roll());
+    if config.is_removed() {
+        warn!(name = %config.me.name, peer = %config.me.peer, "this node was removed from the cluster");
+    }
     let (stopping, stopped) = watch::channel(false);
     // Names and mesh go last, so that containers can resolve while connections drain.
     let (ending, ended) = watch::channel(false);
@@ -130,14 +132,14 @@ pub async fn run(args: AgentArgs) -> Result<()> {
             listen: (config.me.address, port::PEER).into(),
             identity,
             incarnation: osier_gossip::incarnation(starts, rand::random()),
-            handler: Arc::new(ChunkGiver(networks.clone())),
+            handler: Arc::new(Answers { networks: networks.clone(), members: members.clone() }),
         },
         ended.clone(),
     )
     .await
     .context("join the mesh")?;
     let given = Arc::new(Given::open(state.join("names.json"), &config, gossip.clone())?);
-    gossip.set_fact(facts::prefix::NODE, Some(facts::encode(&host::node_fact(starts))));
+    gossip.set_fact(facts::prefix::NODE, Some(facts::encode(&host::node_fact(starts, &config))));
     networks.connect(gossip.clone());
 
     for endpoint in endpoints.read().endpoints.values() {
@@ -241,7 +243,7 @@ pub async fn run(args: AgentArgs) -> Result<()> {
     tasks.spawn(follow_networks(networks.clone(), gossip.clone()));
     tasks.spawn(keep_engine(engine, networks, set_up, wake.clone()));
     tasks.spawn(async move { containers.follow(|| wake.notify_one()).await });
-    tasks.spawn(publish_links(gossip));
+    tasks.spawn(publish_links(gossip.clone()));
     host::notify_ready();
     info!("ready");
 
@@ -250,6 +252,7 @@ pub async fn run(args: AgentArgs) -> Result<()> {
         _ = term.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         // None of them ends by itself; the service manager starts the whole agent anew.
+        () = members.follow(&config, &gossip) => Ok(()),
         Some(end) = tasks.join_next() => Err(anyhow!("a part of the agent has ended: {end:?}")),
         Some(end) = servers.join_next() => Err(anyhow!("a server of the agent has ended: {end:?}")),
     };

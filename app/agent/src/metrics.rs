@@ -44,6 +44,7 @@
 //! | `osier_proxy_create_failures_total` | of these, those that were refused or failed |
 
 use crate::{
+    config::Config,
     containers::Containers,
     counted::Calls,
     exposition::{Kind, MEDIA_TYPE, Page},
@@ -58,7 +59,7 @@ use osier_engine::{
     server::{Handler, Limits},
 };
 use osier_gossip::Traffic;
-use osier_model::{config::AgentConfig, port};
+use osier_model::port;
 use osier_ring::Stats;
 use std::{
     collections::BTreeMap,
@@ -79,7 +80,7 @@ pub(crate) fn limits() -> Limits {
 
 /// The parts of the agent that are measured.
 pub(crate) struct Metrics {
-    pub(crate) config: AgentConfig,
+    pub(crate) config: Config,
     pub(crate) starts: u64,
     pub(crate) segment: Arc<Segment>,
     pub(crate) containers: Arc<Containers>,

@@ -5,6 +5,7 @@
 
 use crate::{
     addresses::{AddressError, Addresses, Start},
+    config::Config,
     endpoints::Endpoints,
     facts::{EndpointFact, decode, encode, prefix},
     host,
@@ -13,7 +14,7 @@ use crate::{
 };
 use ipnet::Ipv4Net;
 use osier_gossip::{Handle, Snapshot};
-use osier_model::{NETWORK, NetworkId, PeerId, config::AgentConfig};
+use osier_model::{NETWORK, NetworkId, PeerId};
 use osier_networks::{Book, Draft, DraftError, Network, Taken, overlap};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -71,7 +72,7 @@ impl Net {
 /// All networks of the cluster on this node.
 pub(crate) struct Networks {
     folder: PathBuf,
-    config: AgentConfig,
+    config: Config,
     endpoints: Arc<Endpoints>,
     inner: Mutex<Inner>,
     gossip: OnceLock<Handle>,
@@ -97,7 +98,7 @@ impl Networks {
     /// Takes up the networks of an earlier run, the cluster's own among them; that one is founded if `found`.
     pub(crate) fn open(
         folder: &Path,
-        config: AgentConfig,
+        config: Config,
         endpoints: Arc<Endpoints>,
         found: bool,
     ) -> Result<Self, NetworkError> {
@@ -136,7 +137,7 @@ impl Networks {
     }
 
     fn open_net(&self, network: Network, file: &str, bridge: &str, start: Start<'_>) -> Result<Arc<Net>, NetworkError> {
-        let members = self.config.members.iter().map(|m| m.peer).collect();
+        let members = self.config.peers().into_iter().collect();
         let kept: Vec<Ipv4Addr> = network.kept().into_iter().collect();
         let (ring, me) = ((network.id, network.pool()), self.config.me.peer);
         let addresses = Addresses::open(self.folder.join(file), ring, me, members, &kept, start);
@@ -206,8 +207,7 @@ impl Networks {
         if draft.name == NETWORK {
             return Err(DraftError::Exists(draft.name).into());
         }
-        let founders: BTreeSet<PeerId> = self.config.members.iter().map(|m| m.peer).collect();
-        let network = draft.settle(rand::random(), &founders, &taken)?;
+        let network = draft.settle(rand::random(), &self.config.peers(), &taken)?;
         let length = encode(&network).len();
         if length > RECORD_LIMIT {
             return Err(NetworkError::TooLong(length));
@@ -246,7 +246,7 @@ impl Networks {
         let (snapshot, me) = (gossip.snapshot(), self.config.me.peer);
         let here = |peer: PeerId| peer == me || snapshot.alive(peer);
         for (peer, _) in endpoints(&snapshot).filter(|(peer, fact)| fact.network == net.network.id && here(*peer)) {
-            *nodes.entry(self.name_of(peer)).or_default() += 1;
+            *nodes.entry(self.config.name_of(peer)).or_default() += 1;
         }
         if nodes.is_empty() {
             return Ok(());
@@ -260,12 +260,7 @@ impl Networks {
         let snapshot = self.gossip.get()?.snapshot();
         let mut found = endpoints(&snapshot);
         let (peer, _) = found.find(|(_, fact)| fact.network == net.network.id && fact.address == address)?;
-        Some(format!("a container of {}", self.name_of(peer)))
-    }
-
-    fn name_of(&self, peer: PeerId) -> String {
-        let member = self.config.members.iter().find(|m| m.peer == peer);
-        member.map_or_else(|| peer.to_string(), |m| m.name.to_string())
+        Some(format!("a container of {}", self.config.name_of(peer)))
     }
 
     /// Takes in what the other nodes say of networks and of their addresses.
@@ -273,6 +268,10 @@ impl Networks {
         if snapshot.duplicate() {
             let reason = "another machine runs under this node's identity, as when a disk was cloned: stop one of the two, and \
                           some seconds later restart the agent of the other";
+            self.all().iter().for_each(|net| net.addresses.halt(reason.to_owned()));
+        }
+        if self.config.is_removed() {
+            let reason = "this node was removed from the cluster; 'osier destroy' takes Osier off it";
             self.all().iter().for_each(|net| net.addresses.halt(reason.to_owned()));
         }
         let me = self.config.me.peer;
@@ -412,7 +411,7 @@ fn unfit() -> impl Iterator<Item = (Ipv4Net, String)> {
 }
 
 /// The cluster's own network as a record.
-fn own(config: &AgentConfig) -> Network {
+fn own(config: &Config) -> Network {
     Network {
         id: NetworkId::MAIN,
         name: NETWORK.to_owned(),

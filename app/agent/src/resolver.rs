@@ -1,6 +1,7 @@
 //! DNS for containers: the zone's records from the mesh, and the server on the overlay's link-local address.
 
 use crate::{
+    config::Config,
     facts::{NameFact, decode, prefix},
     given,
     networks::Networks,
@@ -9,7 +10,7 @@ use ipnet::Ipv4Net;
 use osier_dns::{ResolvConf, Resolver, Server, Sockets};
 use osier_gossip::{Handle, Snapshot};
 use osier_kernel::Kernel;
-use osier_model::{DNS_ADDRESS, NetworkId, config::AgentConfig, port};
+use osier_model::{DNS_ADDRESS, NetworkId, port};
 use osier_names::{Link, Record, Records, Zone};
 use std::{
     net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
@@ -23,14 +24,14 @@ use tracing::{info, warn};
 const RETRY: Duration = Duration::from_millis(200);
 
 /// Where names outside the zone go.
-pub(crate) fn upstream(config: &AgentConfig, host: &ResolvConf) -> Vec<IpAddr> {
+pub(crate) fn upstream(config: &Config, host: &ResolvConf) -> Vec<IpAddr> {
     if config.upstream.is_empty() { host.nameservers.clone() } else { config.upstream.clone() }
 }
 
 /// The resolver, and its service until it is stopped; that tries until the overlay has the address to serve on.
 pub(crate) fn serve(
     kernel: Kernel,
-    config: &AgentConfig,
+    config: &Config,
     host: &ResolvConf,
     gossip: Handle,
     networks: Arc<Networks>,

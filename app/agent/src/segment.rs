@@ -5,6 +5,7 @@
 
 use crate::{
     addresses,
+    config::Config,
     endpoints::{Endpoint, Endpoints, mac_of},
     exposure::Exposure,
     facts::{EndpointFact, encode, prefix},
@@ -14,7 +15,7 @@ use futures::StreamExt;
 use osier_fabric::{HostPort, Input, LocalPort, Network, Peer, Remote};
 use osier_gossip::{Handle, Snapshot};
 use osier_kernel::Kernel;
-use osier_model::{DNS_ADDRESS, MacAddr, NetworkId, PeerId, config::AgentConfig, port};
+use osier_model::{DNS_ADDRESS, MacAddr, NetworkId, PeerId, port};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
@@ -36,7 +37,7 @@ const HOST_INTERFACE: &str = "osier-host";
 
 /// The cluster's networks on this node.
 pub(crate) struct Segment {
-    pub(crate) config: AgentConfig,
+    pub(crate) config: Config,
     pub(crate) mtu: u32,
     pub(crate) kernel: Kernel,
     pub(crate) networks: Arc<Networks>,

@@ -80,10 +80,10 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: osier_lab::LabCommand,
     },
-    /// Shows the nodes of a cluster, and says which of them take work.
+    /// Shows the nodes of a cluster, says which of them take work, and removes nodes.
     Node {
         #[command(subcommand)]
-        command: osier_manager::NodeCommand,
+        command: Node,
     },
     Explain(osier_manager::ExplainArgs),
     Manage(Box<osier_manager::ManageArgs>),
@@ -97,6 +97,14 @@ pub(crate) enum Command {
         #[arg(value_enum)]
         shell: Shell,
     },
+}
+
+/// What can be done about nodes.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub(crate) enum Node {
+    #[command(flatten)]
+    Steer(osier_manager::NodeCommand),
+    Rm(osier_provision::RemoveNodeArgs),
 }
 
 /// The network of this node, as Weave Net's command showed it.

@@ -7,7 +7,7 @@ mod args;
 mod log;
 mod swarm;
 
-use args::{Cli, Command, Weave};
+use args::{Cli, Command, Node, Weave};
 use clap::{CommandFactory, Parser};
 use osier_manager::{Caller, Place};
 use osier_model::Token;
@@ -72,7 +72,8 @@ async fn run(command: Command, caller: &Caller, ui: &Ui) -> Result<(), Failure> 
         Command::List(a) => osier_manager::list(a, caller, ui, token_place).await,
         Command::Manage(a) => osier_manager::manage(*a, caller, ui, token_place).await,
         Command::Join(a) => osier_manager::join(a, caller, token_place).await,
-        Command::Node { command } => osier_manager::run_node(command, ui, cluster_place).await,
+        Command::Node { command: Node::Steer(command) } => osier_manager::run_node(command, ui, cluster_place).await,
+        Command::Node { command: Node::Rm(args) } => osier_provision::run_node_rm(args, ui).await,
         Command::Explain(a) => osier_manager::run_explain(a, ui, cluster_place).await,
         Command::Agent(a) => Ok(osier_agent::run(a).await?),
         Command::Status(a) => osier_agent::run_status(a, ui).await,

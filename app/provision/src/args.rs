@@ -2,6 +2,7 @@
 //!
 //! Must not touch the world: parsing only validates.
 
+use osier_model::NodeName;
 use std::path::PathBuf;
 
 /// Which hosts, and what is set for them.
@@ -67,6 +68,39 @@ pub struct SiteArgs {
     pub(crate) hosts: HostArgs,
     #[command(flatten)]
     pub(crate) change: ChangeArgs,
+}
+
+/// Takes a node out of its cluster for good, and gives its addresses to another.
+#[derive(Debug, Clone, clap::Args)]
+#[command(
+    after_help = "The addresses stay frozen until every other node has heard of the removal, so that a node which was only
+cut off shares none with its heir. A host that is to come back becomes a new node ('osier site').
+
+Examples:
+  osier node rm -i inventory datalyse-2
+  osier node rm -i inventory datalyse-2 --heir datalyse-1 --yes
+  osier node rm -i inventory datalyse-2 --force     it and others are lost: do not wait for them"
+)]
+pub struct RemoveNodeArgs {
+    /// The node, by name
+    #[arg(value_name = "NODE")]
+    pub(crate) node: NodeName,
+    #[command(flatten)]
+    pub(crate) hosts: HostArgs,
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
+    /// The node that takes over its addresses; the founder of the cluster where none is named
+    #[arg(long, value_name = "NODE")]
+    pub(crate) heir: Option<NodeName>,
+    /// Do not wait until every other node has heard of it: the node must be off, or addresses may be given out twice
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Leave Osier on the host
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
 }
 
 /// Take away from hosts what this program put there.

@@ -10,8 +10,9 @@ use crate::{
     settings::ClusterSettings,
 };
 use anyhow::Context;
+use osier_members::{CONTEXT, Removal, Roll, Signed, Statement};
 use osier_model::{Hostname, NodeName, PeerId, Token, config::Member};
-use osier_pki::{Authority, Issued, Subject, days_left};
+use osier_pki::{Authority, Issued, Subject, Verifier, days_left};
 use osier_ui::Failure;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -32,6 +33,8 @@ pub(crate) struct Cluster {
     pub(crate) record: Record,
     folder: PathBuf,
     authority: Authority,
+    /// What holds of what was signed about nodes.
+    roll: Roll,
     /// The gossip key: 64 hex digits.
     gossip_key: String,
     operator: Issued,
@@ -108,9 +111,11 @@ impl Cluster {
             founder: PeerId::from_random(rand::random()),
             managers: BTreeMap::new(),
             members: Vec::new(),
+            roll: Vec::new(),
         };
         let gossip_key = hex::encode(rand::random::<[u8; 32]>());
-        Ok(Self { record, folder, authority, gossip_key, operator, nodes: BTreeMap::new(), _lock: lock })
+        let (roll, nodes) = (Roll::default(), BTreeMap::new());
+        Ok(Self { record, folder, authority, roll, gossip_key, operator, nodes, _lock: lock })
     }
 
     fn load(folder: PathBuf, record: Record, lock: Option<fs::File>, now: OffsetDateTime) -> anyhow::Result<Self> {
@@ -127,7 +132,15 @@ impl Cluster {
             }
         }
         let gossip_key = text(&folder.join("gossip.key"))?.trim().to_owned();
-        Ok(Self { record, folder, authority, gossip_key, operator, nodes, _lock: lock })
+        let verifier = Verifier::from_pem(authority.cert_pem().as_bytes())?;
+        let mut roll = Roll::default();
+        let (_, refused) = roll.take(&record.roll, |bytes, signature| {
+            hex::decode(signature).is_ok_and(|signature| verifier.is_signed(bytes, &signature))
+        });
+        if let Some(error) = refused {
+            return Err(error).with_context(|| format!("read '{}'", folder.join("cluster.json").display()));
+        }
+        Ok(Self { record, folder, authority, roll, gossip_key, operator, nodes, _lock: lock })
     }
 
     /// The folder with everything.
@@ -177,6 +190,41 @@ impl Cluster {
             self.certify(node, now)?;
         }
         self.record.members.sort_by(|a, b| a.name.cmp(&b.name));
+        for node in self.record.members.clone() {
+            if !self.roll.says(&node) {
+                let serial = self.roll.serial(node.peer) + 1;
+                self.sign(&Statement::Member { serial, node })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a member out for good: its heir gets its addresses, once all others know, or with `forced` at once.
+    pub(crate) fn expel(&mut self, name: &NodeName, heir: PeerId, forced: bool) -> Result<(), Failure> {
+        let Some(at) = self.record.members.iter().position(|m| m.name == *name) else { return Ok(()) };
+        let member = self.record.members.remove(at);
+        self.record.managers.remove(name);
+        self.nodes.remove(name);
+        let removal = Removal { peer: member.peer, name: member.name, heir, forced };
+        self.sign(&Statement::Removed { serial: self.roll.serial(member.peer) + 1, removal })
+    }
+
+    /// Lets the heirs of a node that was removed before have its addresses at once.
+    pub(crate) fn force(&mut self, mut removal: Removal) -> Result<(), Failure> {
+        removal.forced = true;
+        self.sign(&Statement::Removed { serial: self.roll.serial(removal.peer) + 1, removal })
+    }
+
+    /// The removals of nodes of this name.
+    pub(crate) fn removals(&self, name: &NodeName) -> Vec<Removal> {
+        self.roll.removals().filter(|removal| removal.name == *name).cloned().collect()
+    }
+
+    fn sign(&mut self, statement: &Statement) -> Result<(), Failure> {
+        let text = statement.text();
+        let signature = self.authority.sign(&[CONTEXT, text.as_bytes()].concat()).map_err(anyhow::Error::new)?;
+        self.roll.take(&[Signed { text, signature: hex::encode(signature) }], |_, _| true);
+        self.record.roll = self.roll.signed();
         Ok(())
     }
 
@@ -197,6 +245,12 @@ impl Cluster {
                     &serde_json::to_string_pretty(&node.names)?,
                     osier_store::PUBLIC,
                 )?;
+            }
+            // A node that was removed needs no key any more.
+            for entry in fs::read_dir(self.folder.join("nodes")).into_iter().flatten().flatten() {
+                if !self.nodes.keys().any(|name| entry.file_name() == name.as_str()) {
+                    fs::remove_dir_all(entry.path()).with_context(|| format!("remove '{}'", entry.path().display()))?;
+                }
             }
             // The record last: with it the cluster exists, and everything it needs is there.
             let record = serde_json::to_string_pretty(&self.record)? + "\n";

@@ -46,7 +46,6 @@ pub(crate) fn setup(
     let agent = AgentConfig {
         cluster: record.name.to_string(),
         me: me.clone(),
-        members: record.members.clone(),
         founder: record.founder,
         pool: record.pool,
         domain: record.domain.clone(),
@@ -65,9 +64,10 @@ pub(crate) fn setup(
     ];
     let key = secret(path::GOSSIP_KEY, &format!("{}\n", cluster.gossip_key()))?;
     let agent = public(path::AGENT_CONFIG, &json(&agent)?)?;
+    let members = public(path::MEMBERS, &json(&record.roll)?)?;
 
     add_unit(desired, SOCKET, &[])?;
-    let reads: Vec<&File> = shared.iter().chain([&key, &agent]).collect();
+    let reads: Vec<&File> = shared.iter().chain([&key, &agent, &members]).collect();
     add_unit(desired, AGENT, &reads)?;
     let is_master = record.managers.contains_key(node);
     if is_master {
@@ -82,7 +82,7 @@ pub(crate) fn setup(
         desired.absent.files.extend([path::MANAGER_CONFIG.parse()?, unit_path(MANAGER.0)?]);
     }
     desired.files.extend(shared);
-    desired.files.extend([key, agent]);
+    desired.files.extend([key, agent, members]);
     Ok(())
 }
 

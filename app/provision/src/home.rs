@@ -4,6 +4,7 @@
 //! operator's certificate under Docker's own file names, and the nodes' certificates; folders have mode 0700.
 
 use ipnet::Ipv4Net;
+use osier_members::Signed;
 use osier_model::{Hostname, NodeName, PeerId, Token, config::Member};
 use osier_ui::{ExitKind, Failure};
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,9 @@ pub struct Record {
     pub managers: BTreeMap<NodeName, SocketAddr>,
     /// All nodes, by name.
     pub members: Vec<Member>,
+    /// What the operator has signed about nodes, those that were removed among them.
+    #[serde(default)]
+    pub roll: Vec<Signed>,
 }
 
 /// A cluster of this machine, and the folder with its certificates.
@@ -135,6 +139,7 @@ pub(crate) mod tests {
             founder: PeerId::from_random([1; 6]),
             managers: BTreeMap::from([("m".parse().unwrap(), "192.0.2.1:3376".parse().unwrap())]),
             members: Vec::new(),
+            roll: Vec::new(),
         }
     }
 

@@ -16,15 +16,17 @@ mod node;
 mod preflight;
 mod recap;
 mod remote;
+mod removal;
 mod settings;
 mod site;
 
 pub use args::{
     BootstrapArgs, ChangeArgs, ConvergeArgs, DestroyArgs, EnvArgs, ExecArgs, HostArgs, RemoveContainersArgs,
-    RemoveImagesArgs, RestartDockerArgs, SetupClusterArgs, SiteArgs,
+    RemoveImagesArgs, RemoveNodeArgs, RestartDockerArgs, SetupClusterArgs, SiteArgs,
 };
 pub use context::run_env;
 pub use fleet::{run_exec, run_remove_containers, run_remove_images, run_restart_docker};
 pub use home::{KnownCluster, Record, resolve_cluster, resolve_token};
 pub use node::run_converge;
+pub use removal::run_node_rm;
 pub use site::{run_bootstrap, run_destroy, run_setup_cluster, run_site};

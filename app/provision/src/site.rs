@@ -23,9 +23,9 @@ use time::OffsetDateTime;
 
 /// Which parts of the work a command does.
 #[derive(Debug, Clone, Copy)]
-struct Parts {
-    bootstrap: bool,
-    cluster: bool,
+pub(crate) struct Parts {
+    pub(crate) bootstrap: bool,
+    pub(crate) cluster: bool,
 }
 
 /// Prepares hosts.
@@ -59,31 +59,34 @@ pub async fn run_destroy(args: DestroyArgs, ui: &Ui) -> Result<(), Failure> {
     let cluster = if known { Some(Cluster::open(&home, &settings, !args.change.check, now)?) } else { None };
 
     let run = Run::begin(&args.hosts, &args.change, remote::remotes(&hosts)?, ui)?;
-    let needs = Needs { machine: run.program.machine.clone(), ..Needs::default() };
-    let mut outcomes = BTreeMap::new();
-    let mut ready = Vec::new();
-    for (remote, report) in run.preflight().await {
-        match report {
-            Ok(report) if report.machine != needs.machine => {
-                let judged = report.judge(&remote.name, &needs);
-                outcomes.extend(judged.err().map(|failure| (remote.name.clone(), run.failed(&remote.name, failure))));
-            }
-            Ok(report) if !report.traces => {
-                run.progress.done(&remote.name, "ok");
-                outcomes.insert(remote.name.clone(), Outcome::Unchanged);
-            }
-            Ok(report) => ready.push((remote, documents::destroy(args.purge, &report.taken)?, report)),
-            Err(failure) => drop(outcomes.insert(remote.name.clone(), run.failed(&remote.name, failure))),
-        }
-    }
-    outcomes.extend(run.deliver(&ready).await);
+    let outcomes = run.clear(args.purge).await?;
     if let Some(cluster) = cluster.filter(|_| !args.change.check) {
         forget(cluster, &outcomes, ui)?;
     }
     run.finish(outcomes, ui).await
 }
 
-async fn build(hosts: &HostArgs, change: &ChangeArgs, parts: Parts, ui: &Ui) -> Result<(), Failure> {
+/// Takes Osier off hosts of the inventory that may be out of reach; says so where they are.
+pub(crate) async fn clear(hosts: &HostArgs, change: &ChangeArgs, ui: &Ui) -> Result<(), Failure> {
+    let inventory = inventory::read(hosts)?;
+    let selected = inventory::select(&inventory, hosts.limit.as_deref())?;
+    let run = Run::begin(hosts, change, remote::remotes(&selected)?, ui)?;
+    let outcomes = run.clear(false).await?;
+    remote::close(run.remotes).await;
+    drop(run.progress);
+    for (host, outcome) in outcomes {
+        if let Outcome::Failed(failure) = outcome {
+            ui.warn(format_args!(
+                "Osier is still on {host}: {}; once it can be reached, 'osier destroy -l {host}' takes it off",
+                failure.message()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Makes the selected hosts what the inventory says.
+pub(crate) async fn build(hosts: &HostArgs, change: &ChangeArgs, parts: Parts, ui: &Ui) -> Result<(), Failure> {
     let inventory = inventory::read(hosts)?;
     let (settings, nodes) = settings::read(&inventory)?;
     let selected = inventory::select(&inventory, hosts.limit.as_deref())?;
@@ -256,6 +259,29 @@ impl<'a> Run<'a> {
             (remote, preflight::ask(remote).await)
         })
         .await
+    }
+
+    /// Takes Osier off all hosts.
+    async fn clear(&self, purge: bool) -> Result<BTreeMap<String, Outcome>, Failure> {
+        let needs = Needs { machine: self.program.machine.clone(), ..Needs::default() };
+        let mut outcomes = BTreeMap::new();
+        let mut ready = Vec::new();
+        for (remote, report) in self.preflight().await {
+            match report {
+                Ok(report) if report.machine != needs.machine => {
+                    let judged = report.judge(&remote.name, &needs);
+                    outcomes.extend(judged.err().map(|f| (remote.name.clone(), self.failed(&remote.name, f))));
+                }
+                Ok(report) if !report.traces => {
+                    self.progress.done(&remote.name, "ok");
+                    outcomes.insert(remote.name.clone(), Outcome::Unchanged);
+                }
+                Ok(report) => ready.push((remote, documents::destroy(purge, &report.taken)?, report)),
+                Err(failure) => drop(outcomes.insert(remote.name.clone(), self.failed(&remote.name, failure))),
+            }
+        }
+        outcomes.extend(self.deliver(&ready).await);
+        Ok(outcomes)
     }
 
     /// Makes each host what its document says.

@@ -1,15 +1,17 @@
-//! The cluster's certificates: a CA on the operator's machine, one certificate per node, one per client, and the
-//! mutual-TLS configurations made of them.
+//! The cluster's certificates: a CA on the operator's machine, one certificate per node, one per client, the mutual-TLS
+//! configurations made of them, and other statements that the CA signs.
 //!
 //! Must not know which port or protocol the TLS is for. Keys are ECDSA P-256 (what Go's and Python's TLS take without
 //! asking), PKCS #8 in PEM; every certificate may act as server and client, because agents and managers are both.
 
 mod issue;
 mod load;
+mod seal;
 mod unverified;
 
 pub use issue::{Authority, Issued, Subject, days_left};
 pub use load::Identity;
+pub use seal::Verifier;
 pub use unverified::{KeyPair, public_client};
 
 /// Making, reading or using a certificate failed.

@@ -14,6 +14,10 @@ use std::{
 pub mod path {
     /// The agent's configuration, an [`super::AgentConfig`].
     pub const AGENT_CONFIG: &str = "/etc/osier/agent.json";
+    /// Who belongs to the cluster: the operator's signed statements, as the operator last brought them.
+    pub const MEMBERS: &str = "/etc/osier/members.json";
+    /// The same with what this node has heard of others since.
+    pub const HEARD_MEMBERS: &str = "/var/lib/osier/members.json";
     /// The manager's configuration, a [`super::ManagerConfig`]; on masters only.
     pub const MANAGER_CONFIG: &str = "/etc/osier/manager.json";
     /// `ca.pem`, `cert.pem` and `key.pem` of this node.
@@ -34,7 +38,7 @@ pub mod path {
     pub const ENGINE_SOCKET: &str = "/run/docker.sock";
 }
 
-/// One node of the cluster, as the operator's membership list names it.
+/// One node of the cluster, as its operator names it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Member {
     /// Its name.
@@ -53,8 +57,6 @@ pub struct AgentConfig {
     pub cluster: String,
     /// This node.
     pub me: Member,
-    /// All nodes, this one included.
-    pub members: Vec<Member>,
     /// The member that owns every address at first (the ring's explicit init); all others join.
     pub founder: PeerId,
     /// The range that container addresses come from.

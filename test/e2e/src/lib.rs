@@ -7,6 +7,7 @@
 pub mod faults;
 pub mod networks;
 pub mod partition;
+pub mod removal;
 pub mod terminal;
 pub mod tour;
 

@@ -5,7 +5,11 @@ use crate::dns::Dns;
 use http::{Method, Request};
 use osier_dns::Resolver;
 use osier_engine::{body::collect, full};
-use osier_model::Hostname;
+use osier_members::{Roll, Signed, Statement};
+use osier_model::{
+    Hostname,
+    config::{AgentConfig, Member},
+};
 use osier_names::Zone;
 use serde_json::{Value, json};
 use site::{Running, Site, eventually};
@@ -30,17 +34,24 @@ impl Drop for Node {
     }
 }
 
-fn config(site: &Site, node: usize) -> AgentConfig {
-    AgentConfig {
+fn config(site: &Site, node: usize) -> Config {
+    let said = |member: &Member| Signed {
+        text: Statement::Member { serial: 1, node: member.clone() }.text(),
+        signature: String::new(),
+    };
+    let said: Vec<Signed> = site.members.iter().map(said).collect();
+    let mut roll = Roll::default();
+    assert!(roll.take(&said, |_, _| true).0);
+    let file = AgentConfig {
         cluster: "test".into(),
         me: site.members[node].clone(),
-        members: site.members.clone(),
         founder: site.members[0].peer,
         pool: "10.1.1.0/24".parse().unwrap(),
         domain: Hostname::default_domain(),
         proxy_port: 1,
         upstream: vec![],
-    }
+    };
+    Config::new(file, &roll)
 }
 
 impl Node {

@@ -1,7 +1,7 @@
 //! Takes the tour on a lab that is up: what `cargo xtask demo` shows.
 
 use clap::Parser;
-use osier_e2e::{Cluster, faults, networks, partition, tour};
+use osier_e2e::{Cluster, faults, networks, partition, removal, tour};
 use std::{process::ExitCode, time::Duration};
 
 /// Provisions a lab and takes the seed document's tour on it.
@@ -22,6 +22,9 @@ struct Args {
     /// Then break things, and see that the cluster survives.
     #[arg(long)]
     faults: bool,
+    /// Then remove a node, and let its host come back.
+    #[arg(long)]
+    removal: bool,
 }
 
 fn main() -> ExitCode {
@@ -41,5 +44,8 @@ fn take(args: &Args) -> anyhow::Result<()> {
     if let Some(seconds) = args.partition {
         partition::heals(&cluster, Duration::from_secs(seconds))?;
     }
-    if args.faults { faults::all(&cluster) } else { Ok(()) }
+    if args.faults {
+        faults::all(&cluster)?;
+    }
+    if args.removal { removal::all(&cluster) } else { Ok(()) }
 }
