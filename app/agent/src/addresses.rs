@@ -292,12 +292,48 @@ impl Addresses {
         let records = snapshot.facts.iter().filter(|(_, key, _)| is_record(key, &prefix));
         for (peer, _, value) in records.filter(|(peer, _, _)| self.others.contains(peer)) {
             let Some(record) = crate::facts::decode::<ChunkRecord>(value) else { continue };
-            match self.change(|ring| ring.merge(&record)) {
-                Ok(outcome) => self.note_conflicts(peer, outcome),
-                Err(error) => warn!(error = crate::plugin::chain(&error), "cannot keep the ring"),
+            if let Err(error) = self.take_in(peer, &[record]) {
+                warn!(error = crate::plugin::chain(&error), "cannot keep the ring");
             }
         }
         self.publish();
+    }
+
+    /// Takes in records that a peer told.
+    pub(crate) fn take_in(&self, peer: PeerId, records: &[ChunkRecord]) -> Result<(), AddressError> {
+        for record in records {
+            let outcome = self.change(|ring| ring.merge(record))?;
+            self.note_conflicts(peer, outcome);
+        }
+        Ok(())
+    }
+
+    /// All that is known of the ring.
+    pub(crate) fn records(&self) -> Vec<ChunkRecord> {
+        self.lock().ring.records()
+    }
+
+    /// Whether there is anything to inherit of these nodes; with `unowned` that is also what nobody is known to own.
+    pub(crate) fn has_estate(&self, of: &BTreeSet<PeerId>, unowned: bool) -> bool {
+        let stats = self.stats();
+        unowned && stats.unowned > 0 || stats.per_peer.iter().any(|(peer, _)| of.contains(peer))
+    }
+
+    /// Takes over the chunks of removed nodes ([`Ring::inherit`]), and tells how many.
+    pub(crate) fn inherit(
+        &self,
+        from: &BTreeSet<PeerId>,
+        unowned: bool,
+        witness: Option<PeerId>,
+    ) -> Result<u32, AddressError> {
+        let outcome = self.change(|ring| ring.inherit(from, unowned, witness))?;
+        self.publish();
+        Ok(outcome.gained)
+    }
+
+    /// How many addresses are nobody's to give out, because these are the members and their owner is none of them.
+    pub(crate) fn frozen(&self, members: &BTreeSet<PeerId>) -> u64 {
+        self.lock().ring.frozen(members)
     }
 
     fn note_conflicts(&self, peer: PeerId, outcome: MergeOutcome) {

@@ -52,8 +52,23 @@ enum WeaveCommand {
     Expose,
     /// Takes this host off the overlay.
     Hide,
+    /// Says how a node joins the network: the operator brings it.
+    Connect(WeavePeers),
+    /// Says how a node leaves the network: the operator removes it.
+    Forget(WeavePeers),
+    /// Says how the addresses of a dead node come to others: the operator names its heir.
+    #[command(name = "rmpeer")]
+    RmPeer(WeavePeers),
     /// Prints the version.
     Version,
+}
+
+/// Peers, as Weave Net's commands took them.
+#[derive(Debug, Clone, clap::Args)]
+struct WeavePeers {
+    /// Names, addresses or identities.
+    #[arg(value_name = "PEER", allow_hyphen_values = true, trailing_var_arg = true)]
+    _peers: Vec<String>,
 }
 
 /// What to do where the agent does not answer.
@@ -83,6 +98,17 @@ pub async fn run_weave(args: WeaveArgs, ui: &Ui) -> Result<(), Failure> {
         WeaveCommand::DnsLookup { name } => weave_lookup(name, ui).await?,
         WeaveCommand::Expose => run_expose(true, ui).await?,
         WeaveCommand::Hide => run_expose(false, ui).await?,
+        WeaveCommand::Connect(_) => {
+            let failure =
+                Failure::usage("who belongs to the network is the operator's to say, and every node knows all others");
+            return Err(failure.hint("put the host into the inventory and run 'osier site' where the cluster was made"));
+        }
+        WeaveCommand::Forget(_) | WeaveCommand::RmPeer(_) => {
+            let failure = Failure::usage("who belongs to the network is the operator's to say");
+            return Err(failure.hint(
+                "'osier node rm NODE', where the cluster was made, removes a node and names the heir of its addresses",
+            ));
+        }
         WeaveCommand::Version => ui.line(format_args!("weave script {0}\nweave {0}", env!("CARGO_PKG_VERSION"))),
     }
     Ok(())
@@ -121,6 +147,9 @@ fn render(s: &Status) -> String {
     out += &format!("Overlay:   {overlay}, this host is {host}\n");
     let a = &s.addresses;
     out += &format!("Addresses: {}, {} here, {} in use here\n", a.range, a.mine, a.in_use);
+    if a.frozen > 0 {
+        out += &format!("           {} of removed nodes, frozen until all nodes have heard of it\n", a.frozen);
+    }
     if a.unreachable > 0 {
         out += &format!("           {} of nodes that do not answer\n", a.unreachable);
     }

@@ -120,13 +120,15 @@ impl Control {
     }
 
     fn addresses(&self, net: &Net, snapshot: &Snapshot) -> AddressStatus {
-        let stats = net.addresses.stats();
-        let answers = |peer: PeerId| peer == self.config.me.peer || snapshot.alive(peer);
+        let (stats, members) = (net.addresses.stats(), self.config.peers());
+        let is_silent =
+            |peer: &PeerId| *peer != self.config.me.peer && members.contains(peer) && !snapshot.alive(*peer);
         AddressStatus {
             range: stats.range,
             mine: stats.mine,
             in_use: stats.in_use,
-            unreachable: stats.per_peer.iter().filter(|(peer, _)| !answers(*peer)).map(|(_, count)| count).sum(),
+            unreachable: stats.per_peer.iter().filter(|(peer, _)| is_silent(peer)).map(|(_, count)| count).sum(),
+            frozen: net.addresses.frozen(&members),
             owned: stats.per_peer,
             conflict: net.addresses.conflict(),
         }

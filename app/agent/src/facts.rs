@@ -58,9 +58,6 @@ pub(crate) struct NodeFact {
     /// Short for what it knows of who belongs to the cluster.
     #[serde(default)]
     pub(crate) members: String,
-    /// Short for the removals that it knows of, and so has acknowledged.
-    #[serde(default)]
-    pub(crate) removals: String,
 }
 
 /// `link/<peer>`: the control connection to another node, as this node sees it.

@@ -33,7 +33,6 @@ pub(crate) fn node_fact(starts: u64, config: &Config) -> NodeFact {
         incarnation: starts,
         uid: rand::random(),
         members: config.digest.clone(),
-        removals: config.removals_digest.clone(),
     }
 }
 

@@ -19,6 +19,7 @@ mod facts;
 mod given;
 mod host;
 mod hosts;
+mod inheritance;
 mod members;
 mod messages;
 mod metrics;
@@ -132,7 +133,11 @@ pub async fn run(args: AgentArgs) -> Result<()> {
             listen: (config.me.address, port::PEER).into(),
             identity,
             incarnation: osier_gossip::incarnation(starts, rand::random()),
-            handler: Arc::new(Answers { networks: networks.clone(), members: members.clone() }),
+            handler: Arc::new(Answers {
+                networks: networks.clone(),
+                members: members.clone(),
+                removals: config.removals_digest.clone(),
+            }),
         },
         ended.clone(),
     )
@@ -241,7 +246,7 @@ pub async fn run(args: AgentArgs) -> Result<()> {
     tasks.spawn(async move { host.join_host().await });
     tasks.spawn(async move { segment.keep().await });
     tasks.spawn(follow_networks(networks.clone(), gossip.clone()));
-    tasks.spawn(keep_engine(engine, networks, set_up, wake.clone()));
+    tasks.spawn(keep_engine(engine, networks.clone(), set_up, wake.clone()));
     tasks.spawn(async move { containers.follow(|| wake.notify_one()).await });
     tasks.spawn(publish_links(gossip.clone()));
     host::notify_ready();
@@ -253,6 +258,7 @@ pub async fn run(args: AgentArgs) -> Result<()> {
         _ = interrupt.recv() => Ok(()),
         // None of them ends by itself; the service manager starts the whole agent anew.
         () = members.follow(&config, &gossip) => Ok(()),
+        () = inheritance::follow(&config, &networks, &gossip) => Ok(()),
         Some(end) = tasks.join_next() => Err(anyhow!("a part of the agent has ended: {end:?}")),
         Some(end) = servers.join_next() => Err(anyhow!("a server of the agent has ended: {end:?}")),
     };

@@ -4,7 +4,7 @@ use crate::{addresses, members::Members, networks::Networks};
 use osier_gossip::RequestHandler;
 use osier_members::Signed;
 use osier_model::{NetworkId, PeerId};
-use osier_ring::{ChunkReply, ChunkRequest};
+use osier_ring::{ChunkRecord, ChunkReply, ChunkRequest};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -20,6 +20,14 @@ pub(crate) enum Message {
     /// What has the operator said about who belongs to the cluster?
     AskMembers,
     Members(Vec<Signed>),
+    /// Of somebody who inherits: what is known of the ring? It is told only to who knows of the same removals.
+    AskRing {
+        /// Whose ring it is about.
+        network: NetworkId,
+        /// Short for the removals that the asker knows of.
+        removals: String,
+    },
+    Ring(Vec<ChunkRecord>),
     Refused(String),
 }
 
@@ -27,6 +35,8 @@ pub(crate) enum Message {
 pub(crate) struct Answers {
     pub(crate) networks: Arc<Networks>,
     pub(crate) members: Arc<Members>,
+    /// Short for the removals that this node works by.
+    pub(crate) removals: String,
 }
 
 impl RequestHandler for Answers {
@@ -36,6 +46,13 @@ impl RequestHandler for Answers {
                 addresses::answer(from, &request, network, self.networks.get(network).as_deref())
             }
             Ok(Message::AskMembers) => Message::Members(self.members.signed()),
+            Ok(Message::AskRing { removals, .. }) if removals != self.removals => {
+                Message::Refused("other removals are known here".into())
+            }
+            // Whoever does not know a network has nothing of it either.
+            Ok(Message::AskRing { network, .. }) => {
+                Message::Ring(self.networks.get(network).map_or_else(Vec::new, |net| net.addresses.records()))
+            }
             _ => Message::Refused("not a request this node understands".into()),
         })
     }

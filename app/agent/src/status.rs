@@ -128,6 +128,9 @@ pub struct AddressStatus {
     /// Addresses of nodes that do not answer: nobody can be given them before those are back.
     #[serde(default)]
     pub unreachable: u64,
+    /// Addresses of nodes that were removed: nobody is given them before their heir has taken them over.
+    #[serde(default)]
+    pub frozen: u64,
     /// Why no address is given out, if so.
     pub conflict: Option<String>,
 }

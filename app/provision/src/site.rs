@@ -96,6 +96,14 @@ pub(crate) async fn build(hosts: &HostArgs, change: &ChangeArgs, parts: Parts, u
         true => Some(Cluster::open(&Home::from_env()?, &settings, !change.check, now)?),
         false => None,
     };
+    for member in cluster.iter().flat_map(|c| &c.record.members) {
+        if !nodes.iter().any(|node| node.name == member.name) {
+            let name = &member.name;
+            ui.note(format_args!(
+                "'{name}' belongs to the cluster and is not in the inventory; 'osier node rm {name}' takes it out"
+            ));
+        }
+    }
     let run = Run::begin(hosts, change, remotes, ui)?;
     let nodes: BTreeMap<&str, &NodeSettings> = nodes.iter().map(|n| (n.name.as_str(), n)).collect();
 

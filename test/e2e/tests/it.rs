@@ -1,6 +1,6 @@
 //! Clusters of real hosts: the tour, networks that users make, and then the faults that they must survive.
 
-use osier_e2e::{Cluster, faults, networks, partition, tour};
+use osier_e2e::{Cluster, faults, networks, partition, removal, tour};
 use std::{process::ExitCode, time::Duration};
 
 fn tour_and_faults(releases: &[&str], partitions: &[u64]) -> ExitCode {
@@ -12,7 +12,8 @@ fn tour_and_faults(releases: &[&str], partitions: &[u64]) -> ExitCode {
         for seconds in partitions {
             partition::heals(&cluster, Duration::from_secs(*seconds))?;
         }
-        faults::all(&cluster)
+        faults::all(&cluster)?;
+        removal::all(&cluster)
     };
     osier_e2e::verdict(all())
 }

@@ -32,6 +32,9 @@ fn commands_about_names_show_how_and_refuse_what_cannot_be_meant() {
         ("weave dns-add 10.1.1.1", "a container, or addresses and a name, must be said"),
         ("weave dns-add -h oracle", "a container, or addresses and a name, must be said"),
         ("weave dns-remove", "ADDRESS… -h FQDN"),
+        ("weave connect 192.0.2.7", "'osier site'"),
+        ("weave forget 192.0.2.7", "'osier node rm NODE'"),
+        ("weave rmpeer 02:00:00:00:00:01", "'osier node rm NODE'"),
     ] {
         let said = bench.run(line);
         assert!(said.code == Some(2) && said.err.contains(words) && said.out.is_empty(), "{line}: {said:?}");
