@@ -11,7 +11,8 @@ use ipnet::Ipv4Net;
 use osier_gossip::{Handle, Snapshot};
 use osier_model::{NetworkId, PeerId};
 use osier_ring::{
-    Allocation, ChunkRecord, ChunkReply, ChunkRequest, Claim, Conflict, MergeOutcome, Owner, Ring, RingError, Stats,
+    Allocation, ChunkRecord, ChunkReply, ChunkRequest, Claim, Conflict, Inheritance, MergeOutcome, Owner, Ring,
+    RingError, Stats,
 };
 use std::{
     collections::BTreeSet,
@@ -320,13 +321,8 @@ impl Addresses {
     }
 
     /// Takes over the chunks of removed nodes ([`Ring::inherit`]), and tells how many.
-    pub(crate) fn inherit(
-        &self,
-        from: &BTreeSet<PeerId>,
-        unowned: bool,
-        witness: Option<PeerId>,
-    ) -> Result<u32, AddressError> {
-        let outcome = self.change(|ring| ring.inherit(from, unowned, witness))?;
+    pub(crate) fn inherit(&self, decided: &Inheritance, founder: Option<PeerId>) -> Result<u32, AddressError> {
+        let outcome = self.change(|ring| ring.inherit(decided, founder))?;
         self.publish();
         Ok(outcome.gained)
     }

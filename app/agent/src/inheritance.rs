@@ -66,9 +66,9 @@ impl Estates {
         let (me, members) = (config.me.peer, config.peers());
         let is_mine = |peer: PeerId| heir(peer, &self.removals, &members) == Some(me);
         // Only the cluster's own ring was founded by one node alone.
-        let founded = net.network.id == NetworkId::MAIN && is_mine(config.founder);
+        let founder = (net.network.id == NetworkId::MAIN).then_some(config.founder);
         let mine: BTreeSet<PeerId> = self.removals.iter().map(|r| r.peer).filter(|peer| is_mine(*peer)).collect();
-        if !net.addresses.has_estate(&mine, founded) {
+        if !net.addresses.has_estate(&mine, founder.is_some_and(|founder| mine.contains(&founder))) {
             return Ok(false);
         }
         let told = self.told.entry(net.network.id).or_default();
@@ -80,8 +80,7 @@ impl Estates {
         }
         let decided = inheritance(me, &self.removals, &members, |peer| told.contains(&peer));
         if !decided.takes.is_empty() {
-            let unowned = founded && decided.takes.contains(&config.founder);
-            let gained = net.addresses.inherit(&decided.takes, unowned, decided.witness)?;
+            let gained = net.addresses.inherit(&decided, founder)?;
             info!(network = %net.network.id, chunks = gained, from = ?decided.takes, "took over the addresses of removed nodes");
         }
         Ok(decided.waiting.iter().any(|waiting| waiting.heir == Some(me)))
