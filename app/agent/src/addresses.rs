@@ -314,12 +314,6 @@ impl Addresses {
         self.lock().ring.records()
     }
 
-    /// Whether there is anything to inherit of these nodes; with `unowned` that is also what nobody is known to own.
-    pub(crate) fn has_estate(&self, of: &BTreeSet<PeerId>, unowned: bool) -> bool {
-        let stats = self.stats();
-        unowned && stats.unowned > 0 || stats.per_peer.iter().any(|(peer, _)| of.contains(peer))
-    }
-
     /// Takes over the chunks of removed nodes ([`Ring::inherit`]), and tells how many.
     pub(crate) fn inherit(&self, decided: &Inheritance, founder: Option<PeerId>) -> Result<u32, AddressError> {
         let outcome = self.change(|ring| ring.inherit(decided, founder))?;

@@ -19,8 +19,6 @@ pub(crate) struct Config {
     pub(crate) removals: Vec<Removal>,
     /// Short for all statements, as [`Roll::digest`].
     pub(crate) digest: String,
-    /// Short for the removals, as [`Roll::removals_digest`].
-    pub(crate) removals_digest: String,
 }
 
 impl Deref for Config {
@@ -34,13 +32,8 @@ impl Deref for Config {
 impl Config {
     /// Of a node that was removed it makes one that is alone: what runs on it goes on, and nobody else is spoken to.
     pub(crate) fn new(file: AgentConfig, roll: &Roll) -> Self {
-        let mut this = Self {
-            members: roll.members(),
-            removals: roll.removals().cloned().collect(),
-            digest: roll.digest(),
-            removals_digest: roll.removals_digest(),
-            file,
-        };
+        let mut this =
+            Self { members: roll.members(), removals: roll.removals().cloned().collect(), digest: roll.digest(), file };
         if this.is_removed() {
             this.members = vec![this.me.clone()];
         }

@@ -12,12 +12,16 @@ use std::{
     net::Ipv4Addr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 use tokio::net::UnixListener;
 use tracing::debug;
 
 /// What VXLAN over IPv4 puts around an Ethernet frame, the frame's own header included: 20 + 8 + 8 + 14 bytes.
 const VXLAN_OVERHEAD: u32 = 50;
+
+/// How long the mark counts that Osier is being taken off the host.
+const LEAVING: Duration = Duration::from_secs(60);
 
 /// Counts this start: a number larger than at every start before, as far as this disk knows.
 pub(crate) fn count_start(path: &Path) -> Result<u64> {
@@ -34,6 +38,12 @@ pub(crate) fn node_fact(starts: u64, config: &Config) -> NodeFact {
         uid: rand::random(),
         members: config.digest.clone(),
     }
+}
+
+/// Whether Osier is being taken off this host. A mark that was left behind soon means nothing any more.
+pub(crate) fn is_leaving(mark: &Path) -> bool {
+    let made = fs::metadata(mark).and_then(|mark| mark.modified());
+    made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age < LEAVING))
 }
 
 /// Reads the cluster's gossip key: 64 hex digits.

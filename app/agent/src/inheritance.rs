@@ -17,7 +17,7 @@ use osier_ring::{Removal, heir, inheritance};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tracing::{debug, info, warn};
 
@@ -26,17 +26,32 @@ const ASK_DEADLINE: Duration = Duration::from_secs(5);
 /// The pause before members that have not told are asked again.
 const ASK_PAUSE: Duration = Duration::from_secs(1);
 
-/// Who was removed, and which members have told all they know since, for each network's ring.
+/// How long after its start this node waits to hear of members before it takes those it has not heard of for silent.
+const HEAR: Duration = Duration::from_secs(15);
+
+/// Who was removed, and what became of what they left.
 struct Estates {
     removals: Vec<Removal>,
+    started: Instant,
+    /// Which members have told all they know since the removals, for each network's ring.
     told: BTreeMap<NetworkId, BTreeSet<PeerId>>,
+    /// The networks with nothing left to take over.
+    settled: BTreeSet<NetworkId>,
+    /// Whom the log said to be waited for.
+    waits_for: BTreeMap<NetworkId, BTreeSet<PeerId>>,
 }
 
 /// Runs for as long as the agent; does nothing while nobody was removed.
 pub(crate) async fn follow(config: &Config, networks: &Networks, gossip: &Handle) {
     let removals = config.removals.iter();
     let removals = removals.map(|r| Removal { peer: r.peer, heir: r.heir, forced: r.forced }).collect();
-    let mut estates = Estates { removals, told: BTreeMap::new() };
+    let mut estates = Estates {
+        removals,
+        started: Instant::now(),
+        told: BTreeMap::new(),
+        settled: BTreeSet::new(),
+        waits_for: BTreeMap::new(),
+    };
     if estates.removals.is_empty() || config.is_removed() {
         return std::future::pending().await;
     }
@@ -63,33 +78,50 @@ pub(crate) async fn follow(config: &Config, networks: &Networks, gossip: &Handle
 impl Estates {
     /// Takes over what may be taken over of one network's addresses; true while something is waited for.
     async fn settle(&mut self, config: &Config, net: &Arc<Net>, gossip: &Handle) -> Result<bool, AddressError> {
-        let (me, members) = (config.me.peer, config.peers());
-        let is_mine = |peer: PeerId| heir(peer, &self.removals, &members) == Some(me);
-        // Only the cluster's own ring was founded by one node alone.
-        let founder = (net.network.id == NetworkId::MAIN).then_some(config.founder);
-        let mine: BTreeSet<PeerId> = self.removals.iter().map(|r| r.peer).filter(|peer| is_mine(*peer)).collect();
-        if !net.addresses.has_estate(&mine, founder.is_some_and(|founder| mine.contains(&founder))) {
+        let (me, members, network) = (config.me.peer, config.peers(), net.network.id);
+        let others: BTreeSet<PeerId> = members.iter().copied().filter(|peer| *peer != me).collect();
+        let is_heir = self.removals.iter().any(|removal| heir(removal.peer, &self.removals, &members) == Some(me));
+        if !is_heir || self.settled.contains(&network) {
             return Ok(false);
         }
-        let told = self.told.entry(net.network.id).or_default();
-        for peer in members.iter().filter(|peer| **peer != me && !told.contains(peer)).copied().collect::<Vec<_>>() {
-            match ask(peer, config, net, gossip).await {
-                Ok(()) => drop(told.insert(peer)),
+        let told = self.told.entry(network).or_default();
+        for peer in others.difference(&told.clone()) {
+            match ask(*peer, config, net, gossip).await {
+                Ok(()) => drop(told.insert(*peer)),
                 Err(error) => debug!(%peer, error = format!("{error:#}"), "addresses of removed nodes wait for it"),
             }
         }
-        let decided = inheritance(me, &self.removals, &members, |peer| told.contains(&peer));
-        if !decided.takes.is_empty() {
+        let missing: BTreeSet<PeerId> = others.difference(told).copied().collect();
+        // A removal that is forced waits for nobody who is silent, but whoever answers is heard first.
+        let snapshot = gossip.snapshot();
+        let are_silent = self.started.elapsed() > HEAR && !missing.iter().any(|peer| snapshot.alive(*peer));
+        if missing.is_empty() || are_silent {
+            let decided = inheritance(me, &self.removals, &members, |peer| told.contains(&peer));
+            // Only the cluster's own ring was founded by one node alone; and what no member at all has heard of is known
+            // only when all have told.
+            let founder = (network == NetworkId::MAIN && missing.is_empty()).then_some(config.founder);
             let gained = net.addresses.inherit(&decided, founder)?;
-            info!(network = %net.network.id, chunks = gained, from = ?decided.takes, "took over the addresses of removed nodes");
+            if gained > 0 {
+                let from: Vec<String> = decided.takes.iter().map(ToString::to_string).collect();
+                info!(%network, chunks = gained, from = from.join(", "), "took over the addresses of removed nodes");
+            }
         }
-        Ok(decided.waiting.iter().any(|waiting| waiting.heir == Some(me)))
+        if missing.is_empty() {
+            self.settled.insert(network);
+            return Ok(false);
+        }
+        if self.waits_for.get(&network) != Some(&missing) {
+            let names: Vec<String> = missing.iter().map(|peer| config.name_of(*peer)).collect();
+            info!(%network, nodes = names.join(", "), "addresses of removed nodes are frozen until these have told what they know");
+            self.waits_for.insert(network, missing);
+        }
+        Ok(true)
     }
 }
 
 /// Has a member tell all it knows of a ring, and takes it in.
 async fn ask(peer: PeerId, config: &Config, net: &Net, gossip: &Handle) -> Result<()> {
-    let question = Message::AskRing { network: net.network.id, removals: config.removals_digest.clone() };
+    let question = Message::AskRing { network: net.network.id, members: config.digest.clone() };
     let call = gossip.request(peer, encode(&question));
     let reply = tokio::time::timeout(ASK_DEADLINE, call).await.context("no answer in time")??;
     match serde_json::from_slice(&reply).context("read the answer")? {

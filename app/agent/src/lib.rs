@@ -40,7 +40,7 @@ pub use facts::LinkFact;
 pub use given::GivenName;
 pub use weave::status as weave_status;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use config::Config;
 use containers::Containers;
 use control::Control;
@@ -104,6 +104,9 @@ pub async fn run(args: AgentArgs) -> Result<()> {
     let ca = Path::new(path::PKI).join("ca.pem");
     let members = Arc::new(Members::open(Path::new(path::MEMBERS), Path::new(path::HEARD_MEMBERS), &ca)?);
     let config = Config::new(file, &members.roll());
+    if !config.peers().contains(&config.me.peer) {
+        bail!("no statement of the operator says that this node belongs to the cluster; run 'osier setup-cluster'");
+    }
     if config.is_removed() {
         warn!(name = %config.me.name, peer = %config.me.peer, "this node was removed from the cluster");
     }
@@ -136,7 +139,7 @@ pub async fn run(args: AgentArgs) -> Result<()> {
             handler: Arc::new(Answers {
                 networks: networks.clone(),
                 members: members.clone(),
-                removals: config.removals_digest.clone(),
+                digest: config.digest.clone(),
             }),
         },
         ended.clone(),
@@ -289,7 +292,7 @@ async fn keep_engine(engine: Client, networks: Arc<Networks>, ready: watch::Send
             () = wake.notified() => {}
             () = networks.wanted.notified() => {}
         }
-        loop {
+        while !host::is_leaving(Path::new(path::LEAVING)) {
             match setup::ensure(&engine, &networks, &host::routes()).await {
                 Ok(()) => {
                     last.clear();

@@ -13,6 +13,7 @@ use osier_gossip::{Handle, Snapshot};
 use osier_members::{Roll, RollError, Signed};
 use osier_model::PeerId;
 use osier_pki::Verifier;
+use rand::seq::SliceRandom;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -25,6 +26,9 @@ use tracing::{info, warn};
 const ASK_DEADLINE: Duration = Duration::from_secs(5);
 /// The pause before a peer that did not answer is asked again.
 const ASK_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long, for each member, the starts that follow a change are spread over.
+const EACH: Duration = Duration::from_millis(50);
 
 /// The statements that this node knows.
 pub(crate) struct Members {
@@ -39,13 +43,19 @@ impl Members {
     pub(crate) fn open(brought: &Path, heard: &Path, ca: &Path) -> Result<Self> {
         let verifier = Verifier::read(ca)?;
         let mut roll = Roll::default();
-        for path in [brought, heard] {
+        let mut is_kept = true;
+        for path in [heard, brought] {
             let statements: Vec<Signed> = osier_store::read_json(path)?.unwrap_or_default();
-            let (_, refused) = take(&mut roll, &verifier, &statements);
+            let (changed, refused) = take(&mut roll, &verifier, &statements);
             // A later version may have kept what this one does not understand.
             if let Some(error @ RollError::Forged) = refused {
                 return Err(error).with_context(|| format!("read '{}'", path.display()));
             }
+            is_kept = path == heard || !changed;
+        }
+        if !is_kept {
+            // The next operator may know less than this one, and what holds must not be forgotten.
+            osier_store::write_json(heard, &roll.signed(), osier_store::PUBLIC)?;
         }
         Ok(Self { path: heard.to_owned(), verifier, roll: Mutex::new(roll) })
     }
@@ -90,12 +100,17 @@ impl Members {
             let others = config.peers().into_iter().filter(|peer| *peer != config.me.peer && snapshot.alive(*peer));
             let differing = others.filter_map(|peer| Some((peer, node_fact(&snapshot, peer)?.members)));
             let differing = differing.filter(|(_, digest)| !digest.is_empty() && *digest != config.digest);
-            let to_ask: Vec<_> = differing.filter(|(peer, digest)| nothing_new.get(peer) != Some(digest)).collect();
+            let mut to_ask: Vec<_> = differing.filter(|(peer, digest)| nothing_new.get(peer) != Some(digest)).collect();
+            // Not all of the same node.
+            to_ask.shuffle(&mut rand::rng());
             let mut silent = false;
             for (peer, digest) in to_ask {
                 match self.ask(peer, gossip).await {
                     Ok(true) => {
                         info!(%peer, "heard who belongs to the cluster");
+                        // All nodes hear of it at once, and need not start anew at once.
+                        let most = EACH * u32::try_from(config.members.len()).unwrap_or(u32::MAX);
+                        tokio::time::sleep(most.mul_f64(rand::random())).await;
                         return;
                     }
                     Ok(false) => drop(nothing_new.insert(peer, digest)),
@@ -132,4 +147,56 @@ fn take(roll: &mut Roll, verifier: &Verifier, statements: &[Signed]) -> (bool, O
     roll.take(statements, |bytes, signature| {
         hex::decode(signature).is_ok_and(|signature| verifier.is_signed(bytes, &signature))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use osier_members::{CONTEXT, Removal, Statement};
+    use osier_model::config::Member;
+    use osier_pki::Authority;
+    use time::OffsetDateTime;
+
+    #[test]
+    fn what_one_operator_brought_is_not_forgotten_when_another_brings_less() {
+        let folder = tempfile::tempdir().unwrap();
+        let [brought, heard, ca] = ["brought.json", "heard.json", "ca.pem"].map(|name| folder.path().join(name));
+        let authority = Authority::create("c", OffsetDateTime::now_utc()).unwrap();
+        std::fs::write(&ca, authority.cert_pem()).unwrap();
+        let peer = |last| PeerId([2, 0, 0, 0, 0, last]);
+        let member = |last| Member {
+            name: format!("n{last}").parse().unwrap(),
+            peer: peer(last),
+            address: [192, 0, 2, last].into(),
+        };
+        let sign = |statement: Statement| {
+            let text = statement.text();
+            let signature = hex::encode(authority.sign(&[CONTEXT, text.as_bytes()].concat()).unwrap());
+            Signed { text, signature }
+        };
+        let joined: Vec<Signed> = (1..4).map(|n| sign(Statement::Member { serial: 1, node: member(n) })).collect();
+        let removal = Removal { peer: peer(3), name: "n3".parse().unwrap(), heir: peer(1), forced: false };
+        let removed = sign(Statement::Removed { serial: 2, removal });
+        let bring =
+            |statements: &[Signed]| osier_store::write_json(&brought, &statements, osier_store::PUBLIC).unwrap();
+        let members = || Members::open(&brought, &heard, &ca).map(|members| members.roll().members());
+
+        bring(&joined[..2]);
+        assert_eq!(members().unwrap(), [member(1), member(2)]);
+        bring(&[joined[0].clone(), joined[2].clone(), removed.clone()]);
+        assert_eq!(members().unwrap(), [member(1), member(2)], "the second is known, the third was removed");
+        bring(&joined);
+        assert_eq!(members().unwrap(), [member(1), member(2)], "a removal is final");
+
+        let knows = Members::open(&brought, &heard, &ca).unwrap();
+        let fourth = sign(Statement::Member { serial: 1, node: member(4) });
+        assert!(
+            knows.hear(peer(1), std::slice::from_ref(&fourth)).unwrap() && !knows.hear(peer(2), &[fourth]).unwrap()
+        );
+        assert_eq!(members().unwrap(), [member(1), member(2), member(4)]);
+        let forged = Signed { text: Statement::Member { serial: 9, node: member(9) }.text(), ..removed };
+        assert!(!knows.hear(peer(2), std::slice::from_ref(&forged)).unwrap());
+        bring(&[forged]);
+        assert!(members().is_err(), "only root can have put it there");
+    }
 }

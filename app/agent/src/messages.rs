@@ -20,12 +20,12 @@ pub(crate) enum Message {
     /// What has the operator said about who belongs to the cluster?
     AskMembers,
     Members(Vec<Signed>),
-    /// Of somebody who inherits: what is known of the ring? It is told only to who knows of the same removals.
+    /// Of somebody who inherits: what is known of the ring? It is told only to who knows the same members and removals.
     AskRing {
         /// Whose ring it is about.
         network: NetworkId,
-        /// Short for the removals that the asker knows of.
-        removals: String,
+        /// Short for what the asker knows of the members.
+        members: String,
     },
     Ring(Vec<ChunkRecord>),
     Refused(String),
@@ -35,8 +35,8 @@ pub(crate) enum Message {
 pub(crate) struct Answers {
     pub(crate) networks: Arc<Networks>,
     pub(crate) members: Arc<Members>,
-    /// Short for the removals that this node works by.
-    pub(crate) removals: String,
+    /// Short for what this node works by.
+    pub(crate) digest: String,
 }
 
 impl RequestHandler for Answers {
@@ -46,8 +46,8 @@ impl RequestHandler for Answers {
                 addresses::answer(from, &request, network, self.networks.get(network).as_deref())
             }
             Ok(Message::AskMembers) => Message::Members(self.members.signed()),
-            Ok(Message::AskRing { removals, .. }) if removals != self.removals => {
-                Message::Refused("other removals are known here".into())
+            Ok(Message::AskRing { members, .. }) if members != self.digest => {
+                Message::Refused("other members or removals are known here".into())
             }
             // Whoever does not know a network has nothing of it either.
             Ok(Message::AskRing { network, .. }) => {

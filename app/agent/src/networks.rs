@@ -177,6 +177,17 @@ impl Networks {
         self.get(NetworkId::MAIN).unwrap_or_else(|| unreachable!())
     }
 
+    /// Takes note of what the engine calls a network. It says so when it makes one; whoever has lost that with this node's
+    /// state finds it out from the engine's list.
+    pub(crate) fn note_engines(&self, engine_id: &str, network: &Network) -> Result<(), osier_store::Error> {
+        self.endpoints.change(|t| {
+            if network.id != NetworkId::MAIN {
+                t.ids.insert(engine_id.to_owned(), network.id);
+            }
+            t.networks.insert(engine_id.to_owned(), network.subnet);
+        })
+    }
+
     /// The subnets of all but the cluster's own.
     pub(crate) fn subnets(&self) -> Vec<(NetworkId, Ipv4Net)> {
         self.lock().book.networks().map(|n| (n.id, n.subnet)).collect()

@@ -218,13 +218,7 @@ impl Plugin {
         if pool.parse() != Ok(subnet) {
             return Err(PluginError::ForeignPool(pool.to_owned(), subnet));
         }
-        let made = self.endpoints.change(|t| {
-            if net.network.id != NetworkId::MAIN {
-                t.ids.insert(id.clone(), net.network.id);
-            }
-            t.networks.insert(id, subnet);
-        });
-        made.map_err(PluginError::Store)?;
+        self.networks.note_engines(&id, &net.network).map_err(PluginError::Store)?;
         self.changed.notify_one();
         Ok(json!({}))
     }

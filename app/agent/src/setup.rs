@@ -23,6 +23,8 @@ const GATEWAY_BRIDGE: &str = "docker_gwbridge";
 pub(crate) enum SetupError {
     #[error("call the engine")]
     Engine(#[source] Error),
+    #[error("keep what the engine calls a network")]
+    Store(#[source] osier_store::Error),
     #[error("every private subnet that could serve '{GATEWAY_BRIDGE}' collides with a route of this host")]
     NoSubnet,
     #[error("the engine's network '{NETWORK}' is not Osier's: {0}; remove it or rename it")]
@@ -31,7 +33,7 @@ pub(crate) enum SetupError {
 
 /// Makes what is missing, and removes what the cluster has no more.
 pub(crate) async fn ensure(engine: &Client, networks: &Networks, routes: &[Ipv4Net]) -> Result<(), SetupError> {
-    ensure_own(engine, networks.main().network.subnet, routes).await?;
+    ensure_own(engine, networks, routes).await?;
     ensure_others(engine, networks).await
 }
 
@@ -45,6 +47,9 @@ async fn ensure_others(engine: &Client, networks: &Networks) -> Result<(), Setup
         let id = network["Options"][NETWORK_ID_OPTION].as_str().and_then(|id| id.parse().ok());
         match id.filter(|_| network["Driver"] == NETWORK) {
             Some(id) => {
+                if let Some(known) = networks.get(id) {
+                    networks.note_engines(&text("Id"), &known.network).map_err(SetupError::Store)?;
+                }
                 // Lists do not tell who is on a network.
                 let in_use = inspect(engine, &text("Id")).await?.is_some_and(|n| has_endpoints(&n));
                 present.push(Present { engine_id: text("Id"), name: text("Name"), id, in_use });
@@ -102,7 +107,9 @@ pub(crate) fn create_body(network: &Network) -> Value {
 }
 
 /// Makes what every overlay container needs.
-async fn ensure_own(engine: &Client, pool: Ipv4Net, routes: &[Ipv4Net]) -> Result<(), SetupError> {
+async fn ensure_own(engine: &Client, networks: &Networks, routes: &[Ipv4Net]) -> Result<(), SetupError> {
+    let own = networks.main();
+    let pool = own.network.subnet;
     if inspect(engine, GATEWAY_BRIDGE).await?.is_none() {
         let subnet = free_subnet(pool, routes).ok_or(SetupError::NoSubnet)?;
         let body = json!({
@@ -127,7 +134,8 @@ async fn ensure_own(engine: &Client, pool: Ipv4Net, routes: &[Ipv4Net]) -> Resul
         Some(found) => {
             let subnet = found.pointer("/IPAM/Config/0/Subnet").and_then(Value::as_str).unwrap_or_default();
             if found["Driver"] == NETWORK && subnet.parse() == Ok(pool) {
-                return Ok(());
+                let id = found["Id"].as_str().unwrap_or_default();
+                return networks.note_engines(id, &own.network).map_err(SetupError::Store);
             }
             Err(SetupError::Foreign(format!("driver {}, subnet '{subnet}', wanted {pool}", found["Driver"])))
         }

@@ -92,7 +92,7 @@ pub struct RemoveNodeArgs {
     /// The node that takes over its addresses; the founder of the cluster where none is named
     #[arg(long, value_name = "NODE")]
     pub(crate) heir: Option<NodeName>,
-    /// Do not wait until every other node has heard of it: the node must be off, or addresses may be given out twice
+    /// Do not wait for nodes that are silent: addresses that they had of the node unseen by others may be given out twice
     #[arg(long)]
     pub(crate) force: bool,
     /// Leave Osier on the host

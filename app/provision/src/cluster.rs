@@ -16,7 +16,7 @@ use osier_pki::{Authority, Issued, Subject, Verifier, days_left};
 use osier_ui::Failure;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::fs::DirBuilderExt,
@@ -35,6 +35,8 @@ pub(crate) struct Cluster {
     authority: Authority,
     /// What holds of what was signed about nodes.
     roll: Roll,
+    /// The CA's list of the certificates that are valid no more, once there is one.
+    revoked: Option<String>,
     /// The gossip key: 64 hex digits.
     gossip_key: String,
     operator: Issued,
@@ -112,10 +114,11 @@ impl Cluster {
             managers: BTreeMap::new(),
             members: Vec::new(),
             roll: Vec::new(),
+            revoked: Vec::new(),
         };
         let gossip_key = hex::encode(rand::random::<[u8; 32]>());
         let (roll, nodes) = (Roll::default(), BTreeMap::new());
-        Ok(Self { record, folder, authority, roll, gossip_key, operator, nodes, _lock: lock })
+        Ok(Self { record, folder, authority, roll, revoked: None, gossip_key, operator, nodes, _lock: lock })
     }
 
     fn load(folder: PathBuf, record: Record, lock: Option<fs::File>, now: OffsetDateTime) -> anyhow::Result<Self> {
@@ -140,7 +143,8 @@ impl Cluster {
         if let Some(error) = refused {
             return Err(error).with_context(|| format!("read '{}'", folder.join("cluster.json").display()));
         }
-        Ok(Self { record, folder, authority, roll, gossip_key, operator, nodes, _lock: lock })
+        let revoked = osier_store::read(&folder.join("crl.pem"))?.map(String::from_utf8).transpose()?;
+        Ok(Self { record, folder, authority, roll, revoked, gossip_key, operator, nodes, _lock: lock })
     }
 
     /// The folder with everything.
@@ -156,6 +160,11 @@ impl Cluster {
     /// The key that seals gossip: a secret.
     pub(crate) fn gossip_key(&self) -> &str {
         &self.gossip_key
+    }
+
+    /// The CA's list of the certificates that are valid no more, PEM, once there is one.
+    pub(crate) fn revoked(&self) -> Option<&str> {
+        self.revoked.as_deref()
     }
 
     /// A member's certificate and key.
@@ -200,19 +209,40 @@ impl Cluster {
     }
 
     /// Takes a member out for good: its heir gets its addresses, once all others know, or with `forced` at once.
-    pub(crate) fn expel(&mut self, name: &NodeName, heir: PeerId, forced: bool) -> Result<(), Failure> {
+    pub(crate) fn expel(
+        &mut self,
+        name: &NodeName,
+        heir: PeerId,
+        forced: bool,
+        now: OffsetDateTime,
+    ) -> Result<(), Failure> {
         let Some(at) = self.record.members.iter().position(|m| m.name == *name) else { return Ok(()) };
         let member = self.record.members.remove(at);
         self.record.managers.remove(name);
-        self.nodes.remove(name);
+        if let Some(node) = self.nodes.remove(name) {
+            self.revoke(&node.issued, now).map_err(anyhow::Error::new)?;
+        }
         let removal = Removal { peer: member.peer, name: member.name, heir, forced };
         self.sign(&Statement::Removed { serial: self.roll.serial(member.peer) + 1, removal })
+    }
+
+    /// Has everybody who hears of it refuse a certificate.
+    fn revoke(&mut self, issued: &Issued, now: OffsetDateTime) -> Result<(), osier_pki::Error> {
+        self.record.revoked.push(hex::encode(osier_pki::serial(&issued.cert_pem)?));
+        let serials: Vec<Vec<u8>> = self.record.revoked.iter().filter_map(|serial| hex::decode(serial).ok()).collect();
+        self.revoked = Some(self.authority.revoke(&serials, now)?);
+        Ok(())
     }
 
     /// Lets the heirs of a node that was removed before have its addresses at once.
     pub(crate) fn force(&mut self, mut removal: Removal) -> Result<(), Failure> {
         removal.forced = true;
         self.sign(&Statement::Removed { serial: self.roll.serial(removal.peer) + 1, removal })
+    }
+
+    /// The nodes that were removed.
+    pub(crate) fn removed(&self) -> BTreeSet<PeerId> {
+        self.roll.removals().map(|removal| removal.peer).collect()
     }
 
     /// The removals of nodes of this name.
@@ -236,6 +266,9 @@ impl Cluster {
             write_new(&self.folder.join("ca-key.pem"), self.authority.key_pem(), osier_store::SECRET)?;
             write_new(&self.folder.join("gossip.key"), &self.gossip_key, osier_store::SECRET)?;
             write_issued(&self.folder, &self.operator)?;
+            if let Some(list) = self.revoked() {
+                write_new(&self.folder.join("crl.pem"), list, osier_store::PUBLIC)?;
+            }
             for (name, node) in &self.nodes {
                 let folder = self.folder.join("nodes").join(name.as_str());
                 private_folder(&folder)?;
@@ -413,6 +446,43 @@ mod tests {
         }
         renewed.remove().unwrap();
         assert!(!folder.exists());
+    }
+
+    #[test]
+    fn a_node_that_was_removed_is_signed_off_and_its_name_is_free_for_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        let now = OffsetDateTime::now_utc();
+        let open = || Cluster::open(&home, &settings(None), true, now).unwrap();
+        let peer = |cluster: &Cluster| cluster.record.members.iter().find(|m| m.name.as_str() == "a").map(|m| m.peer);
+        let mut cluster = open();
+        cluster.admit(&[node("a", 2), node("m", 1)], 3376, now).unwrap();
+        cluster.save().unwrap();
+        let (former, folder) = (peer(&cluster).unwrap(), cluster.folder().to_owned());
+        let certificate = cluster.certificate(&"a".parse().unwrap()).unwrap().clone();
+        let heir = cluster.record.founder;
+        cluster.expel(&"a".parse().unwrap(), heir, false, now).unwrap();
+        cluster.save().unwrap();
+        drop(cluster);
+        assert!(!folder.join("nodes/a").exists(), "its key is of no use any more");
+
+        let mut again = open();
+        let removal = again.removals(&"a".parse().unwrap()).remove(0);
+        assert_eq!((removal.peer, removal.heir, removal.forced, peer(&again)), (former, heir, false, None));
+        assert!(again.revoked().is_some() && again.record.revoked.len() == 1);
+        assert_eq!(again.record.revoked[0], hex::encode(osier_pki::serial(&certificate.cert_pem).unwrap()));
+        again.force(removal).unwrap();
+        assert!(again.removals(&"a".parse().unwrap())[0].forced);
+        again.admit(&[node("a", 2)], 3376, now).unwrap();
+        assert!(peer(&again).is_some_and(|peer| peer != former));
+        again.save().unwrap();
+        osier_pki::Identity::read(&folder).unwrap().client().unwrap();
+        let mut damaged = again.record.clone();
+        damaged.roll[0].text.push(' ');
+        drop(again);
+        osier_store::write_json(&folder.join("cluster.json"), &damaged, osier_store::PUBLIC).unwrap();
+        let refused = Cluster::open(&home, &settings(None), true, now).err().unwrap();
+        assert!(refused.message().contains("cluster.json"), "{}", refused.message());
     }
 
     #[test]

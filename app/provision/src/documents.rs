@@ -57,11 +57,14 @@ pub(crate) fn setup(
     for (at, mode) in [("/etc/osier", 0o755), (path::PKI, 0o700)] {
         desired.folders.push(Folder { path: at.parse()?, mode });
     }
-    let shared = [
+    let mut shared = vec![
         public(&pki("ca.pem"), cluster.ca_pem())?,
         public(&pki("cert.pem"), &certificate.cert_pem)?,
         secret(&pki("key.pem"), &certificate.key_pem)?,
     ];
+    if let Some(list) = cluster.revoked() {
+        shared.push(public(&pki("crl.pem"), list)?);
+    }
     let key = secret(path::GOSSIP_KEY, &format!("{}\n", cluster.gossip_key()))?;
     let agent = public(path::AGENT_CONFIG, &json(&agent)?)?;
     let members = public(path::MEMBERS, &json(&record.roll)?)?;

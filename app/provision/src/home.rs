@@ -39,6 +39,9 @@ pub struct Record {
     /// What the operator has signed about nodes, those that were removed among them.
     #[serde(default)]
     pub roll: Vec<Signed>,
+    /// Serial numbers, in hexadecimal, of certificates that are valid no more.
+    #[serde(default)]
+    pub revoked: Vec<String>,
 }
 
 /// A cluster of this machine, and the folder with its certificates.
@@ -140,6 +143,7 @@ pub(crate) mod tests {
             managers: BTreeMap::from([("m".parse().unwrap(), "192.0.2.1:3376".parse().unwrap())]),
             members: Vec::new(),
             roll: Vec::new(),
+            revoked: Vec::new(),
         }
     }
 

@@ -6,9 +6,10 @@
 use crate::remote::{self, Remote};
 use ipnet::Ipv4Net;
 use osier_converge::{Digest, OsRelease};
+use osier_model::PeerId;
 use osier_ssh::Command;
 use osier_ui::{ExitKind, Failure};
-use std::net::Ipv4Addr;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 use time::OffsetDateTime;
 
 const SCRIPT: &str = include_str!("preflight.sh");
@@ -40,6 +41,8 @@ pub(crate) struct Report {
     pub(crate) binary: Option<Digest>,
     /// The digest of the CA's certificate there.
     pub(crate) ca: Option<Digest>,
+    /// Which node its state is that of.
+    pub(crate) peer: Option<PeerId>,
     /// Whether anything of ours is there.
     pub(crate) traces: bool,
     /// Names of our links at which something else lies.
@@ -68,6 +71,8 @@ pub(crate) struct ClusterNeeds {
     pub(crate) pool: Ipv4Net,
     /// The digest of its CA's certificate.
     pub(crate) ca: Digest,
+    /// The nodes that were removed from it.
+    pub(crate) removed: BTreeSet<PeerId>,
     /// What the inventory says is the host's address among the nodes.
     pub(crate) internal: Option<Ipv4Addr>,
 }
@@ -96,6 +101,7 @@ fn parse(text: &str, asked: std::ops::RangeInclusive<i64>) -> Report {
         free: [one("free_var").parse().ok(), one("free_usr").parse().ok()],
         binary: one("binary").parse().ok(),
         ca: one("ca").parse().ok(),
+        peer: one("peer").parse().ok(),
         traces: one("traces") == "yes",
         taken: values("taken").map(str::to_owned).collect(),
         addresses: values("address").filter_map(|a| a.parse().ok()).collect(),
@@ -167,6 +173,10 @@ impl Report {
             let hint = "run 'osier destroy' from the machine that made that cluster, or copy its folder from there";
             problems.push(("it belongs to another cluster (its CA is another)".into(), hint));
         }
+        if self.peer.is_some_and(|peer| needs.removed.contains(&peer)) {
+            let hint = "run 'osier destroy -l HOST' first; then 'osier site' makes it a new node";
+            problems.push(("it still is the node that was removed from the cluster".into(), hint));
+        }
         if self.skew.abs() > SKEW_LIMIT {
             let text = format!("its clock is {}; certificates would not be valid there", ahead(self.skew));
             problems.push((text, "set its clock, best with a time service"));
@@ -200,7 +210,12 @@ mod tests {
         route=eth0\t0018430A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
 
     fn needs() -> Needs {
-        let cluster = ClusterNeeds { pool: "10.1.1.0/24".parse().unwrap(), ca: Digest::of(b"ca"), internal: None };
+        let cluster = ClusterNeeds {
+            pool: "10.1.1.0/24".parse().unwrap(),
+            ca: Digest::of(b"ca"),
+            removed: [PeerId([2, 0, 0, 0, 0, 1])].into(),
+            internal: None,
+        };
         Needs { machine: "x86_64".into(), installs_engine: true, cluster: Some(cluster) }
     }
 
@@ -220,15 +235,20 @@ mod tests {
     fn every_problem_is_named_at_once() {
         let text = TEXT.replace("\"12\"", "\"11\"").replace("free_var=5000000", "free_var=500000");
         let text = text.replace("engine=yes\n", "").replace("0018430A", "0000010A").replace("00FFFFFF", "0000FFFF");
-        let text = format!("{text}ca={}\ntaken=weave\n", Digest::of(b"other"));
+        let text = format!("{text}ca={}\npeer=02:00:00:00:00:01\ntaken=weave\n", Digest::of(b"other"));
         let report = parse(&text, 900_000..=900_001);
         let failure = report.judge("a", &needs()).unwrap_err();
-        for part in
-            ["Debian 12 and newer", "488 MiB free, 1024", "another cluster", "10.1.0.0/16 (eth0)", "behind ours"]
-        {
+        for part in [
+            "Debian 12 and newer",
+            "488 MiB free, 1024",
+            "another cluster",
+            "was removed",
+            "10.1.0.0/16 (eth0)",
+            "behind ours",
+        ] {
             assert!(failure.message().contains(part), "no '{part}' in {}", failure.message());
         }
-        assert_eq!((failure.code(), failure.hints().len()), (3, 5));
+        assert_eq!((failure.code(), failure.hints().len()), (3, 6));
         assert_eq!(report.warnings().len(), 2);
         let only_cluster = Needs { installs_engine: false, ..needs() };
         assert!(report.judge("a", &only_cluster).unwrap_err().message().contains("it has no Docker"));

@@ -11,6 +11,7 @@ free /var/lib free_var
 free /usr/local free_usr
 digest /usr/local/bin/osier binary
 digest /etc/osier/pki/ca.pem ca
+sed -n 's/.*"me": *"\([0-9a-f:]*\)".*/peer=\1/p' /var/lib/osier/ring.json 2>/dev/null
 for path in /usr/local/bin/osier /etc/osier /var/lib/osier /usr/local/lib/systemd/system/osier-agent.service; do
     [ -e "$path" ] && echo traces=yes
 done

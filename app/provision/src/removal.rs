@@ -7,8 +7,7 @@ use crate::{
     args::{HostArgs, RemoveNodeArgs},
     cluster::Cluster,
     home::{Home, Record},
-    inventory, settings,
-    site::{self, Parts, clear},
+    inventory, settings, site,
 };
 use osier_model::{NodeName, PeerId};
 use osier_ui::{Failure, Ui};
@@ -24,40 +23,44 @@ pub async fn run_node_rm(args: RemoveNodeArgs, ui: &Ui) -> Result<(), Failure> {
         return Err(failure.hint("run the command where 'osier site' was run"));
     }
     let check = args.change.check;
-    let mut cluster = Cluster::open(&home, &settings, !check, OffsetDateTime::now_utc())?;
+    let now = OffsetDateTime::now_utc();
+    let mut cluster = Cluster::open(&home, &settings, !check, now)?;
     let name = &args.node;
+    let is_listed = inventory.hosts().iter().any(|host| host.name() == name.as_str());
+    let only = |limit: String| HostArgs { limit: Some(limit), ..args.hosts.clone() };
+    let limit = args.hosts.limit.as_deref().unwrap_or("all");
+    let rest = if is_listed { only(format!("{limit}:!{name}")) } else { only(limit.to_owned()) };
+    // Before anything is signed: the others must be there to be told.
+    inventory::select(&inventory, rest.limit.as_deref())?;
+
     let former = cluster.removals(name);
     let is_member = cluster.record.members.iter().any(|m| m.name == *name);
-    if !is_member && former.is_empty() {
+    if is_member {
+        let heir = heir(&cluster.record, name, args.heir.as_ref())?;
+        confirm(&args, &cluster.record, heir, ui)?;
+        cluster.expel(name, heir, args.force, now)?;
+    } else if let Some(last) = former.last() {
+        ui.note(format_args!("'{name}' was removed before; the others are told again"));
+        confirm(&args, &cluster.record, last.heir, ui)?;
+        let gentle = former.into_iter().filter(|removal| args.force && !removal.forced);
+        gentle.into_iter().try_for_each(|removal| cluster.force(removal))?;
+    } else {
         let names = cluster.record.members.iter().map(|m| m.name.as_str()).collect::<Vec<_>>().join(", ");
         let failure = Failure::usage(format!("cluster '{}' has no node '{name}'", cluster.record.name));
         return Err(failure.hint(format!("its nodes are {names}")));
     }
-    if is_member {
-        let heir = heir(&cluster.record, name, args.heir.as_ref())?;
-        confirm(&args, &cluster.record, heir, ui)?;
-        cluster.expel(name, heir, args.force)?;
-    } else {
-        ui.note(format_args!("'{name}' was removed before; the others are told again"));
-        let gentle = former.into_iter().filter(|removal| args.force && !removal.forced);
-        gentle.into_iter().try_for_each(|removal| cluster.force(removal))?;
-    }
     if !check {
         cluster.save()?;
     }
-    // What follows opens it again.
-    drop(cluster);
-
-    let is_listed = inventory.hosts().iter().any(|host| host.name() == name.as_str());
-    let only = |limit: String| HostArgs { limit: Some(limit), ..args.hosts.clone() };
-    if is_listed && !args.keep {
-        clear(&only(name.to_string()), &args.change, ui).await?;
-    }
+    let cleared = if is_listed && !args.keep {
+        site::clear(&only(name.to_string()), &args.change, &cluster, ui).await?
+    } else {
+        Vec::new()
+    };
     if is_listed && !check {
         ui.note(format_args!("take '{name}' out of the inventory, or the next 'osier site' makes it a new node"));
     }
-    let limit = args.hosts.limit.as_deref().unwrap_or("all");
-    site::build(&only(format!("{limit}:!{name}")), &args.change, Parts { bootstrap: false, cluster: true }, ui).await
+    site::make(&rest, &args.change, false, Some(cluster), cleared, ui).await
 }
 
 /// Who takes over the addresses of a node: whom the operator names, else the founder, a master, anybody.
@@ -90,7 +93,7 @@ fn confirm(args: &RemoveNodeArgs, record: &Record, heir: PeerId, ui: &Ui) -> Res
     }
     let heir = record.members.iter().find(|m| m.peer == heir).map_or("another node", |m| m.name.as_str());
     let risk = if args.force {
-        " It must be off: where it still runs, its containers' addresses may be given out twice."
+        " It is not waited for nodes that are silent: what they and it have agreed on unseen may be given out twice."
     } else {
         ""
     };

@@ -23,9 +23,9 @@ use time::OffsetDateTime;
 
 /// Which parts of the work a command does.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Parts {
-    pub(crate) bootstrap: bool,
-    pub(crate) cluster: bool,
+struct Parts {
+    bootstrap: bool,
+    cluster: bool,
 }
 
 /// Prepares hosts.
@@ -59,43 +59,64 @@ pub async fn run_destroy(args: DestroyArgs, ui: &Ui) -> Result<(), Failure> {
     let cluster = if known { Some(Cluster::open(&home, &settings, !args.change.check, now)?) } else { None };
 
     let run = Run::begin(&args.hosts, &args.change, remote::remotes(&hosts)?, ui)?;
-    let outcomes = run.clear(args.purge).await?;
+    let outcomes = run.clear(args.purge, None).await?;
     if let Some(cluster) = cluster.filter(|_| !args.change.check) {
         forget(cluster, &outcomes, ui)?;
     }
-    run.finish(outcomes, ui).await
+    run.finish(Vec::new(), outcomes, ui).await
 }
 
-/// Takes Osier off hosts of the inventory that may be out of reach; says so where they are.
-pub(crate) async fn clear(hosts: &HostArgs, change: &ChangeArgs, ui: &Ui) -> Result<(), Failure> {
+/// Takes Osier off hosts of a cluster that may be out of reach; says so where they are, and gives what became of the others.
+pub(crate) async fn clear(
+    hosts: &HostArgs,
+    change: &ChangeArgs,
+    cluster: &Cluster,
+    ui: &Ui,
+) -> Result<Vec<(String, Outcome)>, Failure> {
     let inventory = inventory::read(hosts)?;
     let selected = inventory::select(&inventory, hosts.limit.as_deref())?;
     let run = Run::begin(hosts, change, remote::remotes(&selected)?, ui)?;
-    let outcomes = run.clear(false).await?;
+    let ca = Digest::of(cluster.ca_pem().as_bytes());
+    let mut outcomes: Vec<_> = run.clear(false, Some(ca)).await?.into_iter().collect();
     remote::close(run.remotes).await;
     drop(run.progress);
-    for (host, outcome) in outcomes {
-        if let Outcome::Failed(failure) = outcome {
-            ui.warn(format_args!(
-                "Osier is still on {host}: {}; once it can be reached, 'osier destroy -l {host}' takes it off",
-                failure.message()
-            ));
-        }
-    }
-    Ok(())
+    outcomes.retain(|(host, outcome)| {
+        let Outcome::Failed(failure) = outcome else { return true };
+        ui.warn(format_args!(
+            "Osier is still on {host}: {}; once that is mended, 'osier destroy -l {host}' takes it off",
+            failure.message()
+        ));
+        false
+    });
+    Ok(outcomes)
 }
 
 /// Makes the selected hosts what the inventory says.
-pub(crate) async fn build(hosts: &HostArgs, change: &ChangeArgs, parts: Parts, ui: &Ui) -> Result<(), Failure> {
+async fn build(hosts: &HostArgs, change: &ChangeArgs, parts: Parts, ui: &Ui) -> Result<(), Failure> {
+    let cluster = if parts.cluster {
+        let (settings, _) = settings::read(&inventory::read(hosts)?)?;
+        Some(Cluster::open(&Home::from_env()?, &settings, !change.check, OffsetDateTime::now_utc())?)
+    } else {
+        None
+    };
+    make(hosts, change, parts.bootstrap, cluster, Vec::new(), ui).await
+}
+
+/// Makes the selected hosts what the inventory says, as members of a cluster where there is one. `before` is what was done
+/// on other hosts in the same run.
+pub(crate) async fn make(
+    hosts: &HostArgs,
+    change: &ChangeArgs,
+    bootstrap: bool,
+    mut cluster: Option<Cluster>,
+    before: Vec<(String, Outcome)>,
+    ui: &Ui,
+) -> Result<(), Failure> {
     let inventory = inventory::read(hosts)?;
     let (settings, nodes) = settings::read(&inventory)?;
     let selected = inventory::select(&inventory, hosts.limit.as_deref())?;
     let remotes = remote::remotes(&selected)?;
     let now = OffsetDateTime::now_utc();
-    let mut cluster = match parts.cluster {
-        true => Some(Cluster::open(&Home::from_env()?, &settings, !change.check, now)?),
-        false => None,
-    };
     for member in cluster.iter().flat_map(|c| &c.record.members) {
         if !nodes.iter().any(|node| node.name == member.name) {
             let name = &member.name;
@@ -114,10 +135,11 @@ pub(crate) async fn build(hosts: &HostArgs, change: &ChangeArgs, parts: Parts, u
         let judged = report.and_then(|report| {
             let needs = Needs {
                 machine: run.program.machine.clone(),
-                installs_engine: parts.bootstrap,
+                installs_engine: bootstrap,
                 cluster: cluster.as_ref().map(|c| ClusterNeeds {
                     pool: c.record.pool,
                     ca: Digest::of(c.ca_pem().as_bytes()),
+                    removed: c.removed(),
                     internal: node.and_then(|n| n.internal),
                 }),
             };
@@ -144,7 +166,7 @@ pub(crate) async fn build(hosts: &HostArgs, change: &ChangeArgs, parts: Parts, u
     for (remote, node, report) in passed {
         let mut desired = Desired::default();
         let program = run.program.sha256;
-        if parts.bootstrap {
+        if bootstrap {
             documents::bootstrap(&mut desired, program, &report.taken)?;
         }
         if let Some(cluster) = &cluster {
@@ -157,7 +179,7 @@ pub(crate) async fn build(hosts: &HostArgs, change: &ChangeArgs, parts: Parts, u
     if let Some(cluster) = cluster.filter(|_| !change.check) {
         point_docker_at(&cluster, ui)?;
     }
-    run.finish(outcomes, ui).await
+    run.finish(before, outcomes, ui).await
 }
 
 /// Makes the hosts that passed members of the cluster; gives back those that cannot be.
@@ -269,8 +291,8 @@ impl<'a> Run<'a> {
         .await
     }
 
-    /// Takes Osier off all hosts.
-    async fn clear(&self, purge: bool) -> Result<BTreeMap<String, Outcome>, Failure> {
+    /// Takes Osier off all hosts, or off those that are of the cluster with this CA.
+    async fn clear(&self, purge: bool, only: Option<Digest>) -> Result<BTreeMap<String, Outcome>, Failure> {
         let needs = Needs { machine: self.program.machine.clone(), ..Needs::default() };
         let mut outcomes = BTreeMap::new();
         let mut ready = Vec::new();
@@ -279,6 +301,10 @@ impl<'a> Run<'a> {
                 Ok(report) if report.machine != needs.machine => {
                     let judged = report.judge(&remote.name, &needs);
                     outcomes.extend(judged.err().map(|f| (remote.name.clone(), self.failed(&remote.name, f))));
+                }
+                Ok(report) if only.is_some() && report.ca.is_some() && report.ca != only => {
+                    let failure = Failure::message_only(ExitKind::SomeHostsFailed, "it belongs to another cluster now");
+                    outcomes.insert(remote.name.clone(), self.failed(&remote.name, failure));
                 }
                 Ok(report) if !report.traces => {
                     self.progress.done(&remote.name, "ok");
@@ -315,11 +341,17 @@ impl<'a> Run<'a> {
     }
 
     /// Closes the connections and says what became of each host, in the inventory's order.
-    async fn finish(self, mut outcomes: BTreeMap<String, Outcome>, ui: &Ui) -> Result<(), Failure> {
+    async fn finish(
+        self,
+        before: Vec<(String, Outcome)>,
+        mut outcomes: BTreeMap<String, Outcome>,
+        ui: &Ui,
+    ) -> Result<(), Failure> {
         let names: Vec<String> = self.remotes.iter().map(|r| r.name.clone()).collect();
         remote::close(self.remotes).await;
         drop(self.progress);
-        let ordered: Vec<_> = names.into_iter().filter_map(|n| outcomes.remove(&n).map(|o| (n, o))).collect();
+        let ordered = names.into_iter().filter_map(|n| outcomes.remove(&n).map(|o| (n, o)));
+        let ordered: Vec<_> = before.into_iter().chain(ordered).collect();
         recap::finish(ui, &ordered)
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::Error;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason, RevokedCertParams, SanType, SerialNumber,
 };
 use std::net::IpAddr;
 use time::{Duration, OffsetDateTime};
@@ -77,6 +77,27 @@ impl Authority {
         self.issue_until(subject, now, now + LEAF_LIFE)
     }
 
+    /// The list of certificates that are valid no more, by their [`serial`] numbers, in PEM (RFC 5280 §5). It holds until the
+    /// next one takes its place; a longer list counts as the newer one.
+    pub fn revoke(&self, serials: &[Vec<u8>], now: OffsetDateTime) -> Result<String, Error> {
+        let doing = "sign the list of revoked certificates";
+        let revoked = |serial: &Vec<u8>| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(serial),
+            revocation_time: now,
+            reason_code: Some(RevocationReason::CessationOfOperation),
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: now - BACKDATE,
+            next_update: now + CA_LIFE,
+            crl_number: SerialNumber::from(serials.len() as u64),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).and_then(|list| list.pem()).map_err(Error::new(doing))
+    }
+
     /// Issues a certificate valid until `end` (for tests of expiry, and for short-lived clients).
     pub fn issue_until(&self, subject: &Subject, now: OffsetDateTime, end: OffsetDateTime) -> Result<Issued, Error> {
         let doing = || format!("issue a certificate for '{}'", subject.name);
@@ -91,6 +112,13 @@ impl Authority {
         let cert = params.signed_by(&key, &self.issuer).map_err(Error::new(doing()))?;
         Ok(Issued { cert_pem: cert.pem(), key_pem: key.serialize_pem() })
     }
+}
+
+/// The serial number of a PEM certificate.
+pub fn serial(cert_pem: &str) -> Result<Vec<u8>, Error> {
+    let doing = "read a certificate's serial number";
+    let (_, pem) = x509_parser::pem::parse_x509_pem(cert_pem.as_bytes()).map_err(Error::new(doing))?;
+    Ok(pem.parse_x509().map_err(Error::new(doing))?.raw_serial().to_vec())
 }
 
 /// How many whole days a PEM certificate stays valid after `now`; negative once it has expired.

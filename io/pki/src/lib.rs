@@ -9,7 +9,7 @@ mod load;
 mod seal;
 mod unverified;
 
-pub use issue::{Authority, Issued, Subject, days_left};
+pub use issue::{Authority, Issued, Subject, days_left, serial};
 pub use load::Identity;
 pub use seal::Verifier;
 pub use unverified::{KeyPair, public_client};

@@ -7,25 +7,43 @@ use rustls::{
     crypto::{CryptoProvider, ring},
     server::WebPkiClientVerifier,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject};
 use std::{path::Path, sync::Arc};
+
+/// The list of certificates that the CA has revoked lies beside its certificate, under this name.
+const REVOKED: &str = "crl.pem";
 
 /// One party's certificate and key with the CA that its peers must come from.
 pub struct Identity {
     roots: Arc<RootCertStore>,
+    /// What the CA has revoked; peers' certificates are not looked up where there is no list.
+    revoked: Vec<CertificateRevocationListDer<'static>>,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 }
 
 impl Identity {
-    /// Reads `ca.pem`, `cert.pem` and `key.pem` of a folder (Docker's own file names).
+    /// Reads `ca.pem`, `cert.pem` and `key.pem` of a folder (Docker's own file names), and `crl.pem` where there is one.
     pub fn read(folder: &Path) -> Result<Self, Error> {
         Self::read_files(&folder.join("ca.pem"), &folder.join("cert.pem"), &folder.join("key.pem"))
     }
 
-    /// Reads the three files wherever they are.
+    /// Reads the three files wherever they are, and `crl.pem` beside the CA's certificate where there is one.
     pub fn read_files(ca: &Path, cert: &Path, key: &Path) -> Result<Self, Error> {
-        Self::from_pem(&file(ca)?, &file(cert)?, &file(key)?)
+        let identity = Self::from_pem(&file(ca)?, &file(cert)?, &file(key)?)?;
+        let doing = "read the list of revoked certificates";
+        let list = osier_store::read(&ca.with_file_name(REVOKED)).map_err(Error::new(doing))?;
+        match list {
+            Some(list) => identity.refusing(&list),
+            None => Ok(identity),
+        }
+    }
+
+    /// Refuses the certificates that a list of the CA names, in PEM (RFC 5280 §5).
+    pub fn refusing(mut self, list: &[u8]) -> Result<Self, Error> {
+        let lists = CertificateRevocationListDer::pem_slice_iter(list).collect::<Result<_, _>>();
+        self.revoked = lists.map_err(|e| Error::new("read the list of revoked certificates")(format!("{e:?}")))?;
+        Ok(self)
     }
 
     /// Takes an identity just issued.
@@ -38,13 +56,16 @@ impl Identity {
         for root in certificates(ca, "the CA's certificate")? {
             roots.add(root).map_err(Error::new("trust the CA's certificate"))?;
         }
-        Ok(Self { roots: Arc::new(roots), chain: certificates(cert, "the certificate")?, key: self::key(key)? })
+        let (chain, key) = (certificates(cert, "the certificate")?, self::key(key)?);
+        Ok(Self { roots: Arc::new(roots), revoked: Vec::new(), chain, key })
     }
 
     /// A server that speaks only to clients with a certificate of this CA.
     pub fn server(&self) -> Result<Arc<ServerConfig>, Error> {
         let doing = "set up mutual TLS as a server";
-        let verifier = WebPkiClientVerifier::builder_with_provider(self.roots.clone(), provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(self.roots.clone(), provider())
+            .with_crls(self.revoked.clone())
+            .only_check_end_entity_revocation();
         let config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(Error::new(doing))?
@@ -57,7 +78,9 @@ impl Identity {
     /// A client that shows its certificate and speaks only to servers of this CA.
     pub fn client(&self) -> Result<Arc<ClientConfig>, Error> {
         let doing = "set up mutual TLS as a client";
-        let verifier = WebPkiServerVerifier::builder_with_provider(self.roots.clone(), provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(self.roots.clone(), provider())
+            .with_crls(self.revoked.clone())
+            .only_check_end_entity_revocation();
         let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(Error::new(doing))?
@@ -95,7 +118,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Authority, Identity, Subject, days_left};
+    use crate::{Authority, Identity, Issued, Subject, days_left, serial};
     use rustls::{ClientConnection, ServerConnection, pki_types::ServerName};
     use std::sync::Arc;
     use time::{Duration, OffsetDateTime};
@@ -124,6 +147,25 @@ mod tests {
             c.process_new_packets()?;
         }
         Ok(())
+    }
+
+    #[test]
+    fn a_revoked_certificate_is_refused_by_whoever_has_the_list() {
+        let now = OffsetDateTime::now_utc();
+        let ours = Authority::create("ours", now).unwrap();
+        let (left, stays) = (ours.issue(&subject("node"), now).unwrap(), ours.issue(&subject("node"), now).unwrap());
+        let identity = |issued: &Issued| Identity::from_issued(ours.cert_pem(), issued).unwrap();
+        let list = ours.revoke(&[serial(&left.cert_pem).unwrap()], now).unwrap();
+        let informed = || identity(&stays).refusing(list.as_bytes()).unwrap();
+        assert!(handshake(&identity(&left), &identity(&stays)).is_ok(), "nobody has told it");
+        assert!(handshake(&identity(&left), &informed()).is_err(), "as a client");
+        assert!(handshake(&informed(), &identity(&left)).is_err(), "as a server");
+        assert!(handshake(&identity(&stays), &informed()).is_ok() && handshake(&informed(), &identity(&stays)).is_ok());
+        // The list of another CA says nothing about ours, so nobody can be let in by it.
+        let other = Authority::create("other", now).unwrap().revoke(&[], now).unwrap();
+        let misled = identity(&stays).refusing(other.as_bytes()).unwrap();
+        assert!(handshake(&identity(&stays), &misled).is_err());
+        assert!(identity(&stays).refusing(b"-----BEGIN X509 CRL-----\n!\n").is_err());
     }
 
     #[test]

@@ -32,6 +32,9 @@ pub mod path {
     pub const RESOLV_CONF: &str = "/var/lib/osier/resolv.conf";
     /// The agent's control socket.
     pub const AGENT_SOCKET: &str = "/run/osier/agent.sock";
+    /// There while Osier is taken off the host: for a minute from when it is made, the agent does not put back what of the
+    /// engine's networks is removed.
+    pub const LEAVING: &str = "/run/osier/leaving";
     /// The Docker plugin socket.
     pub const PLUGIN_SOCKET: &str = "/run/docker/plugins/osier.sock";
     /// The engine's own socket.

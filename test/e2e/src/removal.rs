@@ -11,6 +11,8 @@ use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 
 /// The node that is removed.
 const LEAVER: &str = "datalyse-2";
+/// Where it keeps the certificate that it had before.
+const FORMER: &str = "/root/former-pki";
 /// How long the cluster may take to notice a change.
 const SOON: Duration = Duration::from_secs(30);
 
@@ -18,6 +20,7 @@ const SOON: Duration = Duration::from_secs(30);
 pub fn all(cluster: &Cluster) -> Result<()> {
     let cut_off = removed_while_cut_off(cluster)?;
     comes_back(cluster, &cut_off)?;
+    a_former_certificate_is_refused(cluster)?;
     removed_while_there(cluster)?;
     comes_back(cluster, &status(cluster, "datalyse-1")?)
 }
@@ -66,10 +69,11 @@ fn removed_while_cut_off(cluster: &Cluster) -> Result<Value> {
     for (name, node) in [("rm-stays", "datalyse-1"), ("rm-goes", LEAVER)] {
         cluster.sh(&format!("docker run -d --name {name} -e constraint:node=={node} {IMAGE} sleep 100000"))?;
     }
-    cluster.sh("docker exec rm-stays ping -c 1 rm-goes")?;
+    eventually(SOON, || cluster.sh("docker exec rm-stays ping -c 1 rm-goes").map(drop))?;
     let format = "{{.NetworkSettings.Networks.osier.IPAddress}}";
     let address: Ipv4Addr = cluster.sh(&format!("docker inspect -f '{format}' rm-goes"))?.trim().parse()?;
     let before = status(cluster, LEAVER)?;
+    cluster.on(LEAVER, &format!("cp -a /etc/osier/pki {FORMER}"))?;
     let rules = |verb: &str| {
         let hosts = others().chain(["$(ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p')"]);
         let rule = |host| format!("iptables {verb} INPUT -s {host} -j DROP; iptables {verb} OUTPUT -d {host} -j DROP");
@@ -126,8 +130,20 @@ fn comes_back(cluster: &Cluster, before: &Value) -> Result<()> {
     for (name, node) in [("rm-a", "datalyse-1"), ("rm-b", LEAVER)] {
         cluster.sh(&format!("docker run -d --name {name} -e constraint:node=={node} {IMAGE} sleep 100000"))?;
     }
-    cluster.sh("docker exec rm-b ping -c 1 rm-a")?;
+    eventually(SOON, || cluster.sh("docker exec rm-b ping -c 1 rm-a").map(drop))?;
     cluster.sh("docker rm -f rm-a rm-b").map(drop)
+}
+
+/// What the node had before opens nothing any more, although its name is a member's again.
+fn a_former_certificate_is_refused(cluster: &Cluster) -> Result<()> {
+    for address in ["datalyse-master:3376", "datalyse-1:12375"] {
+        let docker = |pki| format!("DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH={pki} docker -H tcp://{address} version");
+        cluster.on(LEAVER, &docker("/etc/osier/pki"))?;
+        let refused = cluster.try_on(LEAVER, &docker(FORMER))?;
+        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+        ensure!(!refused.status.success() && told.contains("revoked"), "{address} takes a former certificate: {told}");
+    }
+    cluster.on(LEAVER, &format!("rm -r {FORMER}")).map(drop)
 }
 
 /// A node that answers is cleared in passing.

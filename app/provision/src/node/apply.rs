@@ -5,6 +5,7 @@
 use super::{System, engine, packages, write_journal};
 use anyhow::{Context, Result, bail};
 use osier_converge::{AbsPath, Binary, Digest, Journal, Name, Step};
+use osier_model::config::path;
 use std::{
     fs::{self, Permissions},
     io::ErrorKind,
@@ -16,7 +17,11 @@ use std::{
 pub(super) async fn apply(system: &System, step: &Step, journal: &mut Journal) -> Result<()> {
     let at = |path: &AbsPath| system.path(path.as_str());
     match step {
-        Step::RemoveNetwork(name) => engine::remove_network(system, name).await,
+        Step::RemoveNetwork(name) => {
+            // The agent must be there to be asked by the engine, and would make the network again.
+            osier_store::write(&system.path(path::LEAVING), b"", osier_store::PUBLIC)?;
+            engine::remove_network(system, name).await
+        }
         Step::Stop(name) => stop(system, name, journal).await,
         Step::Disable(name) => systemctl(system, "disable", name).await,
         Step::RemoveNamespace(path) => remove_namespace(&at(path)),
