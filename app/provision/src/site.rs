@@ -45,7 +45,7 @@ pub async fn run_site(args: SiteArgs, ui: &Ui) -> Result<(), Failure> {
 
 /// Takes everything away again.
 pub async fn run_destroy(args: DestroyArgs, ui: &Ui) -> Result<(), Failure> {
-    let inventory = inventory::read(&args.hosts)?;
+    let inventory = inventory::read(&args.hosts.from, ui)?;
     let (settings, _) = settings::read(&inventory)?;
     let hosts = inventory::select(&inventory, args.hosts.limit.as_deref())?;
     let names = hosts.iter().map(|h| h.name()).collect::<Vec<_>>().join(", ");
@@ -84,7 +84,7 @@ pub async fn run_destroy(args: DestroyArgs, ui: &Ui) -> Result<(), Failure> {
 }
 
 async fn build(hosts: &HostArgs, change: &ChangeArgs, parts: Parts, ui: &Ui) -> Result<(), Failure> {
-    let inventory = inventory::read(hosts)?;
+    let inventory = inventory::read(&hosts.from, ui)?;
     let (settings, nodes) = settings::read(&inventory)?;
     let selected = inventory::select(&inventory, hosts.limit.as_deref())?;
     let remotes = remote::remotes(&selected)?;

@@ -147,7 +147,7 @@ impl Host {
 
     /// What `ansible-inventory --host NAME` prints: its variables without those whose names Ansible keeps to itself.
     pub fn shown_vars(&self) -> Map<String, Value> {
-        listing::shown(self)
+        listing::alone(self)
     }
 
     /// One variable after merging; its value may be an unexpanded template.

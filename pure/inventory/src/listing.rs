@@ -3,7 +3,7 @@
 //! Must not know where it goes. `ansible-inventory --list` has one member by each group that has hosts or children,
 //! `--graph` one line by each group and host.
 
-use crate::{Group, Host, Inventory};
+use crate::{Group, Host, Inventory, yaml::UNSAFE};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,8 +47,24 @@ const HIDDEN: [&str; 33] = [
     "role_uuid",
 ];
 
+/// The variables that `ansible-inventory --host` prints; whether text may be a template is not told there.
+pub(crate) fn alone(host: &Host) -> Map<String, Value> {
+    shown(host).into_iter().map(|(name, value)| (name, plain(value))).collect()
+}
+
+fn plain(value: Value) -> Value {
+    match value {
+        Value::Array(items) => items.into_iter().map(plain).collect(),
+        Value::Object(mut map) => match map.remove(UNSAFE) {
+            Some(text) => text,
+            None => map.into_iter().map(|(name, value)| (name, plain(value))).collect::<Map<_, _>>().into(),
+        },
+        value => value,
+    }
+}
+
 /// A host's variables without those whose names Ansible keeps to itself.
-pub(crate) fn shown(host: &Host) -> Map<String, Value> {
+fn shown(host: &Host) -> Map<String, Value> {
     let shown = host.vars.iter().filter(|(name, _)| !HIDDEN.contains(&name.as_str()));
     shown.map(|(name, value)| (name.clone(), value.clone())).collect()
 }

@@ -4,6 +4,7 @@
 //! strings, lists, tuples, sets, dictionaries and the names `True`, `False` and `None`. Tuples and sets become lists,
 //! keys become strings as JSON needs. Numbers that JSON cannot hold exactly stay text.
 
+use crate::yaml;
 use serde_json::{Map, Number, Value};
 
 /// How deep lists may be nested; deeper text stays text.
@@ -190,7 +191,8 @@ impl<'a> Parser<'a> {
             self.rest = &self.rest[close.len()..];
             self.string(&close, prefix.contains(['r', 'R']), is_bytes, &mut out)?;
         }
-        bytes.map(|_| Value::String(out))
+        // Ansible takes what was bytes for no template.
+        bytes.map(|bytes| if bytes { yaml::distrusted(out.into()) } else { Value::String(out) })
     }
 
     fn string_start(&mut self) -> Option<(&'a str, char)> {
@@ -339,7 +341,7 @@ mod tests {
             ("'''it's'''", json!("it's")),
             (r"'a\tb\x41\101\u00e9\q'", json!("a\tbAA\u{e9}\\q")),
             (r"r'a\n'", json!(r"a\n")),
-            ("b'ab'", json!("ab")),
+            ("b'ab'", json!({"__ansible_unsafe": "ab"})),
             ("[1, 'a', [True]]", json!([1, "a", [true]])),
             ("[]", json!([])),
             ("[1,]", json!([1])),

@@ -325,7 +325,8 @@ fn refusal(tag: &str, collection: &str) -> Option<String> {
     }
 }
 
-fn distrusted(value: Value) -> Value {
+/// Text marked as not to be taken for a template.
+pub(crate) fn distrusted(value: Value) -> Value {
     if value.is_string() { Value::Object(Map::from_iter([(UNSAFE.to_owned(), value)])) } else { value }
 }
 
