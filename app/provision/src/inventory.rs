@@ -18,7 +18,7 @@ pub(crate) fn read(args: &InventoryArgs, ui: &Ui) -> Result<Inventory, Failure> 
     let named = Named::read(&sources).map_err(mistakes)?;
     let beside: Result<_, Failure> = folders.iter().map(|folder| files::variables(folder, &named)).collect();
     let extra = args.extra_vars.iter().map(|(name, value)| (name.clone(), value.clone().into()));
-    let here = files::variables(Path::new("."), &named)?;
+    let here = files::variables(Path::new(""), &named)?;
     let variables = Variables { beside: beside?, here, extra: extra.collect() };
     let inventory = named.merge(&variables).map_err(mistakes)?;
     inventory.remarks().iter().for_each(|remark| ui.warn(remark));

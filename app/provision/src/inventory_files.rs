@@ -39,7 +39,7 @@ pub(crate) fn hosts(word: &Path) -> Result<(Vec<Source>, Option<PathBuf>), Failu
         hosts_in(word, &mut sources)?;
         return Ok((sources, Some(word.to_owned())));
     }
-    let beside = word.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let beside = word.parent().unwrap_or(Path::new(""));
     Ok((vec![file_or_program(word)?], Some(beside.to_owned())))
 }
 

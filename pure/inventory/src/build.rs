@@ -14,7 +14,10 @@ use crate::{
     yaml::{self, Kind},
 };
 use serde_json::{Map, Value};
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 type Vars = Map<String, Value>;
 
@@ -50,7 +53,13 @@ impl Named {
         let mut problems = Vec::new();
         let beside: Vec<Layer> = variables.beside.iter().map(|s| Layer::read(s, &mut problems)).collect();
         let here = Layer::read(&variables.here, &mut problems);
-        if problems.is_empty() { Ok(self.inventory(&beside, &here, &variables.extra)) } else { Err(problems) }
+        if problems.is_empty() {
+            return Ok(self.inventory(&beside, &here, &variables.extra));
+        }
+        // A file that lies beside the inventory may lie in the working folder as well.
+        let mut told = BTreeSet::new();
+        problems.retain(|problem| told.insert(problem.to_string()));
+        Err(problems)
     }
 
     fn read_all(sources: &[Source]) -> (Self, Vec<Problem>) {
