@@ -35,8 +35,8 @@ pub struct ConnectionError {
 }
 
 impl Host {
-    /// How to log in to this host. New names (`ansible_host`) win over old ones (`ansible_ssh_host`) and over the
-    /// port behind the host's name.
+    /// How to log in to this host. Where both are set, old names (`ansible_ssh_host`) win over new ones (`ansible_host`),
+    /// as they do in Ansible. The port behind a host's name is its `ansible_port`.
     ///
     /// Variables that values name (`{{ internal_ip }}`) are put in. Fails on a value of the wrong type, a template that is
     /// more than a name, and ways of connecting other than ssh and sudo.
@@ -49,13 +49,13 @@ impl Host {
         self.only(&["ansible_become_method"], &["sudo"])?;
         self.only(&["ansible_become_user", "ansible_sudo_user"], &["root"])?;
         Ok(Connection {
-            address: self.string(&["ansible_host", "ansible_ssh_host"])?.unwrap_or_else(|| self.name().to_owned()),
+            address: self.string(&["ansible_ssh_host", "ansible_host"])?.unwrap_or_else(|| self.name().to_owned()),
             port: self.port()?,
-            user: self.string(&["ansible_user", "ansible_ssh_user"])?,
-            private_key_file: self.string(&["ansible_private_key_file", "ansible_ssh_private_key_file"])?,
+            user: self.string(&["ansible_ssh_user", "ansible_user"])?,
+            private_key_file: self.string(&["ansible_ssh_private_key_file", "ansible_private_key_file"])?,
             common_args: args.join(" "),
             sudo: self.flag(&["ansible_become", "ansible_sudo"])?,
-            sudo_password: self.string(&["ansible_become_password", "ansible_become_pass", "ansible_sudo_pass"])?,
+            sudo_password: self.string(&["ansible_sudo_pass", "ansible_become_pass", "ansible_become_password"])?,
         })
     }
 
@@ -88,7 +88,7 @@ impl Host {
     }
 
     fn port(&self) -> Result<Option<u16>, ConnectionError> {
-        let Some((name, text)) = self.text(&["ansible_port", "ansible_ssh_port"])? else { return Ok(None) };
+        let Some((name, text)) = self.text(&["ansible_ssh_port", "ansible_port"])? else { return Ok(None) };
         let port = text.trim().parse().ok().filter(|&p: &u16| p > 0);
         port.map(Some).ok_or_else(|| self.error(name, format!("'{text}' is not a port (1 to 65535)")))
     }
@@ -145,8 +145,19 @@ mod tests {
             connection("m.lan ansible_host='{{ ip }}' ip=10.0.0.{{n}} n=7 ansible_user='{{inventory_hostname_short}}'");
         let named = named.unwrap();
         assert_eq!((named.address.as_str(), named.user.as_deref()), ("10.0.0.7", Some("m")));
-        let new = connection("m ansible_host=a ansible_ssh_host=b ansible_port='22' ansible_become=False").unwrap();
+        let new = connection(
+            "m ansible_host=a ansible_user=u ansible_port='22' ansible_private_key_file=k ansible_become=False",
+        );
+        let new = new.unwrap();
         assert_eq!((new.address.as_str(), new.port, new.sudo), ("a", Some(22), Some(false)));
+        assert_eq!((new.user.as_deref(), new.private_key_file.as_deref()), (Some("u"), Some("k")));
+        let both = connection(
+            "m:1 ansible_host=a ansible_ssh_host=b ansible_ssh_port=2 ansible_user=a ansible_ssh_user=b \
+             ansible_private_key_file=a ansible_ssh_private_key_file=b ansible_become_password=a ansible_become_pass=b",
+        );
+        let both = both.unwrap();
+        assert_eq!((both.address.as_str(), both.port, both.user.as_deref()), ("b", Some(2), Some("b")));
+        assert_eq!((both.private_key_file.as_deref(), both.sudo_password.as_deref()), (Some("b"), Some("b")));
         let none = connection("m").unwrap();
         assert_eq!((none.address.as_str(), none.port, none.user, none.sudo), ("m", None, None, None));
     }

@@ -274,8 +274,8 @@ fn key_text(key: &Value) -> Option<String> {
 }
 
 /// Removes underscores that stand between two digits (2.4.5); `None` where one stands elsewhere.
-fn without_underscores(text: &str) -> Option<String> {
-    let digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_hexdigit());
+fn without_underscores(text: &str, radix: u32) -> Option<String> {
+    let digit = |c: Option<char>| c.is_some_and(|c| c.is_digit(radix));
     let parts: Vec<&str> = text.split('_').collect();
     let good = parts.windows(2).all(|w| digit(w[0].chars().next_back()) && digit(w[1].chars().next()));
     good.then(|| parts.concat())
@@ -290,7 +290,7 @@ fn integer(text: &str, negative: bool) -> Option<Number> {
         _ => (10, lower.as_str()),
     };
     let digits = if radix == 10 { digits } else { digits.strip_prefix('_').unwrap_or(digits) };
-    let digits = without_underscores(digits)?;
+    let digits = without_underscores(digits, radix)?;
     if !digits.chars().all(|c| c.is_digit(radix)) {
         return None;
     }
@@ -305,7 +305,7 @@ fn integer(text: &str, negative: bool) -> Option<Number> {
 }
 
 fn float(text: &str, negative: bool) -> Option<Number> {
-    let text = without_underscores(text)?;
+    let text = without_underscores(text, 10)?;
     let shape = text.contains(['.', 'e', 'E']) && text.starts_with(|c: char| c.is_ascii_digit() || c == '.');
     let number: f64 = text.parse().ok().filter(|_| shape)?;
     Number::from_f64(if negative { -number } else { number })
@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn all_else_stays_text() {
-        let texts = "|web|true|yes|0644|10.1.1.0/24|5m|1__0|1_|_1|0x|0xg|--5|-True|1 2|[1|[a]|{'a'}x|{'a': }|{[1]: 2}|{[1]}|'a\
+        let texts = "|web|true|yes|1e_5|0644|10.1.1.0/24|5m|1__0|1_|_1|0x|0xg|--5|-True|1 2|[1|[a]|{'a'}x|{'a': }|{[1]: 2}|{[1]}|'a\
             |'a' b|b'a' 'b'|'\\x4'|'\\ud800'|1e999|123456789012345678901234567890|inf|nan|1+2|a,b|,|[,]|{{ x }}|f'a'|Truex|1.2.3";
         for text in texts.split('|') {
             assert_eq!(value(text), json!(text), "{text}");
