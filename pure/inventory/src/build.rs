@@ -25,6 +25,8 @@ type Vars = Map<String, Value>;
 pub struct Named {
     draft: Draft,
     remarks: Vec<Problem>,
+    /// Names of hosts and groups alike that were remarked on.
+    shared: BTreeSet<String>,
 }
 
 impl Named {
@@ -63,10 +65,11 @@ impl Named {
     }
 
     fn read_all(sources: &[Source]) -> (Self, Vec<Problem>) {
-        let mut named = Self { draft: Draft::new(), remarks: Vec::new() };
+        let mut named = Self { draft: Draft::new(), remarks: Vec::new(), shared: BTreeSet::new() };
         let mut problems = Vec::new();
         for source in sources {
             named.read_one(source, &mut problems);
+            named.remark_on_names(source);
         }
         named.draft.finish();
         (named, problems)
@@ -84,12 +87,23 @@ impl Named {
                 for word in source.text.split(',').map(str::trim).filter(|w| !w.is_empty()) {
                     let (name, port) = range::address(word);
                     if !self.draft.has_host(name) {
-                        self.draft.set_host(name, UNGROUPED, port, &Vars::new());
+                        let set = self.draft.set_host(name, UNGROUPED, port, &Vars::new());
+                        problems.extend(set.err().map(problem));
                     }
                 }
             }
             SourceKind::GroupVars(_) | SourceKind::HostVars(_) => {}
         }
+    }
+
+    /// Remarks on hosts that have the name of a group since this source was read.
+    fn remark_on_names(&mut self, source: &Source) {
+        for name in self.draft.shared_names().filter(|name| !self.shared.contains(*name)).collect::<BTreeSet<_>>() {
+            let line = source.text.lines().position(|line| line.contains(name)).map_or(1, |index| index + 1);
+            let message = format!("'{name}' is a host and a group: what is set for the host is the group's");
+            self.remarks.push(Problem { path: source.path.clone(), line, message });
+        }
+        self.shared = self.draft.shared_names().map(str::to_owned).collect();
     }
 
     /// A file is YAML where its name may be one's and it holds a mapping, and INI otherwise.

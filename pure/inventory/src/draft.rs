@@ -110,13 +110,18 @@ impl Draft {
 
     /// Adds a host to a group and sets variables of it. The port behind a name that was listed before does not count, as
     /// in Ansible.
-    pub(crate) fn set_host(&mut self, name: &str, group: usize, port: Option<u16>, vars: &Map<String, Value>) {
+    pub(crate) fn set_host(
+        &mut self,
+        name: &str,
+        group: usize,
+        port: Option<u16>,
+        vars: &Map<String, Value>,
+    ) -> Result<(), String> {
         let (host, new) = self.add_host(name, group);
-        let known = &mut self.hosts[host].vars;
         if let Some(port) = port.filter(|_| new) {
-            known.insert("ansible_port".to_owned(), port.into());
+            self.hosts[host].vars.insert("ansible_port".to_owned(), port.into());
         }
-        known.extend(vars.iter().map(|(k, v)| (k.clone(), v.clone())));
+        self.set_host_vars(name, vars)
     }
 
     /// Whether there is a host of this name.
@@ -124,11 +129,23 @@ impl Draft {
         self.host_index.contains_key(name)
     }
 
-    /// Sets variables of a host, if there is one of this name.
-    pub(crate) fn set_host_vars(&mut self, name: &str, vars: &Map<String, Value>) {
-        if let Some(&host) = self.host_index.get(name) {
-            self.hosts[host].vars.extend(vars.iter().map(|(k, v)| (k.clone(), v.clone())));
+    /// Sets variables of a host, if there is one of this name. Where a group has the same name they are the group's, as
+    /// in Ansible.
+    pub(crate) fn set_host_vars(&mut self, name: &str, vars: &Map<String, Value>) -> Result<(), String> {
+        let mut vars = vars.iter().map(|(k, v)| (k.clone(), v.clone()));
+        match (self.group(name), self.host_index.get(name)) {
+            (Some(group), _) => vars.try_for_each(|(name, value)| self.set_group_var(group, name, value)),
+            (None, Some(&host)) => {
+                self.hosts[host].vars.extend(vars);
+                Ok(())
+            }
+            (None, None) => Ok(()),
         }
+    }
+
+    /// The names that both a host and a group have.
+    pub(crate) fn shared_names(&self) -> impl Iterator<Item = &str> {
+        self.hosts.iter().map(|h| h.name.as_str()).filter(|name| self.group_index.contains_key(*name))
     }
 
     /// Adds what the files leave unsaid: `all` holds every group that is nobody's child, behind those that the files put

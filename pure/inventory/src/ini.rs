@@ -141,8 +141,7 @@ impl<'a> Reader<'a> {
         let (names, port) = range::expand(first).map_err(|reason| format!("cannot read host '{first}': {reason}"))?;
         let vars = assignments.iter().map(|word| assignment(word).map(|(name, text)| (name, literal::value(text))));
         let vars = vars.collect::<Result<Map<_, _>, _>>()?;
-        names.iter().for_each(|name| self.draft.set_host(name, group, port, &vars));
-        Ok(())
+        names.iter().try_for_each(|name| self.draft.set_host(name, group, port, &vars))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Must not start anything. Format: Ansible's `script` inventory plugin ("Developing dynamic inventory"). A group is a
 //! mapping with `hosts` (a list), `vars` and `children` (a list), or a list of hosts, or else the variables of a host that
-//! is named like the group.
+//! is named like the group, in which Ansible takes no text for a template.
 
 use crate::{draft::Draft, yaml};
 use serde_json::{Map, Value};
@@ -63,7 +63,7 @@ pub(crate) fn read(list: &str, asked: &BTreeMap<String, String>, draft: &mut Dra
         if let Some(reason) = vars.values().find_map(yaml::unusable) {
             return Err(format!("host '{name}': {reason}"));
         }
-        draft.set_host_vars(&name, &vars);
+        draft.set_host_vars(&name, &vars)?;
     }
     Ok(())
 }
@@ -75,9 +75,10 @@ fn read_group(group: &str, data: &Value, draft: &mut Draft, named: &mut Vec<Stri
     let index = draft.add_group(group);
     let members = match data {
         Value::Object(map) if ["hosts", "vars", "children"].iter().any(|k| map.contains_key(*k)) => map.clone(),
-        Value::Object(_) => {
-            Map::from_iter([("hosts".to_owned(), Value::from(vec![group])), ("vars".to_owned(), data.clone())])
-        }
+        Value::Object(_) => Map::from_iter([
+            ("hosts".to_owned(), Value::from(vec![group])),
+            ("vars".to_owned(), yaml::distrusted(data.clone())),
+        ]),
         data => Map::from_iter([("hosts".to_owned(), data.clone())]),
     };
     let names = |member: &str| match members.get(member) {

@@ -127,11 +127,11 @@ impl Tree<'_> {
                 return self.problem(key.line, message);
             }
         };
-        match range::expand(&key.text) {
-            Ok((names, port)) => names.iter().for_each(|name| {
-                self.draft.set_host(name, group, port, &vars);
-            }),
-            Err(reason) => self.problem(key.line, format!("cannot read host '{}': {reason}", key.text)),
+        let read = range::expand(&key.text).map_err(|reason| format!("cannot read host '{}': {reason}", key.text));
+        let set = read
+            .and_then(|(names, port)| names.iter().try_for_each(|name| self.draft.set_host(name, group, port, &vars)));
+        if let Err(message) = set {
+            self.problem(key.line, message);
         }
     }
 }

@@ -325,9 +325,16 @@ fn refusal(tag: &str, collection: &str) -> Option<String> {
     }
 }
 
-/// Text marked as not to be taken for a template.
+/// A value all of whose text is marked as not to be taken for a template.
 pub(crate) fn distrusted(value: Value) -> Value {
-    if value.is_string() { Value::Object(Map::from_iter([(UNSAFE.to_owned(), value)])) } else { value }
+    match value {
+        Value::String(_) => Value::Object(Map::from_iter([(UNSAFE.to_owned(), value)])),
+        Value::Array(items) => items.into_iter().map(distrusted).collect(),
+        Value::Object(map) if !map.contains_key(UNSAFE) => {
+            map.into_iter().map(|(name, value)| (name, distrusted(value))).collect::<Map<_, _>>().into()
+        }
+        value => value,
+    }
 }
 
 /// Marks all text in a node as not to be taken for a template.
