@@ -3,7 +3,7 @@
 use crate::text;
 use osier_discovery::{DiscoveryUrl, Entry, GoDuration, parse_file};
 use osier_dns::{Action, Transport, handle, replay};
-use osier_inventory::{Inventory, Source, SourceKind, split_words};
+use osier_inventory::{Host, Inventory, Source, SourceKind, hosts_to_ask, split_words};
 use osier_members::{Roll, Signed};
 use osier_mesh::{Mesh, MeshConfig};
 use osier_model::{MacAddr, NetworkId, PeerId, Token, config::Member};
@@ -13,7 +13,10 @@ use osier_names::{
 };
 use osier_ring::Ring;
 use rand::{SeedableRng, rngs::StdRng};
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// A discovery URL, an entry of one, a file of entries, or a duration.
 pub(crate) fn discovery(data: &[u8]) {
@@ -37,21 +40,36 @@ pub(crate) fn discovery(data: &[u8]) {
     }
 }
 
-/// A file of hosts, a file of variables behind a line `---`, and patterns over them.
+/// A file of hosts (or what a program printed), a file of variables behind a line `---`, and patterns over them.
 pub(crate) fn inventory(data: &[u8]) {
     let Some(text) = text(data) else { return };
     let (hosts, rest) = text.split_once("\n---\n").unwrap_or((text, ""));
     let (variables, pattern) = rest.split_once("\n---\n").unwrap_or((rest, "all"));
-    let source = |text: &str, kind| Source { path: "f".into(), text: text.into(), kind };
-    let sources = [source(hosts, SourceKind::Hosts), source(variables, SourceKind::GroupVars("all".into()))];
-    if let Ok(inventory) = Inventory::parse(&sources) {
+    for kind in [SourceKind::Hosts, SourceKind::List, SourceKind::Script(BTreeMap::new())] {
+        let source = |text: &str, kind| Source { path: "f".into(), text: text.into(), kind };
+        let sources = [source(hosts, kind), source(variables, SourceKind::GroupVars("all".into()))];
+        let Ok(inventory) = Inventory::parse(&sources) else { continue };
         if let Ok(selected) = inventory.select(pattern) {
             assert!(selected.len() <= inventory.hosts().len());
         }
         for host in inventory.hosts() {
             let _ = host.connection();
+            for name in host.vars().keys() {
+                assert!(host.value(name).is_err() || host.value(name).unwrap().is_some());
+            }
         }
+        // What is shown of an inventory is one that has the same hosts.
+        let all: Vec<&Host> = inventory.hosts().iter().collect();
+        let shown = source(&inventory.list(&all).to_string(), SourceKind::Script(BTreeMap::new()));
+        let Ok(again) = Inventory::parse(&[shown]) else { continue };
+        if inventory.group("_meta").is_some() {
+            continue;
+        }
+        let names =
+            |inventory: &Inventory| inventory.hosts().iter().map(|h| h.name().to_owned()).collect::<BTreeSet<_>>();
+        assert_eq!(names(&again), names(&inventory));
     }
+    let _ = hosts_to_ask(hosts);
 }
 
 /// The file that a node's ring is kept in: what is read is what is written.

@@ -56,6 +56,7 @@ pub(crate) enum Command {
     SetupCluster(osier_provision::SetupClusterArgs),
     Site(osier_provision::SiteArgs),
     Destroy(osier_provision::DestroyArgs),
+    Inventory(osier_provision::ShowArgs),
     Env(osier_provision::EnvArgs),
     List(osier_manager::ListArgs),
     Join(osier_manager::JoinArgs),

@@ -85,6 +85,7 @@ async fn run(command: Command, caller: &Caller, ui: &Ui) -> Result<(), Failure> 
         Command::SetupCluster(a) => osier_provision::run_setup_cluster(a, ui).await,
         Command::Site(a) => osier_provision::run_site(a, ui).await,
         Command::Destroy(a) => osier_provision::run_destroy(a, ui).await,
+        Command::Inventory(a) => osier_provision::run_inventory(a, ui).await,
         Command::Env(a) => osier_provision::run_env(a, ui).await,
         Command::Exec(a) => osier_provision::run_exec(a, ui).await,
         Command::RestartDocker(a) => osier_provision::run_restart_docker(a, ui).await,

@@ -5,21 +5,58 @@
 use osier_model::NodeName;
 use std::path::PathBuf;
 
-/// Which hosts, and what is set for them.
+/// Where the hosts are named, and what is set for them.
 #[derive(Debug, Clone, clap::Args)]
-pub struct HostArgs {
-    /// Inventory file, or a folder of such files; may be given several times
+pub struct InventoryArgs {
+    /// Inventory: a file (INI, YAML, JSON), a program that prints one, a folder of such, or hosts with commas between them
+    /// ('a,b' or 'a,'); may be given several times
     #[arg(short, long, env = "OSIER_INVENTORY", default_value = "inventory", value_name = "PATH")]
     pub inventory: Vec<PathBuf>,
-    /// Work only on the hosts that this pattern means, such as 'masters' or 'all:!datalyse-2'
+    /// Set a variable for every host, over what the inventory says; may be given several times
+    #[arg(short, long = "extra-vars", value_name = "NAME=VALUE", value_parser = parse_assignment)]
+    pub extra_vars: Vec<(String, String)>,
+}
+
+/// Which hosts, and how many at a time.
+#[derive(Debug, Clone, clap::Args)]
+pub struct HostArgs {
+    #[command(flatten)]
+    pub(crate) from: InventoryArgs,
+    /// Work only on the hosts that this pattern means, such as 'masters' or 'all:!datalyse-2'; '@FILE' has one on each line
     #[arg(short, long, value_name = "PATTERN")]
     pub limit: Option<String>,
     /// How many hosts to work on at the same time
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..), value_name = "N")]
     pub forks: u16,
-    /// Set a variable for every host, over what the inventory says; may be given several times
-    #[arg(short, long = "extra-vars", value_name = "NAME=VALUE", value_parser = parse_assignment)]
-    pub extra_vars: Vec<(String, String)>,
+}
+
+/// Show an inventory as it is understood, the way Ansible's commands show it.
+#[derive(Debug, Clone, clap::Args)]
+#[command(
+    group = clap::ArgGroup::new("what").required(true).args(["list", "host", "graph", "list_hosts"]),
+    after_help = "Examples:\n  osier inventory --list\n  osier inventory -i production --host datalyse-1\n  osier inventory --graph masters\n  osier inventory --list-hosts 'slaves:!datalyse-2'\n  osier inventory --list-hosts -l @failed-hosts"
+)]
+pub struct ShowArgs {
+    #[command(flatten)]
+    pub(crate) from: InventoryArgs,
+    /// All groups, hosts and variables as JSON, as 'ansible-inventory --list' prints them
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// The variables of one host as JSON, as 'ansible-inventory --host' prints them; no limit counts
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Option<String>,
+    /// Groups and hosts as a tree, as 'ansible-inventory --graph' prints it; no limit counts
+    #[arg(long)]
+    pub(crate) graph: bool,
+    /// The names of the hosts that a pattern means, as 'ansible PATTERN --list-hosts' prints them
+    #[arg(long)]
+    pub(crate) list_hosts: bool,
+    /// Show only the hosts that this pattern means; '@FILE' has one on each line
+    #[arg(short, long, value_name = "PATTERN")]
+    pub(crate) limit: Option<String>,
+    /// The group at which '--graph' begins, or the pattern of '--list-hosts'
+    #[arg(default_value = "all", value_name = "PATTERN")]
+    pub(crate) pattern: String,
 }
 
 /// How a change is made.
@@ -214,10 +251,15 @@ mod tests {
     #[test]
     fn the_commands_parse_as_documented() {
         let site: SiteArgs = parse(&["-i", "a", "-i", "b", "-e", "x=1=2", "--check"]).unwrap();
-        assert_eq!(site.hosts.inventory, [PathBuf::from("a"), "b".into()]);
-        assert_eq!((site.hosts.extra_vars, site.change.check), (vec![("x".into(), "1=2".into())], true));
+        assert_eq!(site.hosts.from.inventory, [PathBuf::from("a"), "b".into()]);
+        assert_eq!((site.hosts.from.extra_vars, site.change.check), (vec![("x".into(), "1=2".into())], true));
         let exec: ExecArgs = parse(&["-b", "-l", "slaves", "--", "docker", "ps", "-a"]).unwrap();
         assert_eq!((exec.root, exec.command), (true, vec!["docker".into(), "ps".into(), "-a".into()]));
+        let show: ShowArgs = parse(&["--graph", "masters"]).unwrap();
+        assert_eq!((show.graph, show.pattern.as_str()), (true, "masters"));
+        for wrong in [&["masters"][..], &["--list", "--graph"], &["--host"]] {
+            assert!(parse::<ShowArgs>(wrong).is_err(), "{wrong:?}");
+        }
         assert!(parse::<ExecArgs>(&[]).is_err() && parse::<SiteArgs>(&["--forks", "0"]).is_err());
         assert!(parse::<SiteArgs>(&["-e", "x"]).is_err());
     }

@@ -42,7 +42,7 @@ pub async fn run_remove_images(args: RemoveImagesArgs, ui: &Ui) -> Result<(), Fa
 }
 
 fn ask(args: &HostArgs, yes: bool, what: &str, ui: &Ui) -> Result<(), Failure> {
-    let inventory = inventory::read(args)?;
+    let inventory = inventory::read(&args.from, ui)?;
     let hosts = inventory::select(&inventory, args.limit.as_deref())?;
     let names = hosts.iter().map(|h| h.name()).collect::<Vec<_>>().join(", ");
     if yes || ui.confirm(&format!("{what} on {names}?")) {
@@ -60,7 +60,7 @@ struct Ran {
 }
 
 async fn everywhere(args: &HostArgs, command: Command<'_>, ui: &Ui) -> Result<(), Failure> {
-    let inventory = inventory::read(args)?;
+    let inventory = inventory::read(&args.from, ui)?;
     let hosts = inventory::select(&inventory, args.limit.as_deref())?;
     let remotes = remote::remotes(&hosts)?;
     let width = remotes.iter().map(|r| r.name.len()).max().unwrap_or(0);

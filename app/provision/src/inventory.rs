@@ -1,140 +1,86 @@
-//! Reading inventories from disk: the files, and the `group_vars` and `host_vars` folders beside them.
+//! From the command line to an inventory: reads what `-i` names with its variables, and chooses hosts by patterns.
 //!
 //! Must not know what the files mean; `osier-inventory` parses them.
 
-use osier_inventory::{Host, Inventory, Source, SourceKind};
-use osier_ui::{ExitKind, Failure};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use crate::{args::InventoryArgs, inventory_files as files};
+use osier_inventory::{Host, Inventory, Named, Problem, Variables, split_pattern};
+use osier_ui::{ExitKind, Failure, Ui};
+use std::{fs, path::Path};
 
-use crate::args::HostArgs;
-
-/// Names that Ansible passes over in folders of inventories.
-const IGNORED: [&str; 9] = ["~", ".orig", ".bak", ".ini.bak", ".cfg", ".retry", ".pyc", ".pyo", ".md"];
-
-/// Reads the inventory that the arguments name, with the variables they set.
-pub(crate) fn read(args: &HostArgs) -> Result<Inventory, Failure> {
-    let mut sources = Vec::new();
-    for path in &args.inventory {
-        sources.extend(read_one(path)?);
+/// Reads the inventory that the arguments name, with the variables they set. What Ansible would warn of is warned of.
+pub(crate) fn read(args: &InventoryArgs, ui: &Ui) -> Result<Inventory, Failure> {
+    let (mut sources, mut folders) = (Vec::new(), Vec::new());
+    for word in &args.inventory {
+        let (more, folder) = files::hosts(word)?;
+        sources.extend(more);
+        folders.extend(folder);
     }
-    let inventory = parse(&sources)?;
-    if args.extra_vars.is_empty() {
-        return Ok(inventory);
-    }
-    // Variables of the command line win over all others: every host gets them last.
-    let vars: serde_json::Map<_, _> = args.extra_vars.iter().map(|(n, v)| (n.clone(), v.clone().into())).collect();
-    let text = serde_json::Value::from(vars).to_string();
-    sources.extend(inventory.hosts().iter().map(|host| Source {
-        path: "--extra-vars".to_owned(),
-        text: text.clone(),
-        kind: SourceKind::HostVars(host.name().to_owned()),
-    }));
-    parse(&sources)
+    let named = Named::read(&sources).map_err(mistakes)?;
+    let beside: Result<_, Failure> = folders.iter().map(|folder| files::variables(folder, &named)).collect();
+    let extra = args.extra_vars.iter().map(|(name, value)| (name.clone(), value.clone().into()));
+    let here = files::variables(Path::new(""), &named)?;
+    let variables = Variables { beside: beside?, here, extra: extra.collect() };
+    let inventory = named.merge(&variables).map_err(mistakes)?;
+    inventory.remarks().iter().for_each(|remark| ui.warn(remark));
+    Ok(inventory)
 }
 
-/// The hosts to work on: all, or those that `--limit` means.
+/// The hosts to work on: all, or those that `--limit` means, in the inventory's order.
 pub(crate) fn select<'a>(inventory: &'a Inventory, limit: Option<&str>) -> Result<Vec<&'a Host>, Failure> {
-    let selected = inventory.select(limit.unwrap_or("all"));
-    let hosts = selected
-        .map_err(|e| Failure::new(ExitKind::Usage, e).hint("'--limit' takes hosts and groups of the inventory"))?;
-    if hosts.is_empty() {
-        let message = limit.map_or("the inventory has no hosts".to_owned(), |l| format!("'{l}' leaves no host"));
-        return Err(Failure::usage(message));
-    }
-    Ok(hosts)
+    let hosts = limited(inventory, "all", limit)?;
+    if hosts.is_empty() { Err(Failure::usage("the inventory has no hosts")) } else { Ok(hosts) }
 }
 
-fn parse(sources: &[Source]) -> Result<Inventory, Failure> {
-    Inventory::parse(sources).map_err(|problems| {
-        let list = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  ");
-        Failure::usage(format!("read the inventory:\n  {list}"))
-    })
+/// The hosts that a pattern means, as far as the limit has them, in the pattern's order.
+pub(crate) fn limited<'a>(
+    inventory: &'a Inventory,
+    pattern: &str,
+    limit: Option<&str>,
+) -> Result<Vec<&'a Host>, Failure> {
+    let mut hosts = chosen(inventory, &split_pattern(pattern))?;
+    let Some(limit) = limit else { return Ok(hosts) };
+    let within = chosen(inventory, &parts(limit)?)?;
+    hosts.retain(|host| within.iter().any(|w| w.name() == host.name()));
+    if hosts.is_empty() { Err(Failure::usage(format!("'{limit}' leaves no host"))) } else { Ok(hosts) }
 }
 
-fn read_one(path: &Path) -> Result<Vec<Source>, Failure> {
-    let kind = fs::metadata(path).map_err(|e| failure(path, e))?;
-    let (files, beside) = if kind.is_dir() {
-        (files_of(path)?, path)
-    } else {
-        (vec![path.to_owned()], path.parent().unwrap_or(Path::new("")))
-    };
-    let mut sources = Vec::new();
-    for file in files {
-        sources.push(source(&file, SourceKind::Hosts)?);
-    }
-    sources.extend(read_vars(&beside.join("group_vars"), SourceKind::GroupVars)?);
-    sources.extend(read_vars(&beside.join("host_vars"), SourceKind::HostVars)?);
-    Ok(sources)
+fn chosen<'a>(inventory: &'a Inventory, parts: &[String]) -> Result<Vec<&'a Host>, Failure> {
+    let hosts = inventory.select_parts(parts);
+    hosts.map_err(|e| Failure::new(ExitKind::Usage, e).hint("patterns name hosts and groups of the inventory"))
 }
 
-/// Variables of groups or hosts: `NAME`, `NAME.yml`, `.yaml` or `.json`, or a folder `NAME` of such files.
-fn read_vars(folder: &Path, kind: impl Fn(String) -> SourceKind) -> Result<Vec<Source>, Failure> {
-    let mut sources = Vec::new();
-    for entry in entries_of(folder)? {
-        let Some(name) = entry.file_name().and_then(|n| n.to_str()) else { continue };
-        if entry.is_dir() {
-            for file in files_of(&entry)?.iter().filter(|f| is_vars_file(f)) {
-                sources.push(source(file, kind(name.to_owned()))?);
+/// The parts of a limit; `@FILE` stands for the lines of a file, as Ansible writes one for hosts that failed.
+fn parts(limit: &str) -> Result<Vec<String>, Failure> {
+    let mut parts = Vec::new();
+    for part in split_pattern(limit) {
+        match part.strip_prefix('@') {
+            None => parts.push(part),
+            Some(path) => {
+                let text = fs::read_to_string(path).map_err(|e| {
+                    let error = anyhow::Error::new(e).context(format!("read the hosts of '--limit' from '{path}'"));
+                    Failure::new(ExitKind::Usage, error)
+                })?;
+                parts.extend(text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned));
             }
-        } else if is_vars_file(&entry) {
-            let stem = [".yml", ".yaml", ".json"].iter().find_map(|e| name.strip_suffix(e)).unwrap_or(name);
-            sources.push(source(&entry, kind(stem.to_owned()))?);
         }
     }
-    Ok(sources)
+    Ok(parts)
 }
 
-fn is_vars_file(path: &Path) -> bool {
-    path.extension().is_none_or(|e| e == "yml" || e == "yaml" || e == "json")
-}
-
-fn files_of(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
-    Ok(entries_of(folder)?.into_iter().filter(|p| !p.is_dir()).collect())
-}
-
-/// What a folder holds, sorted, hidden and backup files left out; nothing where there is no such folder.
-fn entries_of(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(failure(folder, e)),
-    };
-    let paths: Result<Vec<PathBuf>, _> = entries.map(|e| e.map(|e| e.path())).collect();
-    let mut paths = paths.map_err(|e| failure(folder, e))?;
-    paths.retain(|path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        !name.starts_with('.') && !IGNORED.iter().any(|end| name.ends_with(end))
-    });
-    paths.sort();
-    Ok(paths)
-}
-
-fn source(path: &Path, kind: SourceKind) -> Result<Source, Failure> {
-    let text = fs::read_to_string(path).map_err(|e| failure(path, e))?;
-    Ok(Source { path: path.display().to_string(), text, kind })
-}
-
-fn failure(path: &Path, error: std::io::Error) -> Failure {
-    let missing = error.kind() == std::io::ErrorKind::NotFound;
-    let failure =
-        Failure::new(ExitKind::Usage, anyhow::Error::new(error).context(format!("read '{}'", path.display())));
-    if missing {
-        failure.hint("'-i PATH' names the inventory, OSIER_INVENTORY does so for every command")
-    } else {
-        failure
-    }
+fn mistakes(problems: Vec<Problem>) -> Failure {
+    let list = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  ");
+    Failure::usage(format!("read the inventory:\n  {list}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use osier_ui::Output;
+    use std::os::unix::fs::PermissionsExt;
 
-    fn args(path: &Path, extra: &[(&str, &str)]) -> HostArgs {
+    fn read(path: &Path, extra: &[(&str, &str)]) -> Result<Inventory, Failure> {
         let extra_vars = extra.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        HostArgs { inventory: vec![path.to_owned()], limit: None, forks: 1, extra_vars }
+        super::read(&InventoryArgs { inventory: vec![path.to_owned()], extra_vars }, &Ui::new(Output::Text, true))
     }
 
     fn write(folder: &Path, files: &[(&str, &str)]) {
@@ -162,7 +108,7 @@ mod tests {
         write(dir.path(), &FILES);
         let path = dir.path().join("inventory");
         let level = |extra: &[_]| {
-            let inventory = read(&args(&path, extra)).unwrap();
+            let inventory = read(&path, extra).unwrap();
             inventory.hosts().iter().map(|h| h.var("level").unwrap().as_str().unwrap().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(level(&[]), ["masters", "slaves", "b"]);
@@ -174,10 +120,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), &[("inventory", "[masters]\nm\n[slaves\na\n")]);
         let path = dir.path().join("inventory");
-        let broken = read(&args(&path, &[])).unwrap_err();
+        let broken = read(&path, &[]).unwrap_err();
         assert_eq!(broken.code(), 2);
         assert!(broken.message().contains(&format!("{}:3: ", path.display())), "{}", broken.message());
-        let missing = read(&args(&dir.path().join("nowhere"), &[])).unwrap_err();
+        let missing = read(&dir.path().join("nowhere"), &[]).unwrap_err();
         assert!(missing.code() == 2 && missing.message().contains("nowhere'"), "{missing:?}");
     }
 
@@ -185,11 +131,50 @@ mod tests {
     fn an_unknown_host_in_the_limit_is_a_usage_error() {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), &FILES);
-        let inventory = read(&args(&dir.path().join("inventory"), &[])).unwrap();
+        let inventory = read(&dir.path().join("inventory"), &[]).unwrap();
         let names = |l| select(&inventory, l).unwrap().iter().map(|h| h.name().to_owned()).collect::<Vec<_>>();
         assert_eq!(names(None), ["m", "a", "b"]);
         assert_eq!(names(Some("all:!slaves")), ["m"]);
         let unknown = select(&inventory, Some("nobody")).unwrap_err();
         assert!(unknown.code() == 2 && unknown.message().contains("nobody"));
+    }
+
+    #[test]
+    fn a_limit_may_be_a_file_and_keeps_the_inventorys_order() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), &FILES);
+        write(dir.path(), &[("failed", "b\n\n m \n")]);
+        let inventory = read(&dir.path().join("inventory"), &[]).unwrap();
+        let names = |limit: &str| select(&inventory, Some(limit)).map(|hosts| hosts.iter().map(|h| h.name()).collect());
+        assert_eq!(names("b,m").unwrap(), ["m", "b"]);
+        let file = format!("@{}", dir.path().join("failed").display());
+        assert_eq!(names(&file).unwrap(), ["m", "b"]);
+        assert_eq!(names(&format!("slaves,{file},!m")).unwrap(), ["a", "b"]);
+        let missing: Result<Vec<&str>, _> = names("@nowhere");
+        assert!(missing.unwrap_err().message().contains("read the hosts of '--limit' from 'nowhere'"));
+    }
+
+    fn program(path: &Path, text: &str) {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn a_program_that_fails_is_named_with_what_it_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hosts.sh");
+        for (text, part) in [
+            ("#!/bin/sh\necho no token >&2\nexit 3\n", "no token"),
+            ("#!/bin/sh\necho '[]'\n", "not a JSON object of groups"),
+            ("#!/no/such/program\n", "run '"),
+        ] {
+            program(&path, text);
+            let failure = read(&path, &[]).unwrap_err();
+            let said = format!("{} {:?}", failure.message(), failure.causes());
+            assert!(failure.code() == 2 && said.contains(part) && said.contains("hosts.sh"), "{said}");
+        }
+        // Executable, but no program.
+        program(&path, "a x=1\n");
+        assert_eq!(read(&path, &[]).unwrap().hosts().len(), 1);
     }
 }

@@ -11,6 +11,7 @@ mod documents;
 mod fleet;
 mod home;
 mod inventory;
+mod inventory_files;
 mod lock;
 mod node;
 mod preflight;
@@ -18,15 +19,17 @@ mod recap;
 mod remote;
 mod removal;
 mod settings;
+mod show;
 mod site;
 
 pub use args::{
-    BootstrapArgs, ChangeArgs, ConvergeArgs, DestroyArgs, EnvArgs, ExecArgs, HostArgs, RemoveContainersArgs,
-    RemoveImagesArgs, RemoveNodeArgs, RestartDockerArgs, SetupClusterArgs, SiteArgs,
+    BootstrapArgs, ChangeArgs, ConvergeArgs, DestroyArgs, EnvArgs, ExecArgs, HostArgs, InventoryArgs,
+    RemoveContainersArgs, RemoveImagesArgs, RemoveNodeArgs, RestartDockerArgs, SetupClusterArgs, ShowArgs, SiteArgs,
 };
 pub use context::run_env;
 pub use fleet::{run_exec, run_remove_containers, run_remove_images, run_restart_docker};
 pub use home::{KnownCluster, Record, resolve_cluster, resolve_token};
 pub use node::run_converge;
 pub use removal::run_node_rm;
+pub use show::run_inventory;
 pub use site::{run_bootstrap, run_destroy, run_setup_cluster, run_site};

@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 
 /// Takes a node out of the cluster.
 pub async fn run_node_rm(args: RemoveNodeArgs, ui: &Ui) -> Result<(), Failure> {
-    let inventory = inventory::read(&args.hosts)?;
+    let inventory = inventory::read(&args.hosts.from, ui)?;
     let (settings, _) = settings::read(&inventory)?;
     let home = Home::from_env()?;
     if !home.cluster(&settings.name).exists() {
@@ -53,14 +53,14 @@ pub async fn run_node_rm(args: RemoveNodeArgs, ui: &Ui) -> Result<(), Failure> {
         cluster.save()?;
     }
     let cleared = if is_listed && !args.keep {
-        site::clear(&only(name.to_string()), &args.change, &cluster, ui).await?
+        site::clear(&inventory, &only(name.to_string()), &args.change, &cluster, ui).await?
     } else {
         Vec::new()
     };
     if is_listed && !check {
         ui.note(format_args!("take '{name}' out of the inventory, or the next 'osier site' makes it a new node"));
     }
-    site::make(&rest, &args.change, false, Some(cluster), cleared, ui).await
+    site::make(&inventory, &rest, &args.change, false, Some(cluster), cleared, ui).await
 }
 
 /// Who takes over the addresses of a node: whom the operator names, else the founder, a master, anybody.

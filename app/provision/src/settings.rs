@@ -50,9 +50,10 @@ impl Mistakes {
     /// The value of a host's variable; one that cannot be read is noted and counts as missing.
     fn var<T: FromStr<Err: Display>>(&mut self, host: &Host, name: &str) -> Option<T> {
         use serde_json::Value;
-        let text = match host.var(name)? {
+        let value = host.value(name).map_err(|e| self.0.push(format!("{name} of host '{}': {e}", host.name())));
+        let text = match value.ok()?? {
             Value::Null => return None,
-            Value::String(text) => text.clone(),
+            Value::String(text) => text,
             Value::Number(number) => number.to_string(),
             other => {
                 self.0.push(format!("{name} of host '{}' is {other}, it must be text", host.name()));
@@ -170,7 +171,7 @@ mod tests {
     #[test]
     fn all_mistakes_are_reported_at_once() {
         let text = "a_ internal_ip=10.0.0.1\nb internal_ip=10.0.0.1\nc internal_ip=10.0.0.256 weave_ip_pool=10.0.0.0/30\n\
-            d weave_ip_pool=10.1.0.0/16 swarm_token=abc\n";
+            d weave_ip_pool=10.1.0.0/16 swarm_token=abc floating_ip='{{ floating }}'\n";
         let failure = settings(text).unwrap_err();
         assert_eq!(failure.code(), 2);
         let message = failure.message();
@@ -180,6 +181,7 @@ mod tests {
             "internal_ip of host 'c'",
             "8 to 28",
             "'abc' is not a token",
+            "floating_ip of host 'd': '{{ floating }}' names a variable that is not set for this host",
         ] {
             assert!(message.contains(part), "no '{part}' in: {message}");
         }

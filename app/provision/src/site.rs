@@ -17,6 +17,7 @@ use crate::{
     settings::{self, ClusterSettings, NodeSettings},
 };
 use osier_converge::{Desired, Digest};
+use osier_inventory::Inventory;
 use osier_ui::{ExitKind, Failure, Progress, Ui};
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
@@ -45,7 +46,7 @@ pub async fn run_site(args: SiteArgs, ui: &Ui) -> Result<(), Failure> {
 
 /// Takes everything away again.
 pub async fn run_destroy(args: DestroyArgs, ui: &Ui) -> Result<(), Failure> {
-    let inventory = inventory::read(&args.hosts)?;
+    let inventory = inventory::read(&args.hosts.from, ui)?;
     let (settings, _) = settings::read(&inventory)?;
     let hosts = inventory::select(&inventory, args.hosts.limit.as_deref())?;
     let names = hosts.iter().map(|h| h.name()).collect::<Vec<_>>().join(", ");
@@ -68,13 +69,13 @@ pub async fn run_destroy(args: DestroyArgs, ui: &Ui) -> Result<(), Failure> {
 
 /// Takes Osier off hosts of a cluster that may be out of reach; says so where they are, and gives what became of the others.
 pub(crate) async fn clear(
+    inventory: &Inventory,
     hosts: &HostArgs,
     change: &ChangeArgs,
     cluster: &Cluster,
     ui: &Ui,
 ) -> Result<Vec<(String, Outcome)>, Failure> {
-    let inventory = inventory::read(hosts)?;
-    let selected = inventory::select(&inventory, hosts.limit.as_deref())?;
+    let selected = inventory::select(inventory, hosts.limit.as_deref())?;
     let run = Run::begin(hosts, change, remote::remotes(&selected)?, ui)?;
     let ca = Digest::of(cluster.ca_pem().as_bytes());
     let mut outcomes: Vec<_> = run.clear(false, Some(ca)).await?.into_iter().collect();
@@ -93,18 +94,20 @@ pub(crate) async fn clear(
 
 /// Makes the selected hosts what the inventory says.
 async fn build(hosts: &HostArgs, change: &ChangeArgs, parts: Parts, ui: &Ui) -> Result<(), Failure> {
+    let inventory = inventory::read(&hosts.from, ui)?;
     let cluster = if parts.cluster {
-        let (settings, _) = settings::read(&inventory::read(hosts)?)?;
+        let (settings, _) = settings::read(&inventory)?;
         Some(Cluster::open(&Home::from_env()?, &settings, !change.check, OffsetDateTime::now_utc())?)
     } else {
         None
     };
-    make(hosts, change, parts.bootstrap, cluster, Vec::new(), ui).await
+    make(&inventory, hosts, change, parts.bootstrap, cluster, Vec::new(), ui).await
 }
 
 /// Makes the selected hosts what the inventory says, as members of a cluster where there is one. `before` is what was done
 /// on other hosts in the same run.
 pub(crate) async fn make(
+    inventory: &Inventory,
     hosts: &HostArgs,
     change: &ChangeArgs,
     bootstrap: bool,
@@ -112,9 +115,8 @@ pub(crate) async fn make(
     before: Vec<(String, Outcome)>,
     ui: &Ui,
 ) -> Result<(), Failure> {
-    let inventory = inventory::read(hosts)?;
-    let (settings, nodes) = settings::read(&inventory)?;
-    let selected = inventory::select(&inventory, hosts.limit.as_deref())?;
+    let (settings, nodes) = settings::read(inventory)?;
+    let selected = inventory::select(inventory, hosts.limit.as_deref())?;
     let remotes = remote::remotes(&selected)?;
     let now = OffsetDateTime::now_utc();
     for member in cluster.iter().flat_map(|c| &c.record.members) {

@@ -1,70 +1,240 @@
 //! From sources to an inventory: reads every file, then merges each host's variables by Ansible's precedence.
 //!
-//! Must not know file formats beyond which reader takes which kind. The order, later ones winning (Ansible's
-//! documentation, "Understanding variable precedence"): `[all:vars]`, `group_vars/all`, `[group:vars]` of all groups,
-//! `group_vars/` of all groups, host lines, `host_vars/`. Among groups: parents before children, then lower priority
-//! before higher, then by name. A value replaces the whole earlier one.
+//! Must not know file formats beyond which reader takes which kind. The order, later ones winning (the default of
+//! Ansible's setting `precedence`): `[all:vars]`, `[group:vars]` of all groups, `group_vars/all`, `group_vars/` of all
+//! groups, host lines, `host_vars/`, the command line. Among groups: parents before children, then lower priority before
+//! higher, then by name. Of files, those beside an earlier inventory come before those beside a later one, and those of
+//! the working folder after both. A value replaces the whole earlier one.
 
-use crate::{Group, Host, Inventory, Problem, Source, SourceKind, draft::ALL, ini::Reader, yaml};
+use crate::{
+    Group, Host, Inventory, Problem, Source, SourceKind, Variables,
+    draft::{ALL, Draft, UNGROUPED},
+    ini, range, script,
+    tree::Tree,
+    yaml::{self, Kind},
+};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 type Vars = Map<String, Value>;
 
-pub(crate) fn build(sources: &[Source]) -> Result<Inventory, Vec<Problem>> {
-    let mut reader = Reader::new();
-    let (mut of_groups, mut of_hosts) = (BTreeMap::<&str, Vars>::new(), BTreeMap::<&str, Vars>::new());
-    let mut problems = Vec::new();
-    for source in sources {
-        let file = match &source.kind {
-            SourceKind::Hosts => {
-                reader.read(&source.path, &source.text);
-                continue;
-            }
-            SourceKind::GroupVars(group) => of_groups.entry(group).or_default(),
-            SourceKind::HostVars(host) => of_hosts.entry(host).or_default(),
-        };
-        match yaml::variables(&source.text) {
-            Ok(vars) => file.extend(vars),
-            Err(mistakes) => problems.extend(mistakes.into_iter().map(|(line, message)| Problem {
-                path: source.path.clone(),
-                line,
-                message,
-            })),
+/// Hosts and groups as the files of hosts name them, before files of variables are known.
+pub struct Named {
+    draft: Draft,
+    remarks: Vec<Problem>,
+    /// Names of hosts and groups alike that were remarked on.
+    shared: BTreeSet<String>,
+}
+
+impl Named {
+    /// Reads sources of hosts; reports every mistake of every one at once. Sources of variables are passed over.
+    pub fn read(sources: &[Source]) -> Result<Self, Vec<Problem>> {
+        let (named, mut problems) = Self::read_all(sources);
+        if problems.is_empty() {
+            return Ok(named);
         }
-    }
-    let (draft, mistakes) = reader.finish();
-    problems.extend(mistakes);
-    if !problems.is_empty() {
-        let order: BTreeMap<&str, usize> = sources.iter().enumerate().map(|(i, s)| (s.path.as_str(), i)).collect();
-        problems.sort_by_key(|p| (order.get(p.path.as_str()).copied(), p.line));
-        return Err(problems);
+        sort(&mut problems, sources);
+        Err(problems)
     }
 
-    let none = Vars::new();
-    let group_file = |group: usize| of_groups.get(draft.groups[group].name.as_str()).unwrap_or(&none);
-    let mut hosts = Vec::with_capacity(draft.hosts.len());
-    for (host, groups) in draft.hosts.iter().zip(draft.groups_of_hosts()) {
-        let ini = groups.iter().map(|&g| &draft.groups[g].vars);
-        let files = groups.iter().map(|&g| group_file(g));
-        let host_file = of_hosts.get(host.name.as_str()).unwrap_or(&none);
-        let layers = [&draft.groups[ALL].vars, group_file(ALL)].into_iter().chain(ini).chain(files);
-        let mut vars = Vars::new();
-        for layer in layers.chain([&host.vars, host_file]) {
-            vars.extend(layer.iter().map(|(k, v)| (k.clone(), v.clone())));
-        }
-        let mut names: Vec<String> = groups.iter().map(|&g| draft.groups[g].name.clone()).collect();
-        names.sort();
-        hosts.push(Host { name: host.name.clone(), groups: names, vars });
+    /// The names of all groups: files in `group_vars` with these names count.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        self.draft.groups.iter().map(|g| g.name.as_str())
     }
-    let name_of = |hosts: &[usize]| hosts.iter().map(|&h| draft.hosts[h].name.clone()).collect();
-    let groups = draft.groups.iter().enumerate().map(|(index, group)| Group {
-        name: group.name.clone(),
-        hosts: name_of(&group.hosts),
-        children: group.children.iter().map(|&c| draft.groups[c].name.clone()).collect(),
-        members: draft.members(index),
-    });
-    Ok(Inventory { hosts, groups: groups.collect() })
+
+    /// The names of all hosts: files in `host_vars` with these names count.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.draft.hosts.iter().map(|h| h.name.as_str())
+    }
+
+    /// Reads files of variables and merges all; reports every mistake of every file at once.
+    pub fn merge(self, variables: &Variables) -> Result<Inventory, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let beside: Vec<Layer> = variables.beside.iter().map(|s| Layer::read(s, &mut problems)).collect();
+        let here = Layer::read(&variables.here, &mut problems);
+        if problems.is_empty() {
+            return Ok(self.inventory(&beside, &here, &variables.extra));
+        }
+        // A file that lies beside the inventory may lie in the working folder as well.
+        let mut told = BTreeSet::new();
+        problems.retain(|problem| told.insert(problem.to_string()));
+        Err(problems)
+    }
+
+    fn read_all(sources: &[Source]) -> (Self, Vec<Problem>) {
+        let mut named = Self { draft: Draft::new(), remarks: Vec::new(), shared: BTreeSet::new() };
+        let mut problems = Vec::new();
+        for source in sources {
+            named.read_one(source, &mut problems);
+            named.remark_on_names(source);
+        }
+        named.draft.finish();
+        (named, problems)
+    }
+
+    fn read_one(&mut self, source: &Source, problems: &mut Vec<Problem>) {
+        let problem = |message| Problem { path: source.path.clone(), line: 1, message };
+        match &source.kind {
+            SourceKind::Hosts => self.read_file(source, problems),
+            SourceKind::Script(asked) => {
+                let read = script::read(&source.text, asked, &mut self.draft);
+                problems.extend(read.err().map(problem));
+            }
+            SourceKind::List => {
+                for word in source.text.split(',').map(str::trim).filter(|w| !w.is_empty()) {
+                    let (name, port) = range::address(word);
+                    if !self.draft.has_host(name) {
+                        let set = self.draft.set_host(name, UNGROUPED, port, &Vars::new());
+                        problems.extend(set.err().map(problem));
+                    }
+                }
+            }
+            SourceKind::GroupVars(_) | SourceKind::HostVars(_) => {}
+        }
+    }
+
+    /// Remarks on hosts that have the name of a group since this source was read.
+    fn remark_on_names(&mut self, source: &Source) {
+        for name in self.draft.shared_names().filter(|name| !self.shared.contains(*name)).collect::<BTreeSet<_>>() {
+            let line = source.text.lines().position(|line| line.contains(name)).map_or(1, |index| index + 1);
+            let message = format!("'{name}' is a host and a group: what is set for the host is the group's");
+            self.remarks.push(Problem { path: source.path.clone(), line, message });
+        }
+        self.shared = self.draft.shared_names().map(str::to_owned).collect();
+    }
+
+    /// A file is YAML where its name may be one's and it holds a mapping, and INI otherwise.
+    fn read_file(&mut self, source: &Source, problems: &mut Vec<Problem>) {
+        let Source { path, text, .. } = source;
+        let problem = |line, message| Problem { path: path.clone(), line, message };
+        let extension = Path::new(path).extension().map(|e| e.to_string_lossy().into_owned());
+        let may_be_yaml = extension.as_deref().is_none_or(|e| matches!(e, "yml" | "yaml" | "json"));
+        if extension.as_deref() == Some("toml") {
+            let message =
+                "inventories in TOML are not supported; 'ansible-inventory --list --yaml' turns one into YAML";
+            return problems.push(problem(1, message.to_owned()));
+        }
+        let mut mistakes = Vec::new();
+        if may_be_yaml || text.starts_with("$ANSIBLE_VAULT") {
+            match yaml::read(text) {
+                Ok(Some(node)) => match node.kind {
+                    Kind::Mapping(groups) if !groups.is_empty() => {
+                        let (draft, remarks) = (&mut self.draft, &mut self.remarks);
+                        return Tree { path, draft, problems, remarks }.read(groups);
+                    }
+                    _ => {}
+                },
+                Ok(None) => {}
+                Err(refused) => mistakes = refused,
+            }
+        }
+        if text.starts_with("$ANSIBLE_VAULT") {
+            return problems.extend(mistakes.into_iter().map(|(line, message)| problem(line, message)));
+        }
+        let mut draft = self.draft.clone();
+        let found = ini::Reader::read(path, text, &mut draft);
+        if found.is_empty() {
+            self.draft = draft;
+        } else if mistakes.is_empty() || !(extension.is_some() || looks_like_yaml(text)) {
+            // What was read still counts, so that later files are not found wrong for it.
+            self.draft = draft;
+            problems.extend(found);
+        } else {
+            problems.extend(mistakes.into_iter().map(|(line, message)| problem(line, message)));
+        }
+    }
+
+    fn inventory(self, beside: &[Layer], here: &Layer, extra: &Vars) -> Inventory {
+        let draft = &self.draft;
+        let name = |group: usize| draft.groups[group].name.as_str();
+        let mut hosts = Vec::with_capacity(draft.hosts.len());
+        for (host, groups) in draft.hosts.iter().zip(draft.groups_of_hosts()) {
+            let mut vars = Vars::new();
+            let mut add = |layer: &Vars| vars.extend(layer.iter().map(|(k, v)| (k.clone(), v.clone())));
+            let folders = || beside.iter().chain([here]);
+            add(&draft.groups[ALL].vars);
+            groups.iter().for_each(|&g| add(&draft.groups[g].vars));
+            folders().for_each(|f| f.group(name(ALL)).for_each(&mut add));
+            folders().for_each(|f| groups.iter().for_each(|&g| f.group(name(g)).for_each(&mut add)));
+            add(&host.vars);
+            folders().for_each(|f| f.host(&host.name).for_each(&mut add));
+            add(extra);
+            let mut names: Vec<String> = groups.iter().map(|&g| name(g).to_owned()).collect();
+            names.sort();
+            hosts.push(Host { name: host.name.clone(), groups: names, vars });
+        }
+        let name_of = |hosts: &[usize]| hosts.iter().map(|&h| draft.hosts[h].name.clone()).collect();
+        let groups = draft.groups.iter().enumerate().map(|(index, group)| Group {
+            name: group.name.clone(),
+            hosts: name_of(&group.hosts),
+            children: group.children.iter().map(|&c| draft.groups[c].name.clone()).collect(),
+            members: draft.members(index),
+        });
+        Inventory { hosts, groups: groups.collect(), remarks: self.remarks.clone() }
+    }
+}
+
+/// Reads sources of all kinds, the variables as if they lay beside one inventory.
+pub(crate) fn build(sources: &[Source]) -> Result<Inventory, Vec<Problem>> {
+    let (named, mut problems) = Named::read_all(sources);
+    let layer = Layer::read(sources, &mut problems);
+    if problems.is_empty() {
+        return Ok(named.inventory(&[layer], &Layer::default(), &Vars::new()));
+    }
+    sort(&mut problems, sources);
+    Err(problems)
+}
+
+fn sort(problems: &mut [Problem], sources: &[Source]) {
+    let order: BTreeMap<&str, usize> = sources.iter().enumerate().map(|(i, s)| (s.path.as_str(), i)).collect();
+    problems.sort_by_key(|p| (order.get(p.path.as_str()).copied(), p.line));
+}
+
+/// Whether the first line that says anything is one of YAML or JSON and not of INI.
+fn looks_like_yaml(text: &str) -> bool {
+    let first = text.lines().map(str::trim).find(|l| !l.is_empty() && !l.starts_with(['#', ';']));
+    first
+        .is_some_and(|l| l.starts_with("---") || l.starts_with(['{', '%']) || (l.ends_with(':') && !l.starts_with('[')))
+}
+
+/// The variables of one folder's files, by group and by host.
+#[derive(Default)]
+struct Layer {
+    groups: BTreeMap<String, Vars>,
+    hosts: BTreeMap<String, Vars>,
+}
+
+impl Layer {
+    fn read(sources: &[Source], problems: &mut Vec<Problem>) -> Self {
+        let mut layer = Self::default();
+        for source in sources {
+            let file = match &source.kind {
+                SourceKind::GroupVars(group) => layer.groups.entry(group.clone()).or_default(),
+                SourceKind::HostVars(host) => layer.hosts.entry(host.clone()).or_default(),
+                _ => continue,
+            };
+            match yaml::variables(&source.text) {
+                Ok(vars) => file.extend(vars),
+                Err(mistakes) => problems.extend(mistakes.into_iter().map(|(line, message)| Problem {
+                    path: source.path.clone(),
+                    line,
+                    message,
+                })),
+            }
+        }
+        layer
+    }
+
+    fn group(&self, name: &str) -> impl Iterator<Item = &Vars> {
+        self.groups.get(name).into_iter()
+    }
+
+    fn host(&self, name: &str) -> impl Iterator<Item = &Vars> {
+        self.hosts.get(name).into_iter()
+    }
 }
 
 #[cfg(test)]

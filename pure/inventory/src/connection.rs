@@ -35,64 +35,69 @@ pub struct ConnectionError {
 }
 
 impl Host {
-    /// How to log in to this host. New names (`ansible_host`) win over old ones (`ansible_ssh_host`) and over the
-    /// port behind the host's name.
+    /// How to log in to this host. Where both are set, old names (`ansible_ssh_host`) win over new ones (`ansible_host`),
+    /// as they do in Ansible. The port behind a host's name is its `ansible_port`.
     ///
-    /// Fails on a value of the wrong type, an unexpanded template, and ways of connecting other than ssh and sudo.
+    /// Variables that values name (`{{ internal_ip }}`) are put in. Fails on a value of the wrong type, a template that is
+    /// more than a name, and ways of connecting other than ssh and sudo.
     pub fn connection(&self) -> Result<Connection, ConnectionError> {
         let mut args = Vec::new();
         for name in ["ansible_ssh_common_args", "ansible_ssh_extra_args"] {
-            args.extend(self.text(&[name])?.filter(|a| !a.is_empty()));
+            args.extend(self.string(&[name])?.filter(|a| !a.is_empty()));
         }
         self.only(&["ansible_connection"], &["ssh", "smart", "paramiko", "paramiko_ssh"])?;
         self.only(&["ansible_become_method"], &["sudo"])?;
         self.only(&["ansible_become_user", "ansible_sudo_user"], &["root"])?;
         Ok(Connection {
-            address: self.text(&["ansible_host", "ansible_ssh_host"])?.unwrap_or_else(|| self.name().to_owned()),
+            address: self.string(&["ansible_ssh_host", "ansible_host"])?.unwrap_or_else(|| self.name().to_owned()),
             port: self.port()?,
-            user: self.text(&["ansible_user", "ansible_ssh_user"])?,
-            private_key_file: self.text(&["ansible_private_key_file", "ansible_ssh_private_key_file"])?,
+            user: self.string(&["ansible_ssh_user", "ansible_user"])?,
+            private_key_file: self.string(&["ansible_ssh_private_key_file", "ansible_private_key_file"])?,
             common_args: args.join(" "),
             sudo: self.flag(&["ansible_become", "ansible_sudo"])?,
-            sudo_password: self.text(&["ansible_become_password", "ansible_become_pass", "ansible_sudo_pass"])?,
+            sudo_password: self.string(&["ansible_sudo_pass", "ansible_become_pass", "ansible_become_password"])?,
         })
     }
 
-    fn find<'a>(&'a self, names: &[&'a str]) -> Option<(&'a str, &'a Value)> {
-        names.iter().find_map(|&n| self.var(n).filter(|v| !v.is_null()).map(|v| (n, v)))
+    /// The first of these variables that is set, expanded.
+    fn find<'a>(&self, names: &[&'a str]) -> Result<Option<(&'a str, Value)>, ConnectionError> {
+        for name in names {
+            match self.value(name).map_err(|e| self.error(name, e.to_string()))? {
+                None | Some(Value::Null) => {}
+                Some(value) => return Ok(Some((name, value))),
+            }
+        }
+        Ok(None)
     }
 
     fn error(&self, variable: &str, reason: impl Into<String>) -> ConnectionError {
         ConnectionError { host: self.name().to_owned(), variable: variable.to_owned(), reason: reason.into() }
     }
 
-    fn text(&self, names: &[&str]) -> Result<Option<String>, ConnectionError> {
-        let Some((name, value)) = self.find(names) else { return Ok(None) };
-        match value {
-            Value::String(s) if s.contains("{{") || s.contains("{%") => {
-                Err(self
-                    .error(name, format!("'{s}' is a template, which is not expanded here; write the value itself")))
-            }
-            Value::String(s) => Ok(Some(s.clone())),
-            Value::Number(n) => Ok(Some(n.to_string())),
-            _ => Err(self.error(name, "it must be a string")),
+    fn text<'a>(&self, names: &[&'a str]) -> Result<Option<(&'a str, String)>, ConnectionError> {
+        match self.find(names)? {
+            None => Ok(None),
+            Some((name, Value::String(text))) => Ok(Some((name, text))),
+            Some((name, Value::Number(number))) => Ok(Some((name, number.to_string()))),
+            Some((name, _)) => Err(self.error(name, "it must be a string")),
         }
     }
 
+    fn string(&self, names: &[&str]) -> Result<Option<String>, ConnectionError> {
+        Ok(self.text(names)?.map(|(_, text)| text))
+    }
+
     fn port(&self) -> Result<Option<u16>, ConnectionError> {
-        let names = ["ansible_port", "ansible_ssh_port"];
-        let Some(text) = self.text(&names)? else { return Ok(None) };
-        let name = self.find(&names).map_or("ansible_port", |(n, _)| n);
-        let port = text.parse().ok().filter(|&p: &u16| p > 0);
+        let Some((name, text)) = self.text(&["ansible_ssh_port", "ansible_port"])? else { return Ok(None) };
+        let port = text.trim().parse().ok().filter(|&p: &u16| p > 0);
         port.map(Some).ok_or_else(|| self.error(name, format!("'{text}' is not a port (1 to 65535)")))
     }
 
     fn flag(&self, names: &[&str]) -> Result<Option<bool>, ConnectionError> {
-        let Some((name, value)) = self.find(names) else { return Ok(None) };
-        if let Value::Bool(b) = value {
-            return Ok(Some(*b));
+        if let Some((_, Value::Bool(flag))) = self.find(names)? {
+            return Ok(Some(flag));
         }
-        let text = self.text(&[name])?.unwrap_or_default();
+        let Some((name, text)) = self.text(names)? else { return Ok(None) };
         match text.to_ascii_lowercase().as_str() {
             "1" | "y" | "yes" | "t" | "true" | "on" => Ok(Some(true)),
             "0" | "n" | "no" | "f" | "false" | "off" | "" => Ok(Some(false)),
@@ -101,11 +106,12 @@ impl Host {
     }
 
     fn only(&self, names: &[&str], known: &[&str]) -> Result<(), ConnectionError> {
-        let (Some(text), Some((name, _))) = (self.text(names)?, self.find(names)) else { return Ok(()) };
-        if known.contains(&text.as_str()) {
-            return Ok(());
+        match self.text(names)? {
+            Some((name, text)) if !known.contains(&text.as_str()) => {
+                Err(self.error(name, format!("'{text}' is not supported (only {})", known.join(", "))))
+            }
+            _ => Ok(()),
         }
-        Err(self.error(name, format!("'{text}' is not supported (only {})", known.join(", "))))
     }
 }
 
@@ -135,8 +141,23 @@ mod tests {
             sudo_password: Some("12".to_owned()),
         };
         assert_eq!(old, Ok(expected));
-        let new = connection("m ansible_host=a ansible_ssh_host=b ansible_port='22' ansible_become=False").unwrap();
+        let named =
+            connection("m.lan ansible_host='{{ ip }}' ip=10.0.0.{{n}} n=7 ansible_user='{{inventory_hostname_short}}'");
+        let named = named.unwrap();
+        assert_eq!((named.address.as_str(), named.user.as_deref()), ("10.0.0.7", Some("m")));
+        let new = connection(
+            "m ansible_host=a ansible_user=u ansible_port='22' ansible_private_key_file=k ansible_become=False",
+        );
+        let new = new.unwrap();
         assert_eq!((new.address.as_str(), new.port, new.sudo), ("a", Some(22), Some(false)));
+        assert_eq!((new.user.as_deref(), new.private_key_file.as_deref()), (Some("u"), Some("k")));
+        let both = connection(
+            "m:1 ansible_host=a ansible_ssh_host=b ansible_ssh_port=2 ansible_user=a ansible_ssh_user=b \
+             ansible_private_key_file=a ansible_ssh_private_key_file=b ansible_become_password=a ansible_become_pass=b",
+        );
+        let both = both.unwrap();
+        assert_eq!((both.address.as_str(), both.port, both.user.as_deref()), ("b", Some(2), Some("b")));
+        assert_eq!((both.private_key_file.as_deref(), both.sudo_password.as_deref()), (Some("b"), Some("b")));
         let none = connection("m").unwrap();
         assert_eq!((none.address.as_str(), none.port, none.user, none.sudo), ("m", None, None, None));
     }
@@ -146,7 +167,12 @@ mod tests {
         for (line, message) in [
             (
                 "m ansible_host='{{ ip }}'",
-                "read ansible_host of host 'm': '{{ ip }}' is a template, which is not expanded here; write the value itself",
+                "read ansible_host of host 'm': '{{ ip }}' names a variable that is not set for this host",
+            ),
+            (
+                "m ansible_host=\"{{ ip | default('a') }}\"",
+                "read ansible_host of host 'm': '{{ ip | default('a') }}' is more than a variable: of Jinja only \
+                 '{{ name }}' is understood; write the value itself",
             ),
             ("m ansible_ssh_port=no", "read ansible_ssh_port of host 'm': 'no' is not a port (1 to 65535)"),
             ("m ansible_port=0", "read ansible_port of host 'm': '0' is not a port (1 to 65535)"),

@@ -11,6 +11,7 @@ pub(crate) const ALL: usize = 0;
 pub(crate) const UNGROUPED: usize = 1;
 
 /// Hosts and groups in the order in which they were first named.
+#[derive(Clone)]
 pub(crate) struct Draft {
     pub(crate) hosts: Vec<DraftHost>,
     pub(crate) groups: Vec<DraftGroup>,
@@ -18,11 +19,13 @@ pub(crate) struct Draft {
     group_index: BTreeMap<String, usize>,
 }
 
+#[derive(Clone)]
 pub(crate) struct DraftHost {
     pub(crate) name: String,
     pub(crate) vars: Map<String, Value>,
 }
 
+#[derive(Clone)]
 pub(crate) struct DraftGroup {
     pub(crate) name: String,
     pub(crate) hosts: Vec<usize>,
@@ -38,6 +41,7 @@ impl Draft {
             Self { hosts: vec![], groups: vec![], host_index: BTreeMap::new(), group_index: BTreeMap::new() };
         draft.add_group("all");
         draft.add_group("ungrouped");
+        draft.groups[ALL].children.push(UNGROUPED);
         draft
     }
 
@@ -83,8 +87,69 @@ impl Draft {
         true
     }
 
-    /// Adds what the files leave unsaid: `all` holds every group that is nobody's child, and `ungrouped` holds
-    /// exactly the hosts that are in no other group.
+    /// As [`Self::add_child`]; says why not.
+    pub(crate) fn adopt(&mut self, parent: usize, child: usize) -> Result<(), String> {
+        if self.add_child(parent, child) {
+            return Ok(());
+        }
+        let (parent, child) = (&self.groups[parent].name, &self.groups[child].name);
+        Err(format!("group '{child}' cannot be a child of '{parent}', which is inside it"))
+    }
+
+    /// Sets a variable of a group; `ansible_group_priority` is the group's priority.
+    pub(crate) fn set_group_var(&mut self, group: usize, name: String, value: Value) -> Result<(), String> {
+        let group = &mut self.groups[group];
+        if name == "ansible_group_priority" {
+            let priority = value.as_i64().or_else(|| value.as_str()?.trim().parse().ok());
+            group.priority = priority.ok_or("ansible_group_priority must be a whole number")?;
+        } else {
+            group.vars.insert(name, value);
+        }
+        Ok(())
+    }
+
+    /// Adds a host to a group and sets variables of it. The port behind a name that was listed before does not count, as
+    /// in Ansible.
+    pub(crate) fn set_host(
+        &mut self,
+        name: &str,
+        group: usize,
+        port: Option<u16>,
+        vars: &Map<String, Value>,
+    ) -> Result<(), String> {
+        let (host, new) = self.add_host(name, group);
+        if let Some(port) = port.filter(|_| new) {
+            self.hosts[host].vars.insert("ansible_port".to_owned(), port.into());
+        }
+        self.set_host_vars(name, vars)
+    }
+
+    /// Whether there is a host of this name.
+    pub(crate) fn has_host(&self, name: &str) -> bool {
+        self.host_index.contains_key(name)
+    }
+
+    /// Sets variables of a host, if there is one of this name. Where a group has the same name they are the group's, as
+    /// in Ansible.
+    pub(crate) fn set_host_vars(&mut self, name: &str, vars: &Map<String, Value>) -> Result<(), String> {
+        let mut vars = vars.iter().map(|(k, v)| (k.clone(), v.clone()));
+        match (self.group(name), self.host_index.get(name)) {
+            (Some(group), _) => vars.try_for_each(|(name, value)| self.set_group_var(group, name, value)),
+            (None, Some(&host)) => {
+                self.hosts[host].vars.extend(vars);
+                Ok(())
+            }
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// The names that both a host and a group have.
+    pub(crate) fn shared_names(&self) -> impl Iterator<Item = &str> {
+        self.hosts.iter().map(|h| h.name.as_str()).filter(|name| self.group_index.contains_key(*name))
+    }
+
+    /// Adds what the files leave unsaid: `all` holds every group that is nobody's child, behind those that the files put
+    /// there, and `ungrouped` holds exactly the hosts that are in no other group.
     pub(crate) fn finish(&mut self) {
         let mut has_parent = vec![false; self.groups.len()];
         let mut grouped = vec![false; self.hosts.len()];
@@ -94,10 +159,8 @@ impl Draft {
                 group.hosts.iter().for_each(|&h| grouped[h] = true);
             }
         }
-        let tops = (UNGROUPED..self.groups.len()).filter(|&g| !has_parent[g] || g == UNGROUPED);
-        let mut children: Vec<usize> = tops.collect();
-        children.extend(self.groups[ALL].children.iter().filter(|&&g| g != UNGROUPED));
-        self.groups[ALL].children = children;
+        let orphans = (UNGROUPED..self.groups.len()).filter(|&g| !has_parent[g]);
+        self.groups[ALL].children.extend(orphans);
         let named = std::mem::take(&mut self.groups[UNGROUPED].hosts);
         let mut ungrouped: Vec<usize> = named.into_iter().filter(|&h| !grouped[h]).collect();
         let listed: BTreeSet<usize> = ungrouped.iter().copied().collect();

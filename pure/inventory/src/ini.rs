@@ -5,27 +5,20 @@
 
 use crate::{
     Problem,
-    draft::{ALL, Draft, UNGROUPED},
+    draft::{Draft, UNGROUPED},
     literal, range, words,
 };
-use std::collections::BTreeSet;
+use serde_json::Map;
 
-/// Reads host files one after the other into one draft.
-pub(crate) struct Reader {
-    draft: Draft,
+/// Reads one file of hosts into a draft that may have hosts and groups of other files.
+pub(crate) struct Reader<'a> {
+    path: &'a str,
+    draft: &'a mut Draft,
     problems: Vec<Problem>,
-    /// Groups that have a section of hosts or children.
-    declared: BTreeSet<usize>,
-    /// Children named before their own section; they join when it comes.
-    children: Vec<(Place, String, usize)>,
-    /// Sections of variables before any other section of their group.
-    vars: Vec<(Place, usize)>,
-}
-
-#[derive(Clone)]
-struct Place {
-    path: String,
-    line: usize,
+    /// Children named before their own section, by line and parent; they join when it comes.
+    children: Vec<(usize, String, usize)>,
+    /// Sections of variables before any other section of their group, by line.
+    vars: Vec<(usize, usize)>,
 }
 
 #[derive(Clone, Copy)]
@@ -37,27 +30,38 @@ enum Section {
     Skipped,
 }
 
-impl Reader {
-    pub(crate) fn new() -> Self {
-        let declared = BTreeSet::from([ALL, UNGROUPED]);
-        Self { draft: Draft::new(), problems: vec![], declared, children: vec![], vars: vec![] }
+impl<'a> Reader<'a> {
+    /// Reads a text; the problems are all that is wrong with it.
+    pub(crate) fn read(path: &'a str, text: &str, draft: &'a mut Draft) -> Vec<Problem> {
+        let mut reader = Self { path, draft, problems: vec![], children: vec![], vars: vec![] };
+        reader.lines(text);
+        for (line, child, parent) in std::mem::take(&mut reader.children) {
+            let parent = &reader.draft.groups[parent].name;
+            let message = format!("[{parent}:children] names group '{child}', which has no section of its own");
+            reader.problem(line, message);
+        }
+        for (line, group) in std::mem::take(&mut reader.vars) {
+            let group = &reader.draft.groups[group].name;
+            let message = format!("[{group}:vars] sets variables of group '{group}', which has no hosts or children");
+            reader.problem(line, message);
+        }
+        reader.problems
     }
 
-    /// Reads one file.
-    pub(crate) fn read(&mut self, path: &str, text: &str) {
+    fn lines(&mut self, text: &str) {
         let mut section = Section::Hosts(UNGROUPED);
         for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-            let place = Place { path: path.to_owned(), line: index + 1 };
+            let number = index + 1;
             let line = line.trim();
             if line.is_empty() || line.starts_with(['#', ';']) {
                 continue;
             }
             let result = match header(line) {
-                Some((group, kind)) => self.open(&place, group, kind),
+                Some((group, kind)) => self.open(number, group, kind),
                 None if line.starts_with('[') && line.ends_with(']') => Err(format!(
                     "'{line}' is not a section ([group], [group:children] or [group:vars], without blanks)"
                 )),
-                None => self.statement(&place, line, section).map(|()| section),
+                None => self.statement(number, line, section).map(|()| section),
             };
             match result {
                 Ok(next) => section = next,
@@ -65,43 +69,27 @@ impl Reader {
                     if header(line).is_some() || line.ends_with(']') {
                         section = Section::Skipped;
                     }
-                    self.problem(place, message);
+                    self.problem(number, message);
                 }
             }
         }
     }
 
-    /// The draft, and all that is wrong with it.
-    pub(crate) fn finish(mut self) -> (Draft, Vec<Problem>) {
-        for (place, child, parent) in std::mem::take(&mut self.children) {
-            let parent = &self.draft.groups[parent].name;
-            let message = format!("[{parent}:children] names group '{child}', which has no section of its own");
-            self.problem(place, message);
-        }
-        for (place, group) in std::mem::take(&mut self.vars) {
-            if !self.declared.contains(&group) {
-                let group = &self.draft.groups[group].name;
-                let message =
-                    format!("[{group}:vars] sets variables of group '{group}', which has no hosts or children");
-                self.problem(place, message);
-            }
-        }
-        self.draft.finish();
-        (self.draft, self.problems)
+    fn problem(&mut self, line: usize, message: String) {
+        self.problems.push(Problem { path: self.path.to_owned(), line, message });
     }
 
-    fn problem(&mut self, place: Place, message: String) {
-        self.problems.push(Problem { path: place.path, line: place.line, message });
-    }
-
-    fn open(&mut self, place: &Place, group: &str, kind: Option<&str>) -> Result<Section, String> {
+    fn open(&mut self, line: usize, group: &str, kind: Option<&str>) -> Result<Section, String> {
         match kind {
             None | Some("hosts") => Ok(Section::Hosts(self.declare(group))),
             Some("children") => Ok(Section::Children(self.declare(group))),
             Some("vars") => {
-                let group = self.draft.add_group(group);
-                self.vars.push((place.clone(), group));
-                Ok(Section::Vars(group))
+                let known = self.draft.group(group);
+                let index = self.draft.add_group(group);
+                if known.is_none() {
+                    self.vars.push((line, index));
+                }
+                Ok(Section::Vars(index))
             }
             Some(kind) => {
                 Err(format!("section '[{group}:{kind}]' is none of [{group}], [{group}:children], [{group}:vars]"))
@@ -109,42 +97,37 @@ impl Reader {
         }
     }
 
+    /// The group of a section of hosts or children; who named it as a child before gets it now.
     fn declare(&mut self, name: &str) -> usize {
         let group = self.draft.add_group(name);
-        if self.declared.insert(group) {
-            let (now, later) = std::mem::take(&mut self.children).into_iter().partition(|(_, n, _)| n == name);
-            self.children = later;
-            for (place, _, parent) in now {
-                if let Err(message) = self.adopt(parent, group) {
-                    self.problem(place, message);
-                }
+        self.vars.retain(|(_, g)| *g != group);
+        let (now, later) = std::mem::take(&mut self.children).into_iter().partition(|(_, n, _)| n == name);
+        self.children = later;
+        for (line, _, parent) in now {
+            if let Err(message) = self.draft.adopt(parent, group) {
+                self.problem(line, message);
             }
         }
         group
     }
 
-    fn adopt(&mut self, parent: usize, child: usize) -> Result<(), String> {
-        if self.draft.add_child(parent, child) {
-            return Ok(());
-        }
-        let (parent, child) = (&self.draft.groups[parent].name, &self.draft.groups[child].name);
-        Err(format!("group '{child}' cannot be a child of '{parent}', which is inside it"))
-    }
-
-    fn statement(&mut self, place: &Place, line: &str, section: Section) -> Result<(), String> {
+    fn statement(&mut self, number: usize, line: &str, section: Section) -> Result<(), String> {
         match section {
             Section::Skipped => Ok(()),
             Section::Hosts(group) => self.host(line, group),
-            Section::Vars(group) => self.group_variable(line, group),
+            Section::Vars(group) => {
+                let (name, text) = assignment(line)?;
+                self.draft.set_group_var(group, name, literal::value(text.trim()))
+            }
             Section::Children(parent) => {
                 let name = line.split('#').next().unwrap_or_default().trim_end();
                 if name.is_empty() || name.contains(|c: char| c.is_whitespace() || matches!(c, ':' | ']')) {
                     return Err(format!("'{line}' is not the name of a group"));
                 }
-                match self.draft.group(name).filter(|g| self.declared.contains(g)) {
-                    Some(child) => self.adopt(parent, child),
+                match self.draft.group(name) {
+                    Some(child) => self.draft.adopt(parent, child),
                     None => {
-                        self.children.push((place.clone(), name.to_owned(), parent));
+                        self.children.push((number, name.to_owned(), parent));
                         Ok(())
                     }
                 }
@@ -157,30 +140,8 @@ impl Reader {
         let Some((first, assignments)) = words.split_first() else { return Ok(()) };
         let (names, port) = range::expand(first).map_err(|reason| format!("cannot read host '{first}': {reason}"))?;
         let vars = assignments.iter().map(|word| assignment(word).map(|(name, text)| (name, literal::value(text))));
-        let vars = vars.collect::<Result<Vec<_>, _>>()?;
-        for name in names {
-            let (host, new) = self.draft.add_host(&name, group);
-            let known = &mut self.draft.hosts[host].vars;
-            // A port behind a name that was listed before does not count, as in Ansible.
-            if let Some(port) = port.filter(|_| new) {
-                known.insert("ansible_port".to_owned(), port.into());
-            }
-            known.extend(vars.iter().cloned());
-        }
-        Ok(())
-    }
-
-    fn group_variable(&mut self, line: &str, group: usize) -> Result<(), String> {
-        let (name, text) = assignment(line)?;
-        let value = literal::value(text.trim());
-        let group = &mut self.draft.groups[group];
-        if name == "ansible_group_priority" {
-            let priority = value.as_i64().or_else(|| value.as_str()?.parse().ok());
-            group.priority = priority.ok_or("ansible_group_priority must be a whole number")?;
-        } else {
-            group.vars.insert(name, value);
-        }
-        Ok(())
+        let vars = vars.collect::<Result<Map<_, _>, _>>()?;
+        names.iter().try_for_each(|name| self.draft.set_host(name, group, port, &vars))
     }
 }
 

@@ -1,5 +1,5 @@
-//! Ansible inventories as they stand: INI host files, `group_vars` and `host_vars`, host patterns, and what each
-//! host's variables say about reaching it.
+//! Ansible inventories as they stand: hosts in INI, YAML or JSON, `group_vars` and `host_vars`, host patterns, what
+//! `ansible-inventory` shows of it all, and what each host's variables say about reaching it.
 //!
 //! Must not know where the text came from (the caller reads the files and lists them in order), nor how a connection
 //! is made. The words are Ansible's: host, group, child, variable, pattern.
@@ -8,24 +8,32 @@ mod build;
 mod connection;
 mod draft;
 mod ini;
+mod listing;
 mod literal;
 mod nearest;
 mod pattern;
 mod range;
+mod scalar;
+mod script;
+mod template;
+mod tree;
 mod words;
 mod yaml;
 
+pub use build::Named;
 pub use connection::{Connection, ConnectionError};
-pub use pattern::PatternError;
+pub use pattern::{PatternError, split_pattern};
+pub use script::hosts_to_ask;
+pub use template::TemplateError;
 pub use words::{SplitError, split_words};
 
 use serde_json::{Map, Value};
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 /// One file of an inventory, already read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// Where it was read from; only ever printed.
+    /// Where it was read from. It is printed, and its extension tells INI from YAML as Ansible does.
     pub path: String,
     /// All of its text.
     pub text: String,
@@ -36,12 +44,28 @@ pub struct Source {
 /// What a file of an inventory holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceKind {
-    /// Hosts, groups and variables in Ansible's INI dialect.
+    /// Hosts, groups and variables in Ansible's INI dialect, or in YAML or JSON.
     Hosts,
+    /// Names of hosts, with or without ports, between commas.
+    List,
+    /// What an executable inventory printed for `--list`, and by host what it printed for `--host NAME` where
+    /// [`hosts_to_ask`] names any.
+    Script(BTreeMap<String, String>),
     /// YAML or JSON variables of this group (`group_vars/NAME`, with or without extension).
     GroupVars(String),
     /// YAML or JSON variables of this host (`host_vars/NAME`, with or without extension).
     HostVars(String),
+}
+
+/// Files of variables, by where they lie, and what the command line sets.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Variables {
+    /// `group_vars` and `host_vars` beside each inventory, in the inventories' order.
+    pub beside: Vec<Vec<Source>>,
+    /// `group_vars` and `host_vars` of the working folder, where Ansible has its playbooks.
+    pub here: Vec<Source>,
+    /// Variables of every host that win over all others.
+    pub extra: Map<String, Value>,
 }
 
 /// One mistake in one file. Prints as `path:line: message`.
@@ -68,6 +92,7 @@ impl std::error::Error for Problem {}
 pub struct Inventory {
     hosts: Vec<Host>,
     groups: Vec<Group>,
+    remarks: Vec<Problem>,
 }
 
 /// One group; `all` and `ungrouped` always exist.
@@ -120,9 +145,34 @@ impl Host {
         &self.vars
     }
 
-    /// One variable after merging.
+    /// What `ansible-inventory --host NAME` prints: its variables without those whose names Ansible keeps to itself.
+    pub fn shown_vars(&self) -> Map<String, Value> {
+        listing::alone(self)
+    }
+
+    /// One variable after merging; its value may be an unexpanded template.
     pub fn var(&self, name: &str) -> Option<&Value> {
         self.vars.get(name)
+    }
+
+    /// One variable after merging, with all `{{ name }}` in it expanded.
+    pub fn value(&self, name: &str) -> Result<Option<Value>, TemplateError> {
+        let variable = |name: &str| self.magic(name).or_else(|| self.var(name).cloned());
+        self.var(name).map(|value| template::expand(value, &variable)).transpose()
+    }
+
+    /// The variables that every host has by itself and that may stand in a template.
+    fn magic(&self, name: &str) -> Option<Value> {
+        match name {
+            "inventory_hostname" => Some(Value::from(self.name())),
+            "inventory_hostname_short" => {
+                let is_address = self.name.parse::<std::net::IpAddr>().is_ok();
+                let short = self.name.split('.').next().filter(|_| !is_address);
+                Some(Value::from(short.unwrap_or(&self.name)))
+            }
+            "group_names" => Some(Value::from(self.groups.clone())),
+            _ => None,
+        }
     }
 }
 
@@ -160,9 +210,30 @@ impl Inventory {
         self.group(group).map_or_else(Vec::new, |g| g.members.iter().map(|&h| &self.hosts[h]).collect())
     }
 
+    /// What Ansible passes over with a warning.
+    pub fn remarks(&self) -> &[Problem] {
+        &self.remarks
+    }
+
     /// The hosts that a pattern means, in Ansible's order, each once: `all`, names, globs, `a:b`, `a,b`, `a:&b`,
     /// `a:!b`, `~regex`, `group[0:2]`. A name or glob that matches neither a host nor a group is an error.
     pub fn select(&self, pattern: &str) -> Result<Vec<&Host>, PatternError> {
-        pattern::select(self, pattern).map(|hosts| hosts.into_iter().map(|h| &self.hosts[h]).collect())
+        self.select_parts(&split_pattern(pattern))
+    }
+
+    /// As [`Self::select`], with the parts of a pattern as [`split_pattern`] takes it apart.
+    pub fn select_parts(&self, parts: &[String]) -> Result<Vec<&Host>, PatternError> {
+        pattern::select(self, parts).map(|hosts| hosts.into_iter().map(|h| &self.hosts[h]).collect())
+    }
+
+    /// What `ansible-inventory --list` prints for these hosts: groups with their hosts and children, and `_meta` with
+    /// the hosts' variables.
+    pub fn list(&self, hosts: &[&Host]) -> Value {
+        listing::list(self, hosts)
+    }
+
+    /// What `ansible-inventory --graph GROUP` prints, line by line; `None` where there is no such group.
+    pub fn graph(&self, group: &str) -> Option<Vec<String>> {
+        listing::graph(self, group)
     }
 }

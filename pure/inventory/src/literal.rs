@@ -4,6 +4,7 @@
 //! strings, lists, tuples, sets, dictionaries and the names `True`, `False` and `None`. Tuples and sets become lists,
 //! keys become strings as JSON needs. Numbers that JSON cannot hold exactly stay text.
 
+use crate::yaml;
 use serde_json::{Map, Number, Value};
 
 /// How deep lists may be nested; deeper text stays text.
@@ -190,7 +191,8 @@ impl<'a> Parser<'a> {
             self.rest = &self.rest[close.len()..];
             self.string(&close, prefix.contains(['r', 'R']), is_bytes, &mut out)?;
         }
-        bytes.map(|_| Value::String(out))
+        // Ansible takes what was bytes for no template.
+        bytes.map(|bytes| if bytes { yaml::distrusted(out.into()) } else { Value::String(out) })
     }
 
     fn string_start(&mut self) -> Option<(&'a str, char)> {
@@ -272,8 +274,8 @@ fn key_text(key: &Value) -> Option<String> {
 }
 
 /// Removes underscores that stand between two digits (2.4.5); `None` where one stands elsewhere.
-fn without_underscores(text: &str) -> Option<String> {
-    let digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_hexdigit());
+fn without_underscores(text: &str, radix: u32) -> Option<String> {
+    let digit = |c: Option<char>| c.is_some_and(|c| c.is_digit(radix));
     let parts: Vec<&str> = text.split('_').collect();
     let good = parts.windows(2).all(|w| digit(w[0].chars().next_back()) && digit(w[1].chars().next()));
     good.then(|| parts.concat())
@@ -288,7 +290,7 @@ fn integer(text: &str, negative: bool) -> Option<Number> {
         _ => (10, lower.as_str()),
     };
     let digits = if radix == 10 { digits } else { digits.strip_prefix('_').unwrap_or(digits) };
-    let digits = without_underscores(digits)?;
+    let digits = without_underscores(digits, radix)?;
     if !digits.chars().all(|c| c.is_digit(radix)) {
         return None;
     }
@@ -303,7 +305,7 @@ fn integer(text: &str, negative: bool) -> Option<Number> {
 }
 
 fn float(text: &str, negative: bool) -> Option<Number> {
-    let text = without_underscores(text)?;
+    let text = without_underscores(text, 10)?;
     let shape = text.contains(['.', 'e', 'E']) && text.starts_with(|c: char| c.is_ascii_digit() || c == '.');
     let number: f64 = text.parse().ok().filter(|_| shape)?;
     Number::from_f64(if negative { -number } else { number })
@@ -339,7 +341,7 @@ mod tests {
             ("'''it's'''", json!("it's")),
             (r"'a\tb\x41\101\u00e9\q'", json!("a\tbAA\u{e9}\\q")),
             (r"r'a\n'", json!(r"a\n")),
-            ("b'ab'", json!("ab")),
+            ("b'ab'", json!({"__ansible_unsafe": "ab"})),
             ("[1, 'a', [True]]", json!([1, "a", [true]])),
             ("[]", json!([])),
             ("[1,]", json!([1])),
@@ -360,7 +362,7 @@ mod tests {
 
     #[test]
     fn all_else_stays_text() {
-        let texts = "|web|true|yes|0644|10.1.1.0/24|5m|1__0|1_|_1|0x|0xg|--5|-True|1 2|[1|[a]|{'a'}x|{'a': }|{[1]: 2}|{[1]}|'a\
+        let texts = "|web|true|yes|1e_5|0644|10.1.1.0/24|5m|1__0|1_|_1|0x|0xg|--5|-True|1 2|[1|[a]|{'a'}x|{'a': }|{[1]: 2}|{[1]}|'a\
             |'a' b|b'a' 'b'|'\\x4'|'\\ud800'|1e999|123456789012345678901234567890|inf|nan|1+2|a,b|,|[,]|{{ x }}|f'a'|Truex|1.2.3";
         for text in texts.split('|') {
             assert_eq!(value(text), json!(text), "{text}");

@@ -1,11 +1,12 @@
 //! Host patterns, as `--limit` and ad-hoc commands take them, applied to an inventory.
 //!
-//! Must not know variables. Parts are separated by `,` or `:`; parts are added, then those with `&` intersect, then
+//! Must not know variables. Parts are separated by `,`, or by `:` where there is no comma; parts are added, then those with `&` intersect, then
 //! those with `!` exclude, whatever their order (Ansible's documentation, "Patterns: targeting hosts and groups").
 //! A part is a name, a glob, `~` and a regular expression, any but the last with `[index]` or `[first:last]` behind it.
 
-use crate::{Inventory, nearest::nearest};
+use crate::{Inventory, nearest::nearest, range};
 use regex::Regex;
+use std::collections::BTreeSet;
 
 /// A host pattern cannot be used on this inventory.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,11 +37,11 @@ fn syntax(pattern: &str, reason: impl Into<String>) -> PatternError {
     PatternError::Syntax { pattern: pattern.to_owned(), reason: reason.into() }
 }
 
-/// Indices of the hosts that a pattern selects, in order, each once.
-pub(crate) fn select(inventory: &Inventory, pattern: &str) -> Result<Vec<usize>, PatternError> {
-    let parts = split(pattern);
+/// Indices of the hosts that the parts of a pattern select, in order, each once.
+pub(crate) fn select(inventory: &Inventory, parts: &[String]) -> Result<Vec<usize>, PatternError> {
+    let parts: Vec<&str> = parts.iter().map(String::as_str).filter(|p| !p.is_empty()).collect();
     if parts.is_empty() {
-        return Err(syntax(pattern, "it is empty"));
+        return Err(syntax("", "it is empty"));
     }
     let (mut selected, mut added) = (Vec::new(), false);
     for part in parts.iter().filter(|p| !p.starts_with(['&', '!'])) {
@@ -58,35 +59,45 @@ pub(crate) fn select(inventory: &Inventory, pattern: &str) -> Result<Vec<usize>,
     dedup(&mut selected);
     for (sign, keep) in [('&', true), ('!', false)] {
         for part in parts.iter().filter_map(|p| p.strip_prefix(sign)) {
-            let hosts = matches(inventory, part, false)?;
+            let hosts: BTreeSet<usize> = matches(inventory, part, false)?.into_iter().collect();
             selected.retain(|h| hosts.contains(h) == keep);
         }
     }
     Ok(selected)
 }
 
-/// The parts between `,` and `:`; colons within brackets and in IPv6 addresses do not separate.
-fn split(pattern: &str) -> Vec<&str> {
-    let mut parts = Vec::new();
-    for piece in pattern.split(',').map(str::trim) {
-        let name = piece.trim_start_matches(['&', '!']);
-        if name.parse::<std::net::Ipv6Addr>().is_ok() {
-            parts.push(piece);
-            continue;
-        }
-        let mut depth = 0_usize;
-        let separates = |c: char| {
-            match c {
-                '[' => depth += 1,
-                ']' => depth = depth.saturating_sub(1),
-                _ => {}
-            }
-            c == ':' && depth == 0
+/// The parts of a pattern: those between commas where there is one, else those between colons. A colon within brackets or
+/// in an address does not separate; blanks separate as colons do.
+pub fn split_pattern(pattern: &str) -> Vec<String> {
+    let pieces: Vec<&str> = if pattern.contains(',') {
+        pattern.split(',').collect()
+    } else if range::is_address(pattern) {
+        vec![pattern]
+    } else {
+        words(pattern)
+    };
+    pieces.into_iter().map(str::trim).filter(|p| !p.is_empty()).map(str::to_owned).collect()
+}
+
+/// The runs of characters other than blanks and colons; whole pairs of brackets belong to a run, single ones do not.
+fn words(pattern: &str) -> Vec<&str> {
+    let mut words = Vec::new();
+    let (mut start, mut at) = (0, 0);
+    while let Some(c) = pattern[at..].chars().next() {
+        let next = match c {
+            '[' => pattern[at..].find(']').map(|end| at + end + 1),
+            ']' | ':' => None,
+            c if c.is_whitespace() => None,
+            c => Some(at + c.len_utf8()),
         };
-        parts.extend(piece.split(separates).map(str::trim));
+        at = next.unwrap_or_else(|| {
+            words.push(&pattern[start..at]);
+            start = at + c.len_utf8();
+            start
+        });
     }
-    parts.retain(|p| !p.is_empty());
-    parts
+    words.push(&pattern[start..]);
+    words
 }
 
 /// The hosts that one part means. A plain name must be known; a glob must match something where `must_match`.
@@ -107,7 +118,7 @@ fn matches(inventory: &Inventory, part: &str, must_match: bool) -> Result<Vec<us
     };
     let groups: Vec<_> = inventory.groups.iter().filter(|g| test(&g.name)).collect();
     let mut hosts: Vec<usize> = groups.iter().flat_map(|g| g.members.iter().copied()).collect();
-    if groups.is_empty() || glob || expression.starts_with('~') {
+    if groups.is_empty() || glob || expression.contains('.') || expression.starts_with('~') {
         hosts.extend((0..inventory.hosts.len()).filter(|&h| test(&inventory.hosts[h].name)));
     }
     dedup(&mut hosts);
@@ -136,11 +147,14 @@ fn subscript(part: &str) -> (&str, Option<Subscript>) {
     let parse = || {
         let (head, inside) = part.strip_suffix(']')?.rsplit_once('[')?;
         let digits = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
-        let range = match inside.split_once(':') {
-            Some((first, last)) if digits(first) && (last.is_empty() || digits(last)) => {
-                Subscript::Range(first.parse().ok()?, if last.is_empty() { None } else { Some(last.parse().ok()?) })
-            }
-            None if digits(inside.trim_start_matches('-')) => Subscript::At(inside.parse().ok()?),
+        let range = match inside.split_once([':', '-']) {
+            // Ansible takes a range that ends with zero for its first host alone, and takes `[a-b]` as `[a:b]`.
+            Some((first, last)) if digits(first) && digits(last) => match last.parse().ok()? {
+                0 => Subscript::At(first.parse().ok()?),
+                last => Subscript::Range(first.parse().ok()?, Some(last)),
+            },
+            Some((first, "")) if digits(first) => Subscript::Range(first.parse().ok()?, None),
+            _ if digits(inside.strip_prefix('-').unwrap_or(inside)) => Subscript::At(inside.parse().ok()?),
             _ => return None,
         };
         (!head.is_empty()).then_some((head, Some(range)))
@@ -160,7 +174,7 @@ fn slice(hosts: &[usize], range: Subscript) -> Option<Vec<usize>> {
 }
 
 fn dedup(hosts: &mut Vec<usize>) {
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     hosts.retain(|&h| seen.insert(h));
 }
 
@@ -234,7 +248,10 @@ mod tests {
             ("web[1:2]", "web2 web3"),
             ("web[2:]", "web3 web4"),
             ("web[0:2]:&web[1:9]", "web2 web3"),
-            ("web[1-2]", "web1 web2"),
+            ("web[1-2]", "web2 web3"),
+            ("web[1:0]", "web2"),
+            ("web db", "web1 web2 web3 web4 db-a db-b"),
+            ("db-a:web1", "db-a web1"),
             ("*[!a-z]:!web", "2001:db8::1"),
             ("~web[12]$", "web1 web2"),
             ("~(lone|mas)", "master lone"),
@@ -254,7 +271,8 @@ mod tests {
             ("web:&mongo", "find 'mongo': the inventory has no such host or group"),
             ("x*", "find 'x*': the inventory has no such host or group"),
             ("web[9]", "read host pattern 'web[9]': there are only 4 hosts"),
-            (" , ", "read host pattern ' , ': it is empty"),
+            (" , ", "read host pattern '': it is empty"),
+            ("web:db,lone", "find 'web:db': the inventory has no such host or group"),
             ("all:!", "read host pattern '': a name is missing behind '&' or '!'"),
         ] {
             assert_eq!(inventory().select(pattern).unwrap_err().to_string(), message, "{pattern}");

@@ -15,7 +15,7 @@ pub(crate) fn expand(word: &str) -> Result<(Vec<String>, Option<u16>), String> {
         return Err("the host's name is missing".to_owned());
     }
     if pattern == "---" {
-        return Err("this is the beginning of a YAML file, not a host; inventories are read as INI".to_owned());
+        return Err("this is the beginning of a YAML file, not a host".to_owned());
     }
     let mut names = vec![String::new()];
     let mut rest = pattern;
@@ -33,6 +33,48 @@ pub(crate) fn expand(word: &str) -> Result<(Vec<String>, Option<u16>), String> {
     }
     names.iter_mut().for_each(|n| n.push_str(rest));
     Ok((names, port))
+}
+
+/// The name and the port of a host in a list on the command line, where brackets are no ranges.
+pub(crate) fn address(word: &str) -> (&str, Option<u16>) {
+    match split_port(word) {
+        Ok((name, port)) if !name.contains('[') && !name.is_empty() => (name, port),
+        _ => (word, None),
+    }
+}
+
+/// Whether a text is the name or address of a host, with or without ranges and a port, and so no list of patterns.
+pub(crate) fn is_address(text: &str) -> bool {
+    let Ok((host, _)) = split_port(text) else { return false };
+    // A range stands for some digit or letter.
+    let (mut bare, mut rest) = (String::new(), host);
+    while let Some((head, tail)) = rest.split_once('[') {
+        let Some((range, tail)) = tail.split_once(']') else { return false };
+        if !is_range(range) {
+            return false;
+        }
+        bare.push_str(head);
+        bare.push('0');
+        rest = tail;
+    }
+    bare.push_str(rest);
+    let is_label = |label: &str| {
+        let word = |c: char| c.is_alphanumeric() || c == '_';
+        label.starts_with(word) && !label.ends_with(['-', '_']) && label.chars().all(|c| word(c) || c == '-')
+    };
+    bare.split('.').all(is_label) || bare.parse::<Ipv6Addr>().is_ok()
+}
+
+/// Whether `begin:end` or `begin:end:step` is between two letters or two numbers, hexadecimal ones included.
+fn is_range(range: &str) -> bool {
+    let parts: Vec<&str> = range.split(':').collect();
+    let number = |t: &str, radix| !t.is_empty() && t.chars().all(|c| c.is_digit(radix));
+    match parts[..] {
+        [begin, end] | [begin, end, _] if parts.len() == 2 || number(parts[2], 10) => {
+            (letter(begin).is_some() && letter(end).is_some()) || (number(begin, 16) && number(end, 16))
+        }
+        _ => false,
+    }
 }
 
 /// Takes `:port` off. Colons in brackets are not ports, and a name with several others is an IPv6 address.

@@ -1,164 +1,356 @@
-//! Files of variables: YAML or JSON with one mapping at the top, as `group_vars` and `host_vars` hold.
+//! YAML and JSON documents as values whose places are known.
 //!
-//! Must not know whose variables they are. YAML is read as version 1.1 has it (`yes` is true, `0644` is octal, `<<`
-//! merges, the last of several equal keys wins), because that is what Ansible's reader does.
+//! Must not know whose values they are. YAML is read as version 1.1 has it (`yes` is true, `0644` is octal, `<<` merges,
+//! the last of several equal keys wins), because that is what Ansible's reader does; a text that is JSON is read as such.
+//! `!unsafe` text, which is never a template, becomes `{"__ansible_unsafe": text}`, as Ansible writes it in JSON.
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, SeqAccess, Visitor},
-};
-use serde_json::{Map, Number, Value};
-use serde_saphyr::{DuplicateKeyPolicy, Location, Spanned, Tagged, options::NonFiniteFloatPolicy};
+use crate::scalar;
+use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
-/// Reads a file of variables. The errors are pairs of line number (from 1) and reason.
-pub(crate) fn variables(text: &str) -> Result<Map<String, Value>, Vec<(usize, String)>> {
+/// The member of a value that is not to be taken for a template.
+pub(crate) const UNSAFE: &str = "__ansible_unsafe";
+/// The member of a value that is encrypted.
+const ENCRYPTED: &str = "__ansible_vault";
+/// How many nodes aliases may make of a document.
+const NODES: usize = 200_000;
+
+/// A line number (from 1) and a reason.
+pub(crate) type Mistake = (usize, String);
+
+/// One value of a document, and the line that it begins on.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    pub(crate) line: usize,
+    pub(crate) kind: Kind,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Kind {
+    Scalar(Value),
+    List(Vec<Node>),
+    Mapping(Vec<(Key, Node)>),
+}
+
+/// A key of a mapping.
+#[derive(Debug, Clone)]
+pub(crate) struct Key {
+    pub(crate) line: usize,
+    pub(crate) text: String,
+    /// Whether it is text, and not a number or a truth value.
+    pub(crate) is_text: bool,
+}
+
+impl Node {
+    /// The value without its places.
+    pub(crate) fn value(self) -> Value {
+        match self.kind {
+            Kind::Scalar(value) => value,
+            Kind::List(nodes) => nodes.into_iter().map(Self::value).collect(),
+            Kind::Mapping(pairs) => pairs.into_iter().map(|(k, n)| (k.text, n.value())).collect::<Map<_, _>>().into(),
+        }
+    }
+
+    /// Whether Python takes it for nothing: null, false, zero, and all that is empty.
+    pub(crate) fn is_nothing(&self) -> bool {
+        match &self.kind {
+            Kind::Scalar(Value::Null | Value::Bool(false)) => true,
+            Kind::Scalar(Value::String(text)) => text.is_empty(),
+            Kind::Scalar(Value::Number(number)) => number.as_f64() == Some(0.0),
+            Kind::Scalar(_) => false,
+            Kind::List(nodes) => nodes.is_empty(),
+            Kind::Mapping(pairs) => pairs.is_empty(),
+        }
+    }
+
+    fn of(value: Value) -> Self {
+        let kind = match value {
+            Value::Array(items) => Kind::List(items.into_iter().map(Self::of).collect()),
+            Value::Object(map) if !map.contains_key(UNSAFE) => {
+                let key = |text| Key { line: 1, text, is_text: true };
+                Kind::Mapping(map.into_iter().map(|(k, v)| (key(k), Self::of(v))).collect())
+            }
+            value => Kind::Scalar(value),
+        };
+        Self { line: 1, kind }
+    }
+}
+
+/// Reads a file of variables.
+pub(crate) fn variables(text: &str) -> Result<Map<String, Value>, Vec<Mistake>> {
+    let Some(node) = read(text)?.filter(|n| !n.is_nothing()) else { return Ok(Map::new()) };
+    match node.value() {
+        Value::Object(map) => Ok(map),
+        _ => Err(vec![(1, "the file must hold a mapping of variables (name: value)".to_owned())]),
+    }
+}
+
+/// Reads a document; `None` where there is none.
+pub(crate) fn read(text: &str) -> Result<Option<Node>, Vec<Mistake>> {
     if text.starts_with("$ANSIBLE_VAULT") {
         return Err(vec![(1, format!("the file is {VAULT}"))]);
     }
-    if let Ok(map) = serde_json::from_str(text) {
-        return Ok(map);
+    if let Ok(value) = serde_json::from_str::<Value>(text) {
+        return match unusable(&value) {
+            Some(reason) => Err(vec![(1, reason)]),
+            None => Ok(Some(Node::of(value))),
+        };
     }
-    let options = serde_saphyr::options! {
-        duplicate_keys: DuplicateKeyPolicy::LastWins,
-        legacy_octal_numbers: true,
-        non_finite_float_policy: NonFiniteFloatPolicy::AsString,
-        with_snippet: false,
-    };
-    let node: Option<Node> = serde_saphyr::from_str_with_options(text, options).map_err(|e| {
-        let line = e.location().and_then(|l| usize::try_from(l.line()).ok()).unwrap_or(1);
-        vec![(line.max(1), format!("cannot read YAML: {e}"))]
-    })?;
-    let mut problems = Vec::new();
-    let map = match node.map(|n| n.value(text, &mut problems)) {
-        None | Some(Value::Null) => Map::new(),
-        Some(Value::Object(map)) => map,
-        Some(_) => return Err(vec![(1, "the file must hold a mapping of variables (name: value)".to_owned())]),
-    };
-    if problems.is_empty() { Ok(map) } else { Err(problems) }
+    let mut composer = Composer::default();
+    let fatal = composer.compose(text).err();
+    composer.mistakes.extend(fatal);
+    composer.mistakes.sort_by_key(|(line, _)| *line);
+    if composer.mistakes.is_empty() { Ok(composer.root) } else { Err(composer.mistakes) }
+}
+
+/// Why a JSON value cannot be used, where Ansible marked it as encrypted.
+pub(crate) fn unusable(value: &Value) -> Option<String> {
+    match value {
+        Value::Object(map) if map.contains_key(ENCRYPTED) => Some(format!("a value is {VAULT}")),
+        Value::Object(map) => map.values().find_map(unusable),
+        Value::Array(items) => items.iter().find_map(unusable),
+        _ => None,
+    }
 }
 
 const VAULT: &str = "encrypted with ansible-vault, which is not supported; decrypt it ('ansible-vault decrypt') or pass \
                      the value in another way";
 
-/// A YAML value with its tag and its place.
-struct Node(Tagged<Spanned<Plain>>);
-
-enum Plain {
-    Scalar(Value),
-    List(Vec<Node>),
-    Mapping(Vec<(String, Node)>),
+/// A collection that is still open.
+struct Frame {
+    line: usize,
+    anchor: usize,
+    tag: Option<String>,
+    /// A mapping's keys and values in turn, or a list's members.
+    nodes: Vec<(Node, Form)>,
+    is_mapping: bool,
 }
 
-impl Node {
-    /// The value as JSON; `text` is the file's.
-    fn value(self, text: &str, problems: &mut Vec<(usize, String)>) -> Value {
-        let Tagged(Spanned { value, referenced, .. }, tag) = self.0;
-        if let Some(message) = tag.as_deref().and_then(refusal) {
-            problems.push((line_of_tag(text, tag.as_deref().unwrap_or_default(), &referenced), message));
+/// What a node is as a key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Text,
+    /// A plain `<<`.
+    Merge,
+    Other,
+}
+
+#[derive(Default)]
+struct Composer {
+    frames: Vec<Frame>,
+    anchors: BTreeMap<usize, (Node, Form)>,
+    root: Option<Node>,
+    documents: usize,
+    nodes: usize,
+    mistakes: Vec<Mistake>,
+}
+
+impl Composer {
+    fn compose(&mut self, text: &str) -> Result<(), Mistake> {
+        let options = granit_parser::options! { block_scalar_eof_without_line_feed: true };
+        for next in Parser::new_from_str_with_options(text, options) {
+            let (event, span) =
+                next.map_err(|e| (e.marker().line().max(1), format!("cannot read YAML: {}", e.info())))?;
+            let line = span.start.line().max(1);
+            match event {
+                Event::DocumentStart(..) => {
+                    self.documents += 1;
+                    if self.documents > 1 {
+                        return Err((line, "a second YAML document begins here; a file holds one".to_owned()));
+                    }
+                }
+                Event::Alias(id) => {
+                    let known = self.anchors.get(&id).cloned();
+                    let (node, form) =
+                        known.ok_or_else(|| (line, "an alias is inside what it stands for".to_owned()))?;
+                    self.count(size(&node), line)?;
+                    self.add(node, form)?;
+                }
+                Event::Scalar(text, style, anchor, tag) => {
+                    let (value, form) = self.scalar(&text, style, tag.as_deref(), &span);
+                    self.end((Node { line, kind: Kind::Scalar(value) }, form), anchor)?;
+                }
+                Event::SequenceStart(_, anchor, tag) => self.open(line, anchor, tag.as_deref(), &span, false),
+                Event::MappingStart(_, anchor, tag) => self.open(line, anchor, tag.as_deref(), &span, true),
+                Event::SequenceEnd | Event::MappingEnd => self.close()?,
+                _ => {}
+            }
         }
+        Ok(())
+    }
+
+    fn count(&mut self, nodes: usize, line: usize) -> Result<(), Mistake> {
+        self.nodes = self.nodes.saturating_add(nodes);
+        if self.nodes > NODES {
+            return Err((line, format!("aliases make more than {NODES} values of this file")));
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, line: usize, anchor: usize, tag: Option<&Tag>, span: &Span, is_mapping: bool) {
+        let tag = tag.map(name_of);
+        if let Some(reason) = tag.as_deref().and_then(|t| refusal(t, if is_mapping { "map" } else { "seq" })) {
+            self.mistakes.push((tag_line(span), reason));
+        }
+        self.frames.push(Frame { line, anchor, tag, nodes: Vec::new(), is_mapping });
+    }
+
+    fn close(&mut self) -> Result<(), Mistake> {
+        let Some(frame) = self.frames.pop() else { return Ok(()) };
+        let kind = if frame.is_mapping {
+            Kind::Mapping(self.pairs(frame.nodes)?)
+        } else {
+            Kind::List(frame.nodes.into_iter().map(|(node, _)| node).collect())
+        };
+        let mut node = Node { line: frame.line, kind };
+        if frame.tag.as_deref() == Some("!unsafe") {
+            distrust(&mut node);
+        }
+        self.end((node, Form::Other), frame.anchor)
+    }
+
+    /// A node is complete.
+    fn end(&mut self, (node, form): (Node, Form), anchor: usize) -> Result<(), Mistake> {
+        self.count(1, node.line)?;
+        if anchor != 0 {
+            self.anchors.insert(anchor, (node.clone(), form));
+        }
+        self.add(node, form)
+    }
+
+    fn add(&mut self, node: Node, form: Form) -> Result<(), Mistake> {
+        match self.frames.last_mut() {
+            Some(frame) => frame.nodes.push((node, form)),
+            None => self.root = Some(node),
+        }
+        Ok(())
+    }
+
+    /// The pairs of a mapping: what `<<` brings first, then its own, the last of equal keys only.
+    fn pairs(&mut self, nodes: Vec<(Node, Form)>) -> Result<Vec<(Key, Node)>, Mistake> {
+        let (mut merged, mut own) = (Vec::new(), Vec::new());
+        let mut nodes = nodes.into_iter();
+        while let (Some((key, form)), Some((value, _))) = (nodes.next(), nodes.next()) {
+            let line = key.line;
+            if form == Form::Merge {
+                let maps = match value.kind {
+                    Kind::Mapping(pairs) => vec![pairs],
+                    Kind::List(nodes) => nodes
+                        .into_iter()
+                        .rev()
+                        .map(|node| match node.kind {
+                            Kind::Mapping(pairs) => Ok(pairs),
+                            _ => Err((line, "'<<' merges mappings only".to_owned())),
+                        })
+                        .collect::<Result<_, _>>()?,
+                    Kind::Scalar(_) => return Err((line, "'<<' merges mappings only".to_owned())),
+                };
+                merged.extend(maps.into_iter().flatten());
+                continue;
+            }
+            let text = match key.kind {
+                Kind::Scalar(Value::String(text)) => text,
+                Kind::Scalar(value) if !value.is_object() => value.to_string(),
+                _ => {
+                    let reason = "a key must be plain; quote a value that begins with '{' or '['";
+                    return Err((line, reason.to_owned()));
+                }
+            };
+            own.push((Key { line, text, is_text: form == Form::Text }, value));
+        }
+        merged.extend(own);
+        let mut last = BTreeMap::new();
+        merged.iter().enumerate().for_each(|(at, (key, _))| {
+            last.insert(key.text.clone(), at);
+        });
+        if last.len() == merged.len() {
+            return Ok(merged);
+        }
+        let kept = merged.into_iter().enumerate().filter(|(at, (key, _))| last.get(&key.text) == Some(at));
+        Ok(kept.map(|(_, pair)| pair).collect())
+    }
+
+    /// A scalar's value; what is wrong with it is noted.
+    fn scalar(&mut self, text: &str, style: ScalarStyle, tag: Option<&Tag>, span: &Span) -> (Value, Form) {
+        let is_plain = style == ScalarStyle::Plain;
+        let tag = tag.map(name_of);
+        let value = match tag.as_deref() {
+            None if is_plain && text == "<<" => return (Value::from("<<"), Form::Merge),
+            None if is_plain => scalar::plain(text),
+            None | Some("!") => Ok(Value::from(text)),
+            // What is not to be taken for a template has the type that it would have without the tag when plain.
+            Some("!unsafe") => scalar::plain(text).map(distrusted),
+            Some(tag) => match (tag.strip_prefix("!!"), refusal(tag, "")) {
+                (_, Some(reason)) => Err(reason),
+                (Some(name), None) => scalar::tagged(text, name),
+                (None, None) => Ok(Value::from(text)),
+            },
+        };
         match value {
-            Plain::Scalar(Value::Bool(b)) => letter(text, &referenced).map_or(Value::Bool(b), Value::String),
-            Plain::Scalar(value) => value,
-            Plain::List(nodes) => nodes.into_iter().map(|n| n.value(text, problems)).collect(),
-            Plain::Mapping(pairs) => {
-                pairs.into_iter().map(|(key, node)| (key, node.value(text, problems))).collect::<Map<_, _>>().into()
+            Ok(value) => {
+                let form = if value.is_string() { Form::Text } else { Form::Other };
+                (value, form)
+            }
+            Err(reason) => {
+                self.mistakes.push((tag_line(span), reason));
+                (Value::Null, Form::Other)
             }
         }
     }
 }
 
-/// Why a value with this tag cannot be used, if it cannot.
-fn refusal(tag: &str) -> Option<String> {
+/// The line of a node's tag, or its own where it has none.
+fn tag_line(span: &Span) -> usize {
+    span.tag_start.unwrap_or(span.start).line().max(1)
+}
+
+/// A tag as one writes it: `!mine`, `!!int`.
+fn name_of(tag: &Tag) -> String {
+    match tag.suffix_in_namespace("tag:yaml.org,2002:") {
+        Some(name) => format!("!!{name}"),
+        None => format!("{}{}", tag.handle(), tag.suffix()),
+    }
+}
+
+/// Why a value with this tag cannot be used, if it cannot; a collection is a `map` or a `seq`.
+fn refusal(tag: &str, collection: &str) -> Option<String> {
     match tag {
         "!vault" | "!vault-encrypted" => Some(format!("the value is {VAULT}")),
-        "!unsafe" => None,
-        _ if tag.starts_with("tag:yaml.org,2002:") => None,
-        _ => Some(format!("the tag '{tag}' is not supported")),
+        "!unsafe" | "!" => None,
+        _ => match tag.strip_prefix("!!") {
+            Some(name) if collection.is_empty() || name == collection => None,
+            _ => Some(format!("the tag '{tag}' is not supported")),
+        },
     }
 }
 
-/// The line of a value's tag: a block's own place is the line behind it.
-fn line_of_tag(text: &str, tag: &str, place: &Location) -> usize {
-    let line = usize::try_from(place.line()).unwrap_or(1).max(1);
-    let above = text.lines().take(line).enumerate().filter(|(_, l)| l.contains(tag)).last();
-    above.map_or(line, |(index, _)| index + 1)
-}
-
-/// A plain `y` or `n`, which is a truth value by the letter of YAML 1.1, but text for Ansible's reader.
-fn letter(text: &str, place: &Location) -> Option<String> {
-    let start = usize::try_from(place.span().byte_offset()?).ok()?;
-    let raw = text.get(start..)?;
-    let end = raw.find(|c: char| !c.is_alphanumeric()).unwrap_or(raw.len());
-    (end == 1).then(|| raw[..end].to_owned())
-}
-
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Deserialize::deserialize(deserializer).map(Self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Plain {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(PlainVisitor)
-    }
-}
-
-struct PlainVisitor;
-
-impl<'de> Visitor<'de> for PlainVisitor {
-    type Value = Plain;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_bool<E>(self, v: bool) -> Result<Plain, E> {
-        Ok(Plain::Scalar(v.into()))
-    }
-
-    fn visit_i64<E>(self, v: i64) -> Result<Plain, E> {
-        Ok(Plain::Scalar(v.into()))
-    }
-
-    fn visit_u64<E>(self, v: u64) -> Result<Plain, E> {
-        Ok(Plain::Scalar(v.into()))
-    }
-
-    fn visit_f64<E>(self, v: f64) -> Result<Plain, E> {
-        Ok(Plain::Scalar(Number::from_f64(v).map_or_else(|| v.to_string().into(), Value::Number)))
-    }
-
-    fn visit_str<E>(self, v: &str) -> Result<Plain, E> {
-        Ok(Plain::Scalar(v.into()))
-    }
-
-    fn visit_unit<E>(self) -> Result<Plain, E> {
-        Ok(Plain::Scalar(Value::Null))
-    }
-
-    fn visit_none<E>(self) -> Result<Plain, E> {
-        Ok(Plain::Scalar(Value::Null))
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Plain, D::Error> {
-        Plain::deserialize(deserializer)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Plain, A::Error> {
-        let mut nodes = Vec::new();
-        while let Some(node) = access.next_element()? {
-            nodes.push(node);
+/// A value all of whose text is marked as not to be taken for a template.
+pub(crate) fn distrusted(value: Value) -> Value {
+    match value {
+        Value::String(_) => Value::Object(Map::from_iter([(UNSAFE.to_owned(), value)])),
+        Value::Array(items) => items.into_iter().map(distrusted).collect(),
+        Value::Object(map) if !map.contains_key(UNSAFE) => {
+            map.into_iter().map(|(name, value)| (name, distrusted(value))).collect::<Map<_, _>>().into()
         }
-        Ok(Plain::List(nodes))
+        value => value,
     }
+}
 
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Plain, A::Error> {
-        let mut pairs = Vec::new();
-        while let Some(pair) = access.next_entry()? {
-            pairs.push(pair);
-        }
-        Ok(Plain::Mapping(pairs))
+/// Marks all text in a node as not to be taken for a template.
+fn distrust(node: &mut Node) {
+    match &mut node.kind {
+        Kind::Scalar(value) => *value = distrusted(value.take()),
+        Kind::List(nodes) => nodes.iter_mut().for_each(distrust),
+        Kind::Mapping(pairs) => pairs.iter_mut().for_each(|(_, node)| distrust(node)),
+    }
+}
+
+fn size(node: &Node) -> usize {
+    match &node.kind {
+        Kind::Scalar(_) => 1,
+        Kind::List(nodes) => 1 + nodes.iter().map(size).sum::<usize>(),
+        Kind::Mapping(pairs) => 1 + pairs.iter().map(|(_, node)| size(node)).sum::<usize>(),
     }
 }
 
@@ -170,16 +362,19 @@ mod tests {
     #[test]
     fn yaml_is_read_as_ansible_reads_it() {
         let text = "a: yes\nb: off\nmode: 0644\nn: ~\nlist:\n  - 1\n  - 'x'\nbase: &b {u: 1, v: 2}\nall: {<<: *b, v: 3}\n\
-                    a2: 1.5\nw: !unsafe '{{ x }}'\ns: \"10\"\n7: seven\ns: 11\nyes_no: [y, N, yes]\n";
+                    a2: 1.5\nw: !unsafe '{{ x }}'\ns: \"10\"\n7: seven\ns: 11\nyes_no: [y, N, yes]\nt: !!str 5\n\
+                    two: {v: 3, <<: [{v: 1, x: 1}, {x: 2, y: 2}]}\n'<<': text\nbar: !unsafe [a, 1]\nblock: |\n  end";
         let expected = json!({"a": true, "b": false, "mode": 420, "n": null, "list": [1, "x"], "base": {"u": 1, "v": 2},
-            "all": {"u": 1, "v": 3}, "a2": 1.5, "w": "{{ x }}", "7": "seven", "s": 11, "yes_no": ["y", "N", true]});
+            "all": {"u": 1, "v": 3}, "a2": 1.5, "w": {"__ansible_unsafe": "{{ x }}"}, "7": "seven", "s": 11,
+            "yes_no": ["y", "N", true], "t": "5", "two": {"v": 3, "x": 1, "y": 2}, "<<": "text",
+            "bar": [{"__ansible_unsafe": "a"}, 1], "block": "end"});
         assert_eq!(Value::Object(variables(text).unwrap()), expected);
     }
 
     #[test]
     fn json_and_emptiness_are_files_too() {
         assert_eq!(Value::Object(variables("{\"a\":\t[1, true]}").unwrap()), json!({"a": [1, true]}));
-        for text in ["", "---\n", "# nothing\n", "---\n...\n"] {
+        for text in ["", "---\n", "# nothing\n", "---\n...\n", "[]", "0\n", "''\n", "{}\n"] {
             assert_eq!(variables(text).unwrap(), Map::new(), "{text:?}");
         }
     }
@@ -189,12 +384,22 @@ mod tests {
         for (text, line, part) in [
             ("a: 1\nb: !vault |\n  $ANSIBLE_VAULT;1.1;AES256\n  3334\n", 2, "ansible-vault"),
             ("$ANSIBLE_VAULT;1.1;AES256\n333\n", 1, "ansible-vault"),
+            ("{\"a\": {\"__ansible_vault\": \"x\"}}", 1, "ansible-vault"),
             ("a: 1\nb: [1\n", 2, "YAML"),
             ("- a\n- b\n", 1, "mapping"),
             ("a: 1\n\nb:\n  c: !mine 3\n", 4, "!mine"),
+            ("a: {{ x }}\n", 1, "quote a value"),
+            ("a: 1\n---\nb: 2\n", 2, "second"),
+            ("a: &x [*x]\n", 1, "alias"),
+            ("a: {<<: 1}\n", 1, "merges mappings"),
+            ("a: 2015-02-30\n", 1, "looks like a date"),
         ] {
             let problems = variables(text).unwrap_err();
-            assert!(problems[0].0 == line && problems[0].1.contains(part), "{text}: {problems:?}");
+            assert!(problems[0].1.contains(part), "{text}: {problems:?}");
+            assert!(problems[0].0 == line || part == "YAML", "{text}: {problems:?}");
         }
+        let bomb: String = (1..30).map(|n| format!("a{n}: &a{n} [*a{p}, *a{p}]\n", p = n - 1)).collect();
+        let problems = variables(&format!("a0: &a0 x\n{bomb}")).unwrap_err();
+        assert!(problems[0].1.contains("aliases make more"), "{problems:?}");
     }
 }

@@ -5,8 +5,9 @@
 
 use osier_inventory::{Inventory, Source, SourceKind};
 use proptest::prelude::*;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -50,24 +51,11 @@ fn read_json(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// The inventory in the shape of `ansible-inventory --list`.
+/// The inventory as `ansible-inventory --list` prints it, without the mark of its encoding.
 fn listing(inventory: &Inventory) -> Value {
-    let with_vars = inventory.hosts().iter().filter(|h| !h.vars().is_empty());
-    let vars: Map<_, _> = with_vars.map(|h| (h.name().to_owned(), Value::Object(h.vars().clone()))).collect();
-    let mut out = json!({"_meta": {"hostvars": vars}});
-    for group in inventory.groups() {
-        let mut entry = Map::new();
-        if !group.hosts().is_empty() && group.name() != "all" {
-            entry.insert("hosts".to_owned(), json!(group.hosts()));
-        }
-        if !group.children().is_empty() {
-            entry.insert("children".to_owned(), json!(group.children()));
-        }
-        if !entry.is_empty() {
-            out[group.name()] = Value::Object(entry);
-        }
-    }
-    out
+    let mut list = inventory.list(&inventory.hosts().iter().collect::<Vec<_>>());
+    list["_meta"].as_object_mut().unwrap().remove("profile");
+    list
 }
 
 #[test]
@@ -120,7 +108,15 @@ fn inventory_like() -> impl Strategy<Value = String> {
             "\\",
             "#",
             "{",
+            "{{ a }}",
             "}",
+            ": ",
+            "  ",
+            "all:",
+            "hosts:",
+            "&x ",
+            "*x",
+            "\n",
             "(",
             ",",
             "- ",
@@ -146,7 +142,13 @@ fn inventory_like() -> impl Strategy<Value = String> {
 }
 
 fn read_as_everything(text: &str) {
-    let kinds = [SourceKind::Hosts, SourceKind::GroupVars("all".to_owned()), SourceKind::HostVars("a".to_owned())];
+    let kinds = [
+        SourceKind::Hosts,
+        SourceKind::List,
+        SourceKind::Script(BTreeMap::new()),
+        SourceKind::GroupVars("all".to_owned()),
+        SourceKind::HostVars("a".to_owned()),
+    ];
     for kind in kinds {
         let lines = text.lines().count();
         let source = Source { path: "file".to_owned(), text: text.to_owned(), kind };
@@ -154,7 +156,9 @@ fn read_as_everything(text: &str) {
             Ok(inventory) => {
                 for host in inventory.hosts() {
                     let _ = host.connection();
+                    host.vars().keys().for_each(|name| drop(host.value(name)));
                 }
+                let _ = inventory.list(&inventory.hosts().iter().collect::<Vec<_>>());
             }
             Err(problems) => {
                 assert!(!problems.is_empty() && problems.iter().all(|p| (1..=lines + 1).contains(&p.line)));

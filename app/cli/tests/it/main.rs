@@ -8,6 +8,7 @@ mod etcd;
 #[expect(dead_code, reason = "the manager's own tests make engines do more")]
 mod fake;
 mod grace;
+mod inventory;
 mod manage;
 mod node;
 mod program;
