@@ -79,6 +79,8 @@ impl Ring {
         if let Some(address) = request.wanted {
             return self.give_address(from, id, address);
         }
+        // Who was removed never asks again.
+        self.given.retain(|peer, _| members.contains(peer));
         if let Some((_, records)) = self.given.get(&from).filter(|(last, _)| *last == id) {
             let records: Vec<_> = records.iter().flat_map(|record| self.unmoved(record)).collect();
             if !records.is_empty() {

@@ -13,8 +13,11 @@
 //!    leaves the process** (a reply is sent, an address is used). So a crash forgets only what nobody has seen.
 //! 4. A record is taken over only if it is newer (generation, then version); so a repeated, late or reordered message
 //!    changes nothing. Two different owners in one version, and a newer record for a chunk this node owns, cannot
-//!    happen while rule 3 holds; they mean two founders, a cloned disk or one rolled back. Both are reported as a
-//!    [`Conflict`], and this node stops using the chunk.
+//!    happen while rule 3 holds; they mean two founders, a cloned disk, one rolled back, or a removal that was forced.
+//!    Both are reported as a [`Conflict`], and this node stops using the chunk.
+//! 5. The chunks of a node that was removed for good are frozen until every remaining member has acknowledged that and the
+//!    heir knows all that they knew of the ring by then; then that one heir takes them over in the next generation
+//!    ([`inheritance`] says who and when, [`Ring::inherit`] does it). No other edit is made by anybody but the owner.
 //!
 //! A lost reply needs no repair of its own: the giver's record is a fact that it publishes ([`Ring::my_records`]), and
 //! the new owner learns from it what it owns.
@@ -29,11 +32,13 @@ mod exchange;
 mod layout;
 mod owner;
 mod record;
+mod removal;
 mod ring;
 mod saved;
 
 pub use exchange::{Conflict, MergeOutcome};
 pub use owner::Owner;
 pub use record::{ChunkRecord, ChunkReply, ChunkRequest, Refusal};
+pub use removal::{Inheritance, Removal, Waiting, heir, inheritance};
 pub use ring::{Allocation, Claim, Ring, Stats};
 pub use saved::RingError;

@@ -18,7 +18,7 @@ pub struct ChunkRecord {
     pub version: u64,
     /// The owner.
     pub owner: PeerId,
-    /// Who gave it to the owner; nobody at the founding.
+    /// Who gave it to the owner, or bears witness that it inherited it; nobody at the founding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub giver: Option<PeerId>,
 }

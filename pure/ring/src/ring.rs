@@ -56,7 +56,7 @@ pub enum Allocation {
     /// This node has no free address left: ask these peers for chunks, the best first. The list is empty while no
     /// other owner is known yet.
     NeedChunk {
-        /// Peers that own chunks, those with the most first.
+        /// Peers that own chunks, those with the most first. The ring does not know who was removed: some may be.
         ask: Vec<PeerId>,
     },
     /// Every address of the range is this node's and in use.
@@ -224,8 +224,8 @@ impl Ring {
         runs((0..).zip(&self.slots))
     }
 
-    /// The records this node publishes: those of its own chunks, and those of chunks it gave away, so that an owner
-    /// whose reply was lost, or whose disk was, learns what it owns.
+    /// The records this node publishes: those of its own chunks, and those of chunks it gave away or whose inheritance it
+    /// bears witness of, so that an owner whose reply was lost, or whose disk was, learns what it owns.
     pub fn my_records(&self) -> Vec<ChunkRecord> {
         let mine = |slot: &Slot| slot.owner == Some(self.me) || slot.giver == Some(self.me);
         runs((0..).zip(&self.slots).filter(|(_, slot)| mine(slot)))
