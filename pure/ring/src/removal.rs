@@ -22,9 +22,6 @@ use crate::{MergeOutcome, Ring, ring::Slot};
 use osier_model::PeerId;
 use std::collections::BTreeSet;
 
-/// The generation of chunks that nobody inherited yet.
-const FIRST_GENERATION: u32 = 1;
-
 /// A node was removed for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Removal {
@@ -57,6 +54,9 @@ pub struct Inheritance {
     pub waiting: Vec<Waiting>,
     /// A member beside this one that is to know what is taken, so that not only the heir's own disk does.
     pub witness: Option<PeerId>,
+    /// What is taken is taken in a later generation than this: how many nodes were removed. A chunk that a removed node
+    /// inherited, by what it knew then, is in no later one, so that its own heir's record wins.
+    pub after: u32,
 }
 
 /// Who takes over the chunks of a removed node: the heir that was named for it, or the heir of that one where it was removed
@@ -98,8 +98,10 @@ pub fn inheritance(
     let missing = members.iter().filter(|member| **member != me && !has_acknowledged(**member));
     let waits_for: BTreeSet<PeerId> = missing.copied().collect();
     let witness = members.iter().find(|member| **member != me).copied();
-    let mut decided = Inheritance { witness, ..Inheritance::default() };
-    for peer in removals.iter().map(|removal| removal.peer).collect::<BTreeSet<_>>() {
+    let removed: BTreeSet<PeerId> = removals.iter().map(|removal| removal.peer).collect();
+    let after = u32::try_from(removed.len()).unwrap_or(u32::MAX);
+    let mut decided = Inheritance { witness, after, ..Inheritance::default() };
+    for peer in removed {
         let heir = heir(peer, removals, members);
         let forced = removals.iter().filter(|removal| removal.peer == peer).min().is_some_and(|removal| removal.forced);
         let waits_for = if forced { BTreeSet::new() } else { waits_for.clone() };
@@ -113,12 +115,12 @@ pub fn inheritance(
 }
 
 impl Ring {
-    /// Takes over the chunks of the removed nodes `from`, once [`inheritance`] says so: each chunk that one of them owns, as
-    /// far as is known here, becomes this node's, in the next generation and the first version of that. With `unowned` those
-    /// of which nothing is known become this node's, too; that is right for the heir of the node that founded the ring alone, and
-    /// for nobody else. Doing it again changes nothing.
+    /// Takes over the chunks of the removed nodes that `decided` names: each chunk that one of them owns, as far as is known
+    /// here, becomes this node's, in the next generation and the first version of that. Where the ring's only `founder` is
+    /// among them, those of which nothing is known become this node's, too; a ring that several founded has none such
+    /// and is given no `founder`. Doing it again changes nothing.
     ///
-    /// The new records name `witness` as their giver, which is how that member comes to publish them as well
+    /// The new records name the witness as their giver, which is how that member comes to publish them as well
     /// ([`Ring::my_records`]): a chunk without a giver would be lost with its owner's disk. What the removed nodes
     /// had given to others, this node publishes in their stead, as their gift may not have arrived.
     ///
@@ -126,16 +128,18 @@ impl Ring {
     /// that have its addresses, and a new generation would take them away.
     ///
     /// The caller persists the ring before anything leaves.
-    pub fn inherit(&mut self, from: &BTreeSet<PeerId>, unowned: bool, witness: Option<PeerId>) -> MergeOutcome {
+    pub fn inherit(&mut self, decided: &Inheritance, founder: Option<PeerId>) -> MergeOutcome {
         let mut outcome = MergeOutcome::default();
+        let Inheritance { takes, witness, after, .. } = decided;
+        let unowned = founder.is_some_and(|founder| takes.contains(&founder));
         let me = self.me;
         for slot in self.slots.iter_mut().filter(|slot| !slot.disputed) {
-            let inherits = slot.owner.map_or(unowned, |owner| from.contains(&owner));
-            // Whoever can name the last of all generations has signed everything; there is no next one to take a chunk in.
-            if inherits && let Some(generation) = slot.generation.max(FIRST_GENERATION).checked_add(1) {
-                *slot = Slot { generation, version: 1, owner: Some(me), giver: witness, disputed: false };
+            let inherits = slot.owner.map_or(unowned, |owner| takes.contains(&owner));
+            // There is none after the last of all generations, which nobody reaches honestly.
+            if inherits && let Some(generation) = slot.generation.max(*after).checked_add(1) {
+                *slot = Slot { generation, version: 1, owner: Some(me), giver: *witness, disputed: false };
                 outcome.gained += 1;
-            } else if slot.owner != Some(me) && slot.giver.is_some_and(|giver| from.contains(&giver)) {
+            } else if slot.owner != Some(me) && slot.giver.is_some_and(|giver| takes.contains(&giver)) {
                 slot.giver = Some(me);
                 outcome.changed = true;
             }

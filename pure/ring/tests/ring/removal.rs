@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use osier_model::PeerId;
-use osier_ring::{ChunkReply, Owner, Removal, Ring, inheritance};
+use osier_ring::{ChunkReply, Inheritance, Owner, Removal, Ring, inheritance};
 use proptest::prelude::*;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -139,9 +139,9 @@ impl World {
                 let has = |member: PeerId| heir.acknowledged.get(&member) == Some(&heir.known);
                 let decided = inheritance(heir.me, &removals, &members, has);
                 let founder = PeerId([2, 0, 0, 0, 0, 0]);
-                heir.ring.inherit(&decided.takes, decided.takes.contains(&founder), decided.witness);
+                heir.ring.inherit(&decided, Some(founder));
                 let taken = heir.ring.clone();
-                heir.ring.inherit(&decided.takes, decided.takes.contains(&founder), decided.witness);
+                heir.ring.inherit(&decided, Some(founder));
                 assert_eq!(heir.ring, taken, "once is enough");
             }
             Step::Ask { .. } | Step::Publish { .. } | Step::Tell { .. } | Step::Acknowledge { .. } => {}
@@ -237,6 +237,10 @@ fn rings() -> [Ring; 3] {
     [Ring::found(range, A, &[]), Ring::join(range, B, &[]), Ring::join(range, C, &[])]
 }
 
+fn takes_a(witness: Option<PeerId>) -> Inheritance {
+    Inheritance { takes: [A].into(), waiting: Vec::new(), witness, after: 1 }
+}
+
 fn tell(from: &Ring, to: &mut Ring) {
     for record in from.my_records() {
         assert_eq!(to.merge(&record).conflicts, []);
@@ -252,9 +256,9 @@ fn an_heir_owns_what_was_the_removed_nodes_and_what_nobody_knows_of() {
     assert_eq!((c.frozen(&members), c.stats().unowned), (0, 15), "what was not given away is known to its owner alone");
     tell(&a, &mut b);
     assert_eq!(b.frozen(&members), 15);
-    let took = b.inherit(&[A].into(), true, Some(C));
+    let took = b.inherit(&takes_a(Some(C)), Some(A));
     assert!(took.changed && took.conflicts.is_empty() && took.gained == 17, "{took:?}");
-    assert!(!b.inherit(&[A].into(), true, Some(C)).changed);
+    assert!(!b.inherit(&takes_a(Some(C)), Some(A)).changed);
     assert_eq!((b.stats().mine, b.frozen(&members)), (30, 0));
     // An old gift of the removed node comes late and loses; the removed node itself would find out, were it heard.
     drop(a.give(C, &c.clone().request_chunk(2), &[A, B, C]));
@@ -273,7 +277,7 @@ fn a_gift_whose_reply_was_lost_with_the_giver_is_said_again_by_the_heir() {
     drop(a.give(C, &c.clone().request_chunk(1), &[A, B, C]));
     tell(&a, &mut b);
     assert_eq!(c.stats().mine, 0);
-    b.inherit(&[A].into(), true, Some(C));
+    b.inherit(&takes_a(Some(C)), Some(A));
     tell(&b, &mut c);
     assert_eq!((b.stats().mine, c.stats().mine), (15, 15));
 }
@@ -286,6 +290,6 @@ fn a_disputed_chunk_is_not_inherited() {
         b.merge(&record);
         assert_eq!(c.merge(&record).conflicts.len(), 1);
     }
-    assert!(!c.inherit(&[A].into(), true, None).changed);
+    assert!(!c.inherit(&takes_a(None), Some(A)).changed);
     assert_eq!(c.frozen(&[B, C].into()), 30);
 }
