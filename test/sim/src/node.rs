@@ -4,6 +4,7 @@
 use crate::{
     Plant,
     network::Message,
+    removal::Known,
     world::{RANGE, member, number, peer},
 };
 use osier_mesh::{Event, Mesh, MeshConfig, incarnation};
@@ -37,9 +38,11 @@ const NETWORK_GONE: &str = "network-gone/";
 pub(crate) struct Disk {
     /// How often the agent has started by its own count.
     starts: u64,
-    ring: Ring,
+    pub(crate) ring: Ring,
     /// The networks of users; written before anybody hears of it.
     book: Book,
+    /// The nodes that it knows were removed.
+    pub(crate) known: Known,
 }
 
 /// A container, running or not. It keeps its address until it is removed.
@@ -59,7 +62,7 @@ pub(crate) struct Node {
     pub(crate) side: u8,
     /// Until when the machine stands still.
     pub(crate) paused: Duration,
-    disk: Disk,
+    pub(crate) disk: Disk,
     kept: Option<(Disk, BTreeMap<u64, Container>)>,
     pub(crate) containers: BTreeMap<u64, Container>,
     pub(crate) life: Option<Life>,
@@ -67,13 +70,20 @@ pub(crate) struct Node {
     pub(crate) starts: u64,
     /// Its disk is not the last one that it wrote.
     behind: bool,
+    /// It was removed and knows it, or its machine was destroyed: it never starts again.
+    pub(crate) gone: bool,
+    /// Its agent is to start anew at once.
+    pub(crate) restart: bool,
+    /// Chunks that it has inherited since somebody looked.
+    pub(crate) inherited: u64,
 }
 
 /// What ends with the agent.
 pub(crate) struct Life {
     pub(crate) mesh: Mesh,
-    ring: Ring,
-    members: Vec<PeerId>,
+    pub(crate) ring: Ring,
+    /// Those who belong to the cluster, itself among them.
+    pub(crate) members: Vec<PeerId>,
     started: Duration,
     /// The peers that it has compared everything with.
     pub(crate) synced: BTreeSet<PeerId>,
@@ -90,10 +100,12 @@ pub(crate) struct Life {
     /// Another machine runs under its identity; it gives nothing out any more.
     pub(crate) duplicate: bool,
     outbox: Vec<(PeerId, Message)>,
-    rng: StdRng,
-    plant: Option<Plant>,
+    pub(crate) rng: StdRng,
+    pub(crate) plant: Option<Plant>,
     /// Which life of the node this is.
     number: u64,
+    /// Nothing is left for it to inherit.
+    pub(crate) provided: bool,
 }
 
 /// A container that is to get an address.
@@ -131,6 +143,9 @@ impl Node {
             life: None,
             starts: 0,
             behind: false,
+            gone: false,
+            restart: false,
+            inherited: 0,
         }
     }
 
@@ -163,7 +178,9 @@ impl Node {
     /// The disk is empty, as on a new machine under the old identity. A founder founds again, as the agent does.
     pub(crate) fn lose_disk(&mut self, founder: bool) {
         let n = number(self.peer);
-        self.disk = Disk::empty(n, founder);
+        // Who was removed is on a new machine before its agent is.
+        let known = std::mem::take(&mut self.disk.known);
+        self.disk = Disk { known, ..Disk::empty(n, founder) };
         (self.kept, self.behind) = (None, true);
         self.containers.clear();
     }
@@ -172,8 +189,8 @@ impl Node {
     pub(crate) fn twin(&self) -> Self {
         let mut containers = self.containers.clone();
         containers.values_mut().for_each(|c| c.running = false);
-        let (peer, disk, starts) = (self.peer, self.disk.clone(), self.starts);
-        Self { peer, side: 0, paused: Duration::ZERO, disk, kept: None, containers, life: None, starts, behind: true }
+        let (disk, starts) = (self.disk.clone(), self.starts);
+        Self { disk, containers, starts, behind: true, ..Self::new(number(self.peer)) }
     }
 
     /// The disk may not know what a clone has done under its identity.
@@ -191,15 +208,16 @@ impl Node {
         self.starts += 1;
         self.disk.starts += 1;
         let me = number(self.peer);
-        let members = (0..nodes).map(member).collect();
+        let belongs: Vec<usize> = (0..nodes).filter(|n| !self.disk.known.contains_key(&peer(*n))).collect();
+        let members = belongs.iter().copied().map(member).collect();
         let incarnation = incarnation(self.disk.starts, rng.random());
         let config = MeshConfig { me: member(me), incarnation, members, settle_after: Duration::from_secs(10) };
-        let mut others: VecDeque<usize> = (0..nodes).filter(|n| *n != me).collect();
-        others.rotate_left(rng.random_range(0..nodes.max(2) - 1));
+        let mut others: VecDeque<usize> = belongs.iter().copied().filter(|n| *n != me).collect();
+        others.rotate_left(rng.random_range(0..others.len().max(1)));
         let mut life = Life {
             mesh: Mesh::new(config, StdRng::from_rng(&mut rng)),
             ring: self.disk.ring.clone(),
-            members: (0..nodes).map(peer).collect(),
+            members: belongs.into_iter().map(peer).collect(),
             started: now,
             synced: BTreeSet::new(),
             compare_at: now + Duration::from_millis(rng.random_range(5..500)),
@@ -213,6 +231,7 @@ impl Node {
             rng,
             plant,
             number: self.starts,
+            provided: false,
         };
         // What is held for containers that are gone is free.
         let gone: Vec<Owner> = life.ring.held().map(|(_, owner)| owner.clone()).collect();
@@ -220,6 +239,7 @@ impl Node {
         for owner in gone.into_iter().filter(|owner| !here.contains(owner)) {
             life.ring.release(&owner);
         }
+        life.acknowledge(&self.disk.known);
         life.publish();
         life.publish_networks(&self.disk.book);
         for container in self.containers.values().filter(|c| c.running) {
@@ -231,7 +251,7 @@ impl Node {
     }
 
     /// Writes what must outlive the agent.
-    fn write(&mut self) {
+    pub(crate) fn write(&mut self) {
         if let Some(life) = &self.life {
             self.disk.ring.clone_from(&life.ring);
         }
@@ -411,6 +431,8 @@ impl Node {
         }
         if look {
             self.hear_networks();
+            self.hear_removals();
+            self.inherit(now);
         }
         let Some(life) = &mut self.life else { return Vec::new() };
         let mut out = std::mem::take(&mut life.outbox);
@@ -445,13 +467,13 @@ impl Disk {
     fn empty(n: usize, founds: bool) -> Self {
         let range = RANGE.parse().unwrap_or_default();
         let ring = if founds { Ring::found(range, peer(n), &[]) } else { Ring::join(range, peer(n), &[]) };
-        Self { starts: 0, ring, book: Book::default() }
+        Self { starts: 0, ring, book: Book::default(), known: Known::new() }
     }
 }
 
 impl Life {
     /// Whether the ring is no older than what its peers hold, as far as they can be heard in time.
-    fn has_caught_up(&self, now: Duration) -> bool {
+    pub(crate) fn has_caught_up(&self, now: Duration) -> bool {
         let others = self.members.len() - 1;
         if self.outbid.is_some_and(|at| now < at + CATCH_UP) {
             return false;
@@ -461,7 +483,7 @@ impl Life {
 
     /// Whether no other machine under its identity can have given away the same chunks: after so long each of two has heard of
     /// the other.
-    fn is_alone(&self, now: Duration) -> bool {
+    pub(crate) fn is_alone(&self, now: Duration) -> bool {
         let since = self.outbid.unwrap_or(self.started);
         !self.duplicate && (self.plant == Some(Plant::NoCatchUp) || now >= since + CATCH_UP)
     }
@@ -521,7 +543,7 @@ impl Life {
 
     /// A contradiction ends giving out addresses. Containers on a disk that was put back, whose addresses were given away
     /// since, cannot keep them: the agent says so, and here the operator removes them.
-    fn note(&mut self, outcome: MergeOutcome, containers: &mut BTreeMap<u64, Container>) {
+    pub(crate) fn note(&mut self, outcome: MergeOutcome, containers: &mut BTreeMap<u64, Container>) {
         for conflict in outcome.conflicts {
             match conflict {
                 Conflict::Overruled { held, .. } => {
@@ -544,7 +566,7 @@ impl Life {
     }
 
     /// Makes the ring's own records facts.
-    fn publish(&mut self) {
+    pub(crate) fn publish(&mut self) {
         let own: Vec<String> = self.mesh.facts().of(self.ring.me()).map(|(key, _)| key.to_owned()).collect();
         let mut stale: BTreeSet<String> = own.into_iter().filter(|key| key.starts_with(RING)).collect();
         for record in self.ring.my_records() {
@@ -580,7 +602,7 @@ impl Life {
         self.set(&format!("{NAME}{}", container.id), value);
     }
 
-    fn set(&mut self, key: &str, value: Option<Vec<u8>>) {
+    pub(crate) fn set(&mut self, key: &str, value: Option<Vec<u8>>) {
         // Keys and values of this kind are never too long.
         let _ = self.mesh.set_fact(key, value);
     }
