@@ -27,6 +27,9 @@ const ALLOCATE_DEADLINE: Duration = Duration::from_secs(8);
 const CATCH_UP: Duration = Duration::from_secs(3);
 /// The pause between two rounds of asking.
 const ASK_PAUSE: Duration = Duration::from_millis(200);
+/// How long it is said at least that a network was removed: longer than anything said before is on its way. (The agent says
+/// it for minutes.)
+const SAY_GONE: Duration = Duration::from_secs(5);
 /// Keys of facts begin with one of these.
 const RING: &str = "ring/";
 const NAME: &str = "name/";
@@ -104,6 +107,8 @@ pub(crate) struct Life {
     pub(crate) plant: Option<Plant>,
     /// Which life of the node this is.
     number: u64,
+    /// Since when it has known of no further network that was removed.
+    gone_since: Duration,
     /// Nothing is left for it to inherit.
     pub(crate) provided: bool,
 }
@@ -231,6 +236,7 @@ impl Node {
             rng,
             plant,
             number: self.starts,
+            gone_since: now,
             provided: false,
         };
         // What is held for containers that are gone is free.
@@ -286,15 +292,16 @@ impl Node {
         Some(id)
     }
 
-    pub(crate) fn remove_network(&mut self, id: NetworkId) -> bool {
+    pub(crate) fn remove_network(&mut self, now: Duration, id: NetworkId) -> bool {
         let Some(life) = &mut self.life else { return false };
+        life.gone_since = now;
         let removed = self.disk.book.remove(id);
         life.publish_networks(&self.disk.book);
         removed
     }
 
     /// Takes in what the others say of networks.
-    fn hear_networks(&mut self) {
+    fn hear_networks(&mut self, now: Duration) {
         let Some(life) = &mut self.life else { return };
         let facts = || life.mesh.facts().iter().filter(|(peer, _, _)| *peer != self.peer);
         let said = facts().filter(|(_, key, _)| key.starts_with(NETWORK));
@@ -303,9 +310,13 @@ impl Node {
         let gone: Vec<NetworkId> = gone.collect();
         let mut others = life.members.iter().filter(|peer| **peer != self.peer);
         let all = others.all(|peer| life.mesh.alive(*peer) && life.synced.contains(peer));
+        let all = all && now >= life.gone_since + SAY_GONE;
         let mut book = self.disk.book.clone();
         book.hear(said.iter(), gone.into_iter(), all);
         if book != self.disk.book {
+            if book.gone().any(|id| self.disk.book.gone().all(|known| known != id)) {
+                life.gone_since = now;
+            }
             self.disk.book = book;
             life.publish_networks(&self.disk.book);
         }
@@ -430,7 +441,7 @@ impl Node {
             self.write();
         }
         if look {
-            self.hear_networks();
+            self.hear_networks(now);
             self.hear_removals();
             self.inherit(now);
         }

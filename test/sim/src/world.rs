@@ -225,7 +225,7 @@ impl World {
     pub(crate) fn remove_network(&mut self, node: usize) {
         let known = self.nodes[node].networks();
         if let Some(id) = known.into_iter().choose(&mut self.rng)
-            && self.nodes[node].remove_network(id)
+            && self.nodes[node].remove_network(self.now, id)
         {
             self.networks.remove(&id);
             if self.remains(node) {
