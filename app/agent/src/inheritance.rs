@@ -95,7 +95,9 @@ impl Estates {
         // A removal that is forced waits for nobody who is silent, but whoever answers is heard first.
         let snapshot = gossip.snapshot();
         let are_silent = self.started.elapsed() > HEAR && !missing.iter().any(|peer| snapshot.alive(*peer));
-        if missing.is_empty() || are_silent {
+        // A node in doubt about its own identity or ring takes nothing.
+        let is_sound = net.addresses.conflict().is_none();
+        if is_sound && (missing.is_empty() || are_silent) {
             let decided = inheritance(me, &self.removals, &members, |peer| told.contains(&peer));
             // Only the cluster's own ring was founded by one node alone; and what no member at all has heard of is known
             // only when all have told.
@@ -106,7 +108,7 @@ impl Estates {
                 info!(%network, chunks = gained, from = from.join(", "), "took over the addresses of removed nodes");
             }
         }
-        if missing.is_empty() {
+        if missing.is_empty() && is_sound {
             self.settled.insert(network);
             return Ok(false);
         }

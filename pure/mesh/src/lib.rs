@@ -24,7 +24,9 @@
 //!
 //! A node that hears of itself in a later incarnation or version than its own (its state was lost) outbids it: it takes
 //! a higher incarnation and says everything again. Where that is answered by a still later one, again and again, another
-//! machine runs under the same identity (its disk was cloned), and both are told so ([`Event::Duplicate`]).
+//! machine runs under the same identity (its disk was cloned), and both are told so ([`Event::Duplicate`]). Others
+//! may know no more of the later incarnation than that it died; then they tell the node that it is dead, whatever it
+//! answers, and after a few seconds it takes a much higher one by itself.
 
 mod facts;
 mod mesh;

@@ -3,7 +3,7 @@
 use crate::{
     Delta, Digest, Facts, LUCK, MAX_DATAGRAM, MAX_ITEM, MAX_KEY, MAX_VALUE, Refused,
     facts::{Item, WHOLE},
-    rivals::Rivals,
+    rivals::{Rivals, Undead},
     swim::{Alive, Swim},
     sync::is_key,
     wire::{Broadcast, Id, admit},
@@ -24,6 +24,10 @@ const ANNOUNCE_TO: usize = 3;
 const FANOUT: usize = 3;
 /// The most datagrams to each of those that one moment's changes are sent in at once; the rest follows by itself.
 const MOST_FLUSHES: usize = 16;
+
+/// By how much a node's incarnation rises that others know in a later one without saying in which: by more than all that a
+/// node can have taken since its disk knew better.
+const LEAP: u64 = LUCK << 16;
 
 /// How a mesh begins.
 #[derive(Debug, Clone)]
@@ -57,6 +61,7 @@ pub struct Mesh {
     unsent: usize,
     left: bool,
     rivals: Rivals,
+    undead: Undead,
 }
 
 /// A datagram to send, at most [`crate::MAX_DATAGRAM`] bytes.
@@ -129,6 +134,7 @@ impl Mesh {
             unsent: 0,
             left: false,
             rivals: Rivals::default(),
+            undead: Undead::default(),
         }
     }
 
@@ -185,6 +191,9 @@ impl Mesh {
         self.outbid(now, (admitted.my_incarnation, 0));
         while let Some(encoded) = self.swim.poll_broadcast() {
             self.take_broadcast(now, &encoded);
+        }
+        if self.swim.poll_rejoined() && self.undead.note(now) {
+            self.outbid(now, (self.incarnation.saturating_add(LEAP), 0));
         }
         self.collect_news();
         result
@@ -334,6 +343,7 @@ impl Mesh {
         let said: Vec<(String, Arc<[u8]>)> =
             self.facts.of(self.me).map(|(key, value)| (key.to_owned(), value.into())).collect();
         self.incarnation = incarnation;
+        self.undead = Undead::default();
         self.facts.forget(self.me);
         for (key, value) in said {
             self.say(&key, Some(value));

@@ -36,9 +36,43 @@ impl Rivals {
     }
 }
 
+/// A node that is told so long, with no longer pauses than [`PAUSE`], that it is dead, is known in a later life. Comparisons
+/// of facts, where they know of that life, say so much sooner, and in which incarnation it was.
+const UNDEAD: Duration = Duration::from_secs(3);
+/// See [`UNDEAD`].
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Since when others tell this node that it is dead. Who knows it in a later incarnation, but nothing that it said in
+/// that, tells each of its new identities so and no more.
+#[derive(Debug, Default)]
+pub(crate) struct Undead {
+    since: Duration,
+    last: Option<Duration>,
+}
+
+impl Undead {
+    /// Notes that it was told so; whether that can only mean that a later incarnation is known.
+    pub(crate) fn note(&mut self, now: Duration) -> bool {
+        if self.last.is_none_or(|last| now.saturating_sub(last) > PAUSE) {
+            self.since = now;
+        }
+        self.last = Some(now);
+        now.saturating_sub(self.since) >= UNDEAD
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_told_for_long_that_it_is_dead_is_known_in_a_later_life() {
+        let mut undead = Undead::default();
+        assert!(!(0..12).any(|n| undead.note(Duration::from_secs(n * 2))), "now and then it happens to anybody");
+        let told: Vec<bool> =
+            (0..6).map(|n| undead.note(Duration::from_secs(60) + Duration::from_millis(700 * n))).collect();
+        assert_eq!(told, [false, false, false, false, false, true]);
+    }
 
     #[test]
     fn only_who_is_outbid_often_and_at_once_has_a_rival() {

@@ -100,6 +100,11 @@ impl Swim {
         self.schedule(now);
     }
 
+    /// Whether others had declared this node dead, so that it took a new identity, since this was asked last.
+    pub(crate) fn poll_rejoined(&mut self) -> bool {
+        std::mem::take(&mut self.effects.rejoined)
+    }
+
     /// With a new identity foca waits for somebody to be heard before it looks after the members that it knows. Where
     /// nobody is heard any more, it would take all of them for alive for ever; so it is told to go on at once.
     fn go_on(&mut self) {
@@ -170,6 +175,8 @@ struct Effects {
     news: VecDeque<(PeerId, bool)>,
     /// This node has taken a new identity, because others had declared the former one dead.
     renewed: bool,
+    /// The same, since it was asked for.
+    rejoined: bool,
 }
 
 impl Runtime<Id> for Effects {
@@ -177,7 +184,10 @@ impl Runtime<Id> for Effects {
         match notification {
             Notification::MemberUp(id) => self.news.push_back((id.peer(), true)),
             Notification::MemberDown(id) => self.news.push_back((id.peer(), false)),
-            Notification::Rejoin(_) => self.renewed = true,
+            Notification::Rejoin(_) => {
+                self.renewed = true;
+                self.rejoined = true;
+            }
             _ => {}
         }
     }

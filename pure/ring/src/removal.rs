@@ -10,8 +10,9 @@
 //!    that it had of the removed node and has passed on since is no longer among them, and a gift that is known to
 //!    neither side any more may be known to a third.
 //! 2. The heir takes the chunks once every remaining member has acknowledged *all* removals that the heir knows of, no
-//!    fewer and no others, as one who knows the same members, and the heir has merged what they said with that. Two heirs then decide by the same knowledge, so
-//!    that no chunk has two of them: the newest record that any member has seen decides whose the chunk was.
+//!    fewer and no others, as one who knows the same members, and the heir has merged what they said with that. Two heirs
+//!    then decide by the same knowledge, so that no chunk has two of them: the newest record that any member has seen
+//!    decides whose the chunk was.
 //! 3. It takes them in the next generation ([`Ring::inherit`]), so that whatever was done under the former one loses.
 //!
 //! Until then they are frozen: nobody gives out addresses of them but the removed node itself, should it live on somewhere.

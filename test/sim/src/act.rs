@@ -41,11 +41,13 @@ pub enum Act {
     MakeNetwork,
     /// A user removes a network.
     RemoveNetwork,
+    /// An operator removes a node for good, or one on each of two sides.
+    RemoveNode,
 }
 
 impl Act {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Create,
         Self::Remove,
         Self::Toggle,
@@ -63,6 +65,7 @@ impl Act {
         Self::CloneDisk,
         Self::MakeNetwork,
         Self::RemoveNetwork,
+        Self::RemoveNode,
     ];
 
     /// How often it happens, as against the others.
@@ -75,7 +78,7 @@ impl Act {
             Self::KillAgent => 6,
             Self::KillHost | Self::MakeNetwork => 4,
             Self::Heal | Self::Loss | Self::Pause | Self::Partition | Self::RemoveNetwork => 3,
-            Self::LoseDisk | Self::KeepDisk | Self::RollBack | Self::Leave | Self::CloneDisk => 1,
+            Self::LoseDisk | Self::KeepDisk | Self::RollBack | Self::Leave | Self::CloneDisk | Self::RemoveNode => 1,
         }
     }
 
@@ -115,6 +118,7 @@ impl fmt::Display for Act {
             Self::CloneDisk => "disks cloned",
             Self::MakeNetwork => "networks made",
             Self::RemoveNetwork => "networks removed",
+            Self::RemoveNode => "wishes to remove nodes",
         })
     }
 }
@@ -125,7 +129,7 @@ impl World {
     pub(crate) fn act(&mut self) -> Result<(), Breach> {
         let act = Act::any(self.rng());
         let (running, down): (Vec<usize>, Vec<usize>) =
-            (0..self.nodes.len()).partition(|n| self.nodes[*n].life.is_some());
+            (0..self.nodes.len()).filter(|n| !self.nodes[*n].gone).partition(|n| self.nodes[*n].life.is_some());
         let awake: Vec<usize> = running.iter().copied().filter(|n| !self.nodes[*n].is_paused(self.now())).collect();
         let one = |world: &mut Self, among: &[usize]| among.iter().copied().choose(world.rng());
         let node = match act {
@@ -136,11 +140,12 @@ impl World {
             | Act::KeepDisk
             | Act::Leave
             | Act::MakeNetwork
-            | Act::RemoveNetwork => one(self, &awake),
+            | Act::RemoveNetwork
+            | Act::RemoveNode => one(self, &awake),
             Act::KillAgent | Act::KillHost => one(self, &running),
             Act::Start => one(self, &down),
             Act::LoseDisk | Act::RollBack | Act::CloneDisk | Act::Partition | Act::Heal | Act::Loss => {
-                let all: Vec<usize> = (0..self.nodes.len()).collect();
+                let all: Vec<usize> = (0..self.nodes.len()).filter(|node| self.remains(*node)).collect();
                 one(self, &all)
             }
         };
@@ -149,8 +154,7 @@ impl World {
             match (act, down.first()) {
                 (_, Some(_)) => down.into_iter().for_each(|node| self.start(node)),
                 (_, None) => {
-                    let nodes = self.nodes.len();
-                    let victim = self.rng().random_range(0..nodes);
+                    let Some(victim) = one(self, &running) else { return Ok(()) };
                     self.kill(victim, false);
                     self.start(victim);
                     self.note(Act::Start, victim);
@@ -182,6 +186,7 @@ impl World {
             Act::LoseDisk => {
                 self.be_quiet(true);
                 self.kill(node, true);
+                self.forgetful = true;
                 self.nodes[node].lose_disk(node == 0);
                 self.come_back(node);
             }
@@ -207,6 +212,7 @@ impl World {
             Act::CloneDisk => self.clone_disk(node)?,
             Act::MakeNetwork => self.make_network(node),
             Act::RemoveNetwork => self.remove_network(node),
+            Act::RemoveNode => self.remove_nodes(node),
         }
         Ok(())
     }

@@ -110,6 +110,20 @@ pub enum Breach {
         /// Whether it has it.
         there: bool,
     },
+    /// All who remain hear each other, and chunks of removed nodes are still nobody's.
+    #[error("node {node} knows {addresses} addresses of removed nodes that no heir has taken")]
+    Frozen {
+        /// Who says so.
+        node: usize,
+        /// How many addresses.
+        addresses: u64,
+    },
+    /// All who remain hear each other, and what they own is not everything.
+    #[error("{addresses} addresses belong to nobody who knows it")]
+    Lost {
+        /// How many addresses.
+        addresses: u64,
+    },
     /// A name is answered with something else than what runs.
     #[error("node {node} answers {name} with {told:?}, and it is {truth:?}")]
     Name {
@@ -129,7 +143,7 @@ impl World {
     pub(crate) fn check_always(&mut self) -> Result<(), Breach> {
         let mut addresses = BTreeMap::new();
         let mut chunks = BTreeMap::new();
-        for (n, node) in self.nodes.iter().enumerate() {
+        for (n, node) in self.nodes.iter().enumerate().filter(|(n, _)| self.counts(*n)) {
             for container in node.containers.values() {
                 if let Some(other) = addresses.insert(container.address, n) {
                     return Err(Breach::AddressTwice { address: container.address, nodes: (other, n) });
@@ -173,7 +187,7 @@ impl World {
             return Err(Breach::Unnoticed { node, clone: machine == clone, after, twice });
         }
         let mut addresses = BTreeMap::new();
-        for (n, other) in self.nodes.iter().enumerate() {
+        for (n, other) in self.nodes.iter().enumerate().filter(|(n, _)| self.counts(*n)) {
             for container in other.containers.values() {
                 let first =
                     addresses.insert(container.address, n).filter(|first| self.nodes[*first].peer != other.peer);
@@ -194,7 +208,7 @@ impl World {
         let zone = Zone { domain: Hostname::default_domain(), pool: RANGE.parse().unwrap_or_default() };
         for n in 0..self.nodes.len() {
             let Some(life) = &self.nodes[n].life else { continue };
-            let heard: Vec<usize> = (0..self.nodes.len()).filter(|other| self.hears(n, *other)).collect();
+            let heard: Vec<usize> = (0..self.nodes.len()).filter(|other| self.talk(n, *other)).collect();
             for other in (0..self.nodes.len()).filter(|other| *other != n) {
                 let alive = life.mesh.alive(self.nodes[other].peer);
                 if alive != heard.contains(&other) {
@@ -207,6 +221,9 @@ impl World {
                 }
             }
             self.check_networks(n, &heard)?;
+            if self.is_whole(n, &heard) && self.all_know() {
+                self.check_inheritance(n)?;
+            }
             let records = self.nodes[n].records(self.plant());
             let mut answers = 0;
             for name in 0..NAMES {
@@ -237,7 +254,7 @@ impl World {
                 return Err(Breach::Networks { node, other, ids });
             }
         }
-        if heard.len() + 1 < self.nodes.len() {
+        if !self.is_whole(node, heard) {
             return Ok(());
         }
         let back = known.intersection(&self.removed).map(|id| (*id, true));
@@ -250,10 +267,11 @@ impl World {
 
     /// The first fact that one node has and another has not, about nodes that both hear.
     fn difference(&self, a: usize, b: usize) -> Option<String> {
-        // Of one that died as it started, who had heard of its former life shows what is left of that.
+        // Of one that died or went out of hearing as it started, who had heard of its former life shows what is left of that.
         let settled = |n: usize, peer: PeerId| {
             let whole = self.nodes[n].life.as_ref().is_some_and(|life| life.mesh.facts().is_whole(peer));
-            whole || self.nodes.iter().any(|node| node.peer == peer && node.life.is_some())
+            let is_heard = |other: usize| other == n || self.talk(n, other);
+            whole || (0..self.nodes.len()).any(|other| self.nodes[other].peer == peer && is_heard(other))
         };
         let facts = |n: usize| {
             let life = self.nodes[n].life.as_ref()?;

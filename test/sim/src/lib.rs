@@ -15,6 +15,7 @@ mod laws;
 mod network;
 mod node;
 mod promises;
+mod removal;
 mod report;
 mod scale;
 mod world;
@@ -43,7 +44,7 @@ const QUIET_EVERY: u64 = 50;
 const PAUSE: Duration = Duration::from_millis(1500);
 
 /// Clusters in which a law was broken once, by their seeds.
-pub const KEPT: [u64; 1] = [10434448687359682746];
+pub const KEPT: [u64; 2] = [10434448687359682746, 10674083129316159150];
 
 /// A defect that is put in on purpose, to see that it is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -60,6 +61,8 @@ pub enum Plant {
     IgnoreClones,
     /// That a network was removed is not said, only done.
     ForgetRemovals,
+    /// The heir of a removed node takes its chunks at once.
+    HastyHeirs,
 }
 
 impl Plant {
@@ -67,7 +70,7 @@ impl Plant {
     pub fn makes(self, breach: &Breach) -> bool {
         use Breach::{AddressTwice, ChunkTwice, Conflict, Name, Network, Networks, Unnoticed};
         match self {
-            Self::SendFirst | Self::NoCatchUp => {
+            Self::SendFirst | Self::NoCatchUp | Self::HastyHeirs => {
                 matches!(breach, ChunkTwice { .. } | AddressTwice { .. } | Conflict { .. })
             }
             Self::IgnoreClones => {

@@ -4,6 +4,7 @@
 use crate::{
     Plant,
     network::Message,
+    removal::Known,
     world::{RANGE, member, number, peer},
 };
 use osier_mesh::{Event, Mesh, MeshConfig, incarnation};
@@ -26,6 +27,9 @@ const ALLOCATE_DEADLINE: Duration = Duration::from_secs(8);
 const CATCH_UP: Duration = Duration::from_secs(3);
 /// The pause between two rounds of asking.
 const ASK_PAUSE: Duration = Duration::from_millis(200);
+/// How long it is said at least that a network was removed: longer than anything said before is on its way. (The agent says
+/// it for minutes.)
+const SAY_GONE: Duration = Duration::from_secs(5);
 /// Keys of facts begin with one of these.
 const RING: &str = "ring/";
 const NAME: &str = "name/";
@@ -37,9 +41,11 @@ const NETWORK_GONE: &str = "network-gone/";
 pub(crate) struct Disk {
     /// How often the agent has started by its own count.
     starts: u64,
-    ring: Ring,
+    pub(crate) ring: Ring,
     /// The networks of users; written before anybody hears of it.
     book: Book,
+    /// The nodes that it knows were removed.
+    pub(crate) known: Known,
 }
 
 /// A container, running or not. It keeps its address until it is removed.
@@ -59,7 +65,7 @@ pub(crate) struct Node {
     pub(crate) side: u8,
     /// Until when the machine stands still.
     pub(crate) paused: Duration,
-    disk: Disk,
+    pub(crate) disk: Disk,
     kept: Option<(Disk, BTreeMap<u64, Container>)>,
     pub(crate) containers: BTreeMap<u64, Container>,
     pub(crate) life: Option<Life>,
@@ -67,13 +73,20 @@ pub(crate) struct Node {
     pub(crate) starts: u64,
     /// Its disk is not the last one that it wrote.
     behind: bool,
+    /// It was removed and knows it, or its machine was destroyed: it never starts again.
+    pub(crate) gone: bool,
+    /// Its agent is to start anew at once.
+    pub(crate) restart: bool,
+    /// Chunks that it has inherited since somebody looked.
+    pub(crate) inherited: u64,
 }
 
 /// What ends with the agent.
 pub(crate) struct Life {
     pub(crate) mesh: Mesh,
-    ring: Ring,
-    members: Vec<PeerId>,
+    pub(crate) ring: Ring,
+    /// Those who belong to the cluster, itself among them.
+    pub(crate) members: Vec<PeerId>,
     started: Duration,
     /// The peers that it has compared everything with.
     pub(crate) synced: BTreeSet<PeerId>,
@@ -90,10 +103,14 @@ pub(crate) struct Life {
     /// Another machine runs under its identity; it gives nothing out any more.
     pub(crate) duplicate: bool,
     outbox: Vec<(PeerId, Message)>,
-    rng: StdRng,
-    plant: Option<Plant>,
+    pub(crate) rng: StdRng,
+    pub(crate) plant: Option<Plant>,
     /// Which life of the node this is.
     number: u64,
+    /// Since when it has known of no further network that was removed.
+    gone_since: Duration,
+    /// Nothing is left for it to inherit.
+    pub(crate) provided: bool,
 }
 
 /// A container that is to get an address.
@@ -131,6 +148,9 @@ impl Node {
             life: None,
             starts: 0,
             behind: false,
+            gone: false,
+            restart: false,
+            inherited: 0,
         }
     }
 
@@ -163,7 +183,9 @@ impl Node {
     /// The disk is empty, as on a new machine under the old identity. A founder founds again, as the agent does.
     pub(crate) fn lose_disk(&mut self, founder: bool) {
         let n = number(self.peer);
-        self.disk = Disk::empty(n, founder);
+        // Who was removed is on a new machine before its agent is.
+        let known = std::mem::take(&mut self.disk.known);
+        self.disk = Disk { known, ..Disk::empty(n, founder) };
         (self.kept, self.behind) = (None, true);
         self.containers.clear();
     }
@@ -172,8 +194,8 @@ impl Node {
     pub(crate) fn twin(&self) -> Self {
         let mut containers = self.containers.clone();
         containers.values_mut().for_each(|c| c.running = false);
-        let (peer, disk, starts) = (self.peer, self.disk.clone(), self.starts);
-        Self { peer, side: 0, paused: Duration::ZERO, disk, kept: None, containers, life: None, starts, behind: true }
+        let (disk, starts) = (self.disk.clone(), self.starts);
+        Self { disk, containers, starts, behind: true, ..Self::new(number(self.peer)) }
     }
 
     /// The disk may not know what a clone has done under its identity.
@@ -191,15 +213,16 @@ impl Node {
         self.starts += 1;
         self.disk.starts += 1;
         let me = number(self.peer);
-        let members = (0..nodes).map(member).collect();
+        let belongs: Vec<usize> = (0..nodes).filter(|n| !self.disk.known.contains_key(&peer(*n))).collect();
+        let members = belongs.iter().copied().map(member).collect();
         let incarnation = incarnation(self.disk.starts, rng.random());
         let config = MeshConfig { me: member(me), incarnation, members, settle_after: Duration::from_secs(10) };
-        let mut others: VecDeque<usize> = (0..nodes).filter(|n| *n != me).collect();
-        others.rotate_left(rng.random_range(0..nodes.max(2) - 1));
+        let mut others: VecDeque<usize> = belongs.iter().copied().filter(|n| *n != me).collect();
+        others.rotate_left(rng.random_range(0..others.len().max(1)));
         let mut life = Life {
             mesh: Mesh::new(config, StdRng::from_rng(&mut rng)),
             ring: self.disk.ring.clone(),
-            members: (0..nodes).map(peer).collect(),
+            members: belongs.into_iter().map(peer).collect(),
             started: now,
             synced: BTreeSet::new(),
             compare_at: now + Duration::from_millis(rng.random_range(5..500)),
@@ -213,6 +236,8 @@ impl Node {
             rng,
             plant,
             number: self.starts,
+            gone_since: now,
+            provided: false,
         };
         // What is held for containers that are gone is free.
         let gone: Vec<Owner> = life.ring.held().map(|(_, owner)| owner.clone()).collect();
@@ -220,6 +245,7 @@ impl Node {
         for owner in gone.into_iter().filter(|owner| !here.contains(owner)) {
             life.ring.release(&owner);
         }
+        life.acknowledge(&self.disk.known);
         life.publish();
         life.publish_networks(&self.disk.book);
         for container in self.containers.values().filter(|c| c.running) {
@@ -231,7 +257,7 @@ impl Node {
     }
 
     /// Writes what must outlive the agent.
-    fn write(&mut self) {
+    pub(crate) fn write(&mut self) {
         if let Some(life) = &self.life {
             self.disk.ring.clone_from(&life.ring);
         }
@@ -266,15 +292,16 @@ impl Node {
         Some(id)
     }
 
-    pub(crate) fn remove_network(&mut self, id: NetworkId) -> bool {
+    pub(crate) fn remove_network(&mut self, now: Duration, id: NetworkId) -> bool {
         let Some(life) = &mut self.life else { return false };
+        life.gone_since = now;
         let removed = self.disk.book.remove(id);
         life.publish_networks(&self.disk.book);
         removed
     }
 
     /// Takes in what the others say of networks.
-    fn hear_networks(&mut self) {
+    fn hear_networks(&mut self, now: Duration) {
         let Some(life) = &mut self.life else { return };
         let facts = || life.mesh.facts().iter().filter(|(peer, _, _)| *peer != self.peer);
         let said = facts().filter(|(_, key, _)| key.starts_with(NETWORK));
@@ -283,9 +310,13 @@ impl Node {
         let gone: Vec<NetworkId> = gone.collect();
         let mut others = life.members.iter().filter(|peer| **peer != self.peer);
         let all = others.all(|peer| life.mesh.alive(*peer) && life.synced.contains(peer));
+        let all = all && now >= life.gone_since + SAY_GONE;
         let mut book = self.disk.book.clone();
         book.hear(said.iter(), gone.into_iter(), all);
         if book != self.disk.book {
+            if book.gone().any(|id| self.disk.book.gone().all(|known| known != id)) {
+                life.gone_since = now;
+            }
             self.disk.book = book;
             life.publish_networks(&self.disk.book);
         }
@@ -410,7 +441,9 @@ impl Node {
             self.write();
         }
         if look {
-            self.hear_networks();
+            self.hear_networks(now);
+            self.hear_removals();
+            self.inherit(now);
         }
         let Some(life) = &mut self.life else { return Vec::new() };
         let mut out = std::mem::take(&mut life.outbox);
@@ -445,13 +478,13 @@ impl Disk {
     fn empty(n: usize, founds: bool) -> Self {
         let range = RANGE.parse().unwrap_or_default();
         let ring = if founds { Ring::found(range, peer(n), &[]) } else { Ring::join(range, peer(n), &[]) };
-        Self { starts: 0, ring, book: Book::default() }
+        Self { starts: 0, ring, book: Book::default(), known: Known::new() }
     }
 }
 
 impl Life {
     /// Whether the ring is no older than what its peers hold, as far as they can be heard in time.
-    fn has_caught_up(&self, now: Duration) -> bool {
+    pub(crate) fn has_caught_up(&self, now: Duration) -> bool {
         let others = self.members.len() - 1;
         if self.outbid.is_some_and(|at| now < at + CATCH_UP) {
             return false;
@@ -461,7 +494,7 @@ impl Life {
 
     /// Whether no other machine under its identity can have given away the same chunks: after so long each of two has heard of
     /// the other.
-    fn is_alone(&self, now: Duration) -> bool {
+    pub(crate) fn is_alone(&self, now: Duration) -> bool {
         let since = self.outbid.unwrap_or(self.started);
         !self.duplicate && (self.plant == Some(Plant::NoCatchUp) || now >= since + CATCH_UP)
     }
@@ -521,7 +554,7 @@ impl Life {
 
     /// A contradiction ends giving out addresses. Containers on a disk that was put back, whose addresses were given away
     /// since, cannot keep them: the agent says so, and here the operator removes them.
-    fn note(&mut self, outcome: MergeOutcome, containers: &mut BTreeMap<u64, Container>) {
+    pub(crate) fn note(&mut self, outcome: MergeOutcome, containers: &mut BTreeMap<u64, Container>) {
         for conflict in outcome.conflicts {
             match conflict {
                 Conflict::Overruled { held, .. } => {
@@ -544,7 +577,7 @@ impl Life {
     }
 
     /// Makes the ring's own records facts.
-    fn publish(&mut self) {
+    pub(crate) fn publish(&mut self) {
         let own: Vec<String> = self.mesh.facts().of(self.ring.me()).map(|(key, _)| key.to_owned()).collect();
         let mut stale: BTreeSet<String> = own.into_iter().filter(|key| key.starts_with(RING)).collect();
         for record in self.ring.my_records() {
@@ -580,7 +613,7 @@ impl Life {
         self.set(&format!("{NAME}{}", container.id), value);
     }
 
-    fn set(&mut self, key: &str, value: Option<Vec<u8>>) {
+    pub(crate) fn set(&mut self, key: &str, value: Option<Vec<u8>>) {
         // Keys and values of this kind are never too long.
         let _ = self.mesh.set_fact(key, value);
     }

@@ -23,6 +23,10 @@ pub struct Report {
     pub noticed: u64,
     /// See `noticed`.
     pub twice: u64,
+    /// Nodes that were removed for good, and chunks that their heirs took over.
+    pub nodes_removed: u64,
+    /// See `nodes_removed`.
+    pub inherited: u64,
     /// How often it was quiet and everything was compared.
     pub comparisons: u64,
     /// Names that were asked for and answered rightly.
@@ -41,6 +45,8 @@ impl Report {
         self.refused += other.refused;
         self.noticed += other.noticed;
         self.twice += other.twice;
+        self.nodes_removed += other.nodes_removed;
+        self.inherited += other.inherited;
         self.comparisons += other.comparisons;
         self.answers += other.answers;
     }
@@ -53,8 +59,10 @@ impl Report {
         });
         let rest = [
             ("addresses given".to_owned(), self.addresses, self.steps / 10),
-            ("chunks given".to_owned(), self.chunks, self.steps / 20),
+            ("chunks given".to_owned(), self.chunks, self.steps / 25),
             ("clones noticed".to_owned(), self.noticed, self.steps / 1000),
+            ("nodes removed".to_owned(), self.nodes_removed, self.steps / 400),
+            ("chunks inherited".to_owned(), self.inherited, self.steps / 100),
             ("comparisons".to_owned(), self.comparisons, self.steps / 100),
             ("names answered".to_owned(), self.answers, self.steps),
         ];
@@ -71,6 +79,7 @@ impl fmt::Display for Report {
         writeln!(f, "{:>10}  addresses given, {} refused", self.addresses, self.refused)?;
         writeln!(f, "{:>10}  chunks given", self.chunks)?;
         writeln!(f, "{:>10}  clones noticed, {} addresses given by both", self.noticed, self.twice)?;
+        writeln!(f, "{:>10}  nodes removed, {} chunks inherited", self.nodes_removed, self.inherited)?;
         write!(f, "{:>10}  comparisons while quiet, {} names answered", self.comparisons, self.answers)
     }
 }

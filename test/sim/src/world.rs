@@ -6,6 +6,7 @@ use crate::{
     control::equalise,
     network::{Message, Network, Parcel},
     node::{Node, Outcome},
+    removal::Known,
 };
 use osier_model::{NetworkId, PeerId, config::Member};
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IteratorRandom};
@@ -46,6 +47,12 @@ pub(crate) struct World {
     /// The networks of users that there are, and those that were removed.
     pub(crate) networks: BTreeSet<NetworkId>,
     pub(crate) removed: BTreeSet<NetworkId>,
+    /// The nodes that an operator removed.
+    pub(crate) gone: Known,
+    /// Which node knows, or knew once, that which other was removed.
+    pub(crate) acknowledged: BTreeSet<(usize, PeerId)>,
+    /// A disk was lost in this cluster, with what only it knew.
+    pub(crate) forgetful: bool,
     now: Duration,
     network: Network,
     rng: StdRng,
@@ -80,6 +87,9 @@ impl World {
             report: Report::default(),
             networks: BTreeSet::new(),
             removed: BTreeSet::new(),
+            gone: Known::new(),
+            acknowledged: BTreeSet::new(),
+            forgetful: false,
             now: Duration::ZERO,
             network: Network::default(),
             rng,
@@ -94,6 +104,11 @@ impl World {
     pub(crate) fn into_report(mut self, steps: u64) -> Report {
         (self.report.steps, self.report.clusters) = (steps, 1);
         self.report
+    }
+
+    /// How many nodes there are, removed ones among them.
+    pub(crate) fn size(&self) -> usize {
+        self.size
     }
 
     pub(crate) fn now(&self) -> Duration {
@@ -131,10 +146,15 @@ impl World {
     }
 
     pub(crate) fn start(&mut self, node: usize) {
+        if self.nodes[node].gone {
+            return;
+        }
         let rng = StdRng::from_rng(&mut self.rng);
         let (now, nodes, plant) = (self.now, self.size, self.plant);
         self.nodes[node].paused = Duration::ZERO;
         self.nodes[node].start(now, nodes, plant, rng);
+        let known = self.nodes[node].disk.known.keys();
+        self.acknowledged.extend(known.map(|removed| (number(self.nodes[node].peer), *removed)));
     }
 
     /// Starts a second machine with a copy of a node's disk, which is the last of the machines.
@@ -195,7 +215,9 @@ impl World {
     /// A user makes a network on a node; of a name that is known there, none.
     pub(crate) fn make_network(&mut self, node: usize) {
         let (name, luck) = (self.rng.random_range(0..NETWORKS), self.rng.random());
-        self.networks.extend(self.nodes[node].make_network(&format!("net-{name}"), luck));
+        let made = self.nodes[node].make_network(&format!("net-{name}"), luck);
+        // What a removed node makes may be known to nobody else.
+        self.networks.extend(made.filter(|_| self.remains(node)));
         self.drain(node);
     }
 
@@ -203,17 +225,22 @@ impl World {
     pub(crate) fn remove_network(&mut self, node: usize) {
         let known = self.nodes[node].networks();
         if let Some(id) = known.into_iter().choose(&mut self.rng)
-            && self.nodes[node].remove_network(id)
+            && self.nodes[node].remove_network(self.now, id)
         {
             self.networks.remove(&id);
-            self.removed.insert(id);
+            if self.remains(node) {
+                self.removed.insert(id);
+            }
         }
         self.drain(node);
     }
 
-    /// A disk is put back. What was removed since its copy may be back, too: nobody remembers it any more.
+    /// A disk is put back. What was removed since its copy may be back, too: nobody remembers it any more. So may what a removed
+    /// node still has, to which this one listens until it hears of that removal.
     pub(crate) fn roll_back(&mut self, node: usize) {
-        for id in self.nodes[node].kept_networks() {
+        let alone = (0..self.nodes.len()).filter(|other| !self.remains(*other));
+        let had: Vec<NetworkId> = alone.flat_map(|other| self.nodes[other].networks()).collect();
+        for id in self.nodes[node].kept_networks().into_iter().chain(had) {
             self.removed.remove(&id);
         }
         self.nodes[node].roll_back();
@@ -240,6 +267,9 @@ impl World {
                     self.start(node);
                 }
             }
+        }
+        if heal {
+            self.tell_all();
         }
         self.run_for(QUIET);
     }
@@ -273,7 +303,8 @@ impl World {
         let is_datagram = matches!(message, Message::Datagram(_));
         let (node, sender) = (&self.nodes[to], self.nodes[from].peer);
         // A connection is cut by what cuts the way; a datagram that has left arrives.
-        if node.is_paused(self.now) || (!is_datagram && (node.starts != start || node.side != self.nodes[from].side)) {
+        let is_cut = || node.starts != start || node.side != self.nodes[from].side || self.refuse(from, to);
+        if node.is_paused(self.now) || (!is_datagram && is_cut()) {
             return;
         }
         let given = self.nodes[to].receive(self.now, sender, message);
@@ -295,7 +326,7 @@ impl World {
         }
         let first = life.compare_first.pop_front();
         life.compare_at = self.now + if first.is_some() { COMPARE_FIRST } else { COMPARE_EVERY };
-        let others: Vec<usize> = (0..self.nodes.len()).filter(|other| self.hears(node, *other)).collect();
+        let others: Vec<usize> = (0..self.nodes.len()).filter(|other| self.talk(node, *other)).collect();
         let other = match first {
             Some(first) => Some(self.machine(first, false)).filter(|first| others.contains(first)),
             None => others.into_iter().choose(&mut self.rng),
@@ -309,6 +340,9 @@ impl World {
 
     /// What two agents do over their control connection.
     fn compare(&mut self, a: usize, b: usize) {
+        if self.pass_on(a, b) {
+            return;
+        }
         let now = self.now;
         let Ok([a, b]) = self.nodes.get_disjoint_mut([a, b]) else { return };
         let (peer_a, peer_b) = (a.peer, b.peer);
@@ -319,8 +353,11 @@ impl World {
         (a.look, b.look) = (true, true);
     }
 
-    fn drain(&mut self, node: usize) {
-        for (to, message) in self.nodes[node].drain(self.now) {
+    pub(crate) fn drain(&mut self, node: usize) {
+        let out = self.nodes[node].drain(self.now);
+        self.report.inherited += std::mem::take(&mut self.nodes[node].inherited);
+        self.start_anew(node);
+        for (to, message) in out {
             let is_datagram = matches!(message, Message::Datagram(_));
             let to = self.machine(number(to), is_datagram);
             let lost = is_datagram && self.rng.random::<f64>() < self.loss;

@@ -1,6 +1,8 @@
 //! Clusters of 3, 10 and 100 nodes: joining, dying, coming back, partitions, lost state.
 
-use crate::world::{SECOND, World, peer};
+use crate::world::{SECOND, World, member, peer};
+use osier_mesh::{Mesh, MeshConfig};
+use rand::{SeedableRng, rngs::StdRng};
 use std::time::Duration;
 
 /// A cluster whose nodes all know each other and have a fact each.
@@ -143,6 +145,26 @@ fn a_node_that_lost_its_state_outbids_its_former_life() {
         world.run_until(5 * SECOND, |w| w.running().all(|(_, m)| m.facts().get(peer(1), "old").is_none()));
         assert!(world.mesh(1).incarnation() > 4, "more than the highest anybody knew");
     }
+}
+
+#[test]
+fn a_later_life_of_which_others_know_nothing_but_that_it_died_is_outbid_too() {
+    let mut world = running(3, 0.0, 5);
+    world.kill(0);
+    // A last sign of life of an incarnation that said nothing else to anybody who still runs.
+    let config = MeshConfig { me: member(0), incarnation: 1 << 30, members: vec![member(1)], settle_after: SECOND };
+    let mut former = Mesh::new(config, StdRng::seed_from_u64(1));
+    former.handle_timeout(Duration::ZERO);
+    let sign = former.poll_transmit(Duration::ZERO).unwrap();
+    let now = world.now;
+    world.mesh(1).handle_datagram(now, peer(0), &sign.payload).unwrap();
+    world.run_until(60 * SECOND, World::agrees_on_life);
+    // Until nobody speaks of it any more.
+    world.run_for(60 * SECOND);
+    world.start_as(0, 1 << 25);
+    world.datagrams = 0;
+    world.run_until(10 * SECOND, World::agrees_on_life);
+    world.run_until(10 * SECOND, World::agrees_on_facts);
 }
 
 #[test]
