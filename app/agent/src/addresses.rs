@@ -83,6 +83,8 @@ struct Inner {
     unwritten: bool,
     /// The network is gone.
     discarded: bool,
+    /// Members that are to tell what they know before this node takes over what removed nodes left.
+    waits_for: BTreeSet<PeerId>,
     /// Why allocation has stopped, once two nodes were seen to own the same chunk.
     conflict: Option<String>,
 }
@@ -107,7 +109,8 @@ impl Addresses {
                 Start::Among(founders) => Ring::found_among(pool, me, founders, reserved),
             },
         };
-        let inner = Mutex::new(Inner { ring, unwritten: false, discarded: false, conflict: None });
+        let inner =
+            Mutex::new(Inner { ring, unwritten: false, discarded: false, waits_for: BTreeSet::new(), conflict: None });
         let others = members.iter().copied().filter(|m| *m != me).collect();
         let this = Self { network, pool, path, members, others, inner, gossip: OnceLock::new() };
         this.change(|_| ())?;

@@ -148,7 +148,11 @@ fn render(s: &Status) -> String {
     let a = &s.addresses;
     out += &format!("Addresses: {}, {} here, {} in use here\n", a.range, a.mine, a.in_use);
     if a.frozen > 0 {
-        out += &format!("           {} of removed nodes, frozen until all nodes have heard of it\n", a.frozen);
+        let who = match a.frozen_until.as_slice() {
+            [] => "their heir has heard of all others".to_owned(),
+            nodes => format!("{} can be asked", nodes.join(", ")),
+        };
+        out += &format!("           {} of removed nodes, frozen until {who}\n", a.frozen);
     }
     if a.unreachable > 0 {
         out += &format!("           {} of nodes that do not answer\n", a.unreachable);

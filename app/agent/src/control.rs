@@ -129,6 +129,7 @@ impl Control {
             in_use: stats.in_use,
             unreachable: stats.per_peer.iter().filter(|(peer, _)| is_silent(peer)).map(|(_, count)| count).sum(),
             frozen: net.addresses.frozen(&members),
+            frozen_until: net.addresses.waits_for().into_iter().map(|peer| self.config.name_of(peer)).collect(),
             owned: stats.per_peer,
             conflict: net.addresses.conflict(),
         }

@@ -37,21 +37,13 @@ struct Estates {
     told: BTreeMap<NetworkId, BTreeSet<PeerId>>,
     /// The networks with nothing left to take over.
     settled: BTreeSet<NetworkId>,
-    /// Whom the log said to be waited for.
-    waits_for: BTreeMap<NetworkId, BTreeSet<PeerId>>,
 }
 
 /// Runs for as long as the agent; does nothing while nobody was removed.
 pub(crate) async fn follow(config: &Config, networks: &Networks, gossip: &Handle) {
     let removals = config.removals.iter();
     let removals = removals.map(|r| Removal { peer: r.peer, heir: r.heir, forced: r.forced }).collect();
-    let mut estates = Estates {
-        removals,
-        started: Instant::now(),
-        told: BTreeMap::new(),
-        settled: BTreeSet::new(),
-        waits_for: BTreeMap::new(),
-    };
+    let mut estates = Estates { removals, started: Instant::now(), told: BTreeMap::new(), settled: BTreeSet::new() };
     if estates.removals.is_empty() || config.is_removed() {
         return std::future::pending().await;
     }
@@ -108,14 +100,13 @@ impl Estates {
                 info!(%network, chunks = gained, from = from.join(", "), "took over the addresses of removed nodes");
             }
         }
+        if net.addresses.note_waiting(missing.clone()) && !missing.is_empty() {
+            let names: Vec<String> = missing.iter().map(|peer| config.name_of(*peer)).collect();
+            info!(%network, nodes = names.join(", "), "addresses of removed nodes are frozen until these have told what they know");
+        }
         if missing.is_empty() && is_sound {
             self.settled.insert(network);
             return Ok(false);
-        }
-        if self.waits_for.get(&network) != Some(&missing) {
-            let names: Vec<String> = missing.iter().map(|peer| config.name_of(*peer)).collect();
-            info!(%network, nodes = names.join(", "), "addresses of removed nodes are frozen until these have told what they know");
-            self.waits_for.insert(network, missing);
         }
         Ok(true)
     }

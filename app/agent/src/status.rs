@@ -131,6 +131,9 @@ pub struct AddressStatus {
     /// Addresses of nodes that were removed: nobody is given them before their heir has taken them over.
     #[serde(default)]
     pub frozen: u64,
+    /// The nodes that are to tell what they know before this node takes those over, where it is the heir.
+    #[serde(default)]
+    pub frozen_until: Vec<String>,
     /// Why no address is given out, if so.
     pub conflict: Option<String>,
 }

@@ -21,13 +21,9 @@ pub fn all(cluster: &Cluster) -> Result<()> {
     let cut_off = removed_while_cut_off(cluster)?;
     comes_back(cluster, &cut_off)?;
     a_former_certificate_is_refused(cluster)?;
+    let before = status(cluster, LEAVER)?;
     removed_while_there(cluster)?;
-    comes_back(cluster, &status(cluster, "datalyse-1")?)
-}
-
-fn remove(cluster: &Cluster) -> Result<()> {
-    let inventory = cluster.inventory().display().to_string();
-    cluster.osier(&["node", "rm", "-i", &inventory, LEAVER, "--yes"]).map(drop)
+    comes_back(cluster, &before)
 }
 
 fn status(cluster: &Cluster, node: &str) -> Result<Value> {
@@ -87,7 +83,8 @@ fn removed_while_cut_off(cluster: &Cluster) -> Result<Value> {
         ensure!(info.contains("Status: Unhealthy"), "{LEAVER} is still healthy");
         Ok(())
     })?;
-    remove(cluster)?;
+    let inventory = cluster.inventory().display().to_string();
+    cluster.osier(&["node", "rm", "-i", &inventory, LEAVER, "--yes"])?;
     others_are_alone(cluster)?;
     let node = "datalyse-1";
     let claim = format!("docker run -d --name rm-heir -e constraint:node=={node} --ip {address} {IMAGE} sleep 100000");
@@ -103,7 +100,7 @@ fn removed_while_cut_off(cluster: &Cluster) -> Result<Value> {
     })?;
     cluster.sh("docker exec rm-stays ping -c 2 rm-heir")?;
     cluster.sh("docker rm -f rm-stays rm-heir")?;
-    cluster.osier(&["destroy", "-i", &cluster.inventory().display().to_string(), "-l", LEAVER, "--yes"])?;
+    cluster.osier(&["destroy", "-i", &inventory, "-l", LEAVER, "--yes"])?;
     cluster.on(LEAVER, "docker rm -f rm-goes; rm -f /run/cut /run/healed")?;
     Ok(before)
 }
@@ -146,10 +143,23 @@ fn a_former_certificate_is_refused(cluster: &Cluster) -> Result<()> {
     cluster.on(LEAVER, &format!("rm -r {FORMER}")).map(drop)
 }
 
-/// A node that answers is cleared in passing.
+/// A node that answers is cleared in passing. One of the others is away and is not told by the operator: until it is back,
+/// and has heard of it from its peer, the addresses are frozen.
 fn removed_while_there(cluster: &Cluster) -> Result<()> {
-    remove(cluster)?;
+    let (heir, away) = ("datalyse-master", "datalyse-1");
+    cluster.on(away, "systemctl stop osier-plugin.socket osier-agent")?;
+    let inventory = cluster.inventory().display().to_string();
+    let limit = format!("{heir}:{LEAVER}");
+    cluster.osier(&["node", "rm", "-i", &inventory, LEAVER, "--heir", heir, "-l", &limit, "--yes"])?;
+    eventually(SOON, || {
+        let addresses = &status(cluster, heir)?["addresses"];
+        let waits = addresses["frozen_until"] == serde_json::json!([away]) && addresses["frozen"] != 0;
+        ensure!(waits, "{heir} does not wait for {away}: {addresses}");
+        Ok(())
+    })?;
+    cluster.on(away, "systemctl start osier-plugin.socket osier-agent")?;
     others_are_alone(cluster)?;
+    ensure!(status(cluster, heir)?["addresses"]["frozen"] == 0, "addresses are still frozen");
     let left = cluster.try_on(LEAVER, "systemctl is-active osier-agent; ls /var/lib/osier /usr/local/bin/osier")?;
     let left = String::from_utf8_lossy(&left.stdout).into_owned();
     ensure!(!left.contains("osier") && !left.lines().any(|l| l == "active"), "Osier is still on {LEAVER}: {left}");

@@ -140,6 +140,17 @@ impl Addresses {
         Ok(outcome.gained)
     }
 
+    /// Notes whom an inheritance waits for; true if that has changed.
+    pub(crate) fn note_waiting(&self, peers: BTreeSet<PeerId>) -> bool {
+        let mut inner = self.lock();
+        std::mem::replace(&mut inner.waits_for, peers.clone()) != peers
+    }
+
+    /// Whom an inheritance waits for.
+    pub(crate) fn waits_for(&self) -> BTreeSet<PeerId> {
+        self.lock().waits_for.clone()
+    }
+
     /// How many addresses are nobody's to give out, because these are the members and their owner is none of them.
     pub(crate) fn frozen(&self, members: &BTreeSet<PeerId>) -> u64 {
         self.lock().ring.frozen(members)
