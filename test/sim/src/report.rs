@@ -59,7 +59,7 @@ impl Report {
         });
         let rest = [
             ("addresses given".to_owned(), self.addresses, self.steps / 10),
-            ("chunks given".to_owned(), self.chunks, self.steps / 25),
+            ("chunks given".to_owned(), self.chunks, self.steps / 20),
             ("clones noticed".to_owned(), self.noticed, self.steps / 1000),
             ("nodes removed".to_owned(), self.nodes_removed, self.steps / 400),
             ("chunks inherited".to_owned(), self.inherited, self.steps / 100),
