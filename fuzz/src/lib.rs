@@ -4,6 +4,7 @@
 //! makes up; `tests/corpus.rs` feeds them what is kept in `corpus/`, as an ordinary test.
 #![expect(clippy::unwrap_used, reason = "a panic is how a target reports")]
 
+mod calls;
 mod cluster;
 mod docker;
 mod network;
@@ -38,6 +39,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "dns_cache", run: cluster::dns_cache },
     Target { name: "given", run: cluster::names_by_hand },
     Target { name: "members", run: cluster::members },
+    Target { name: "control", run: calls::control },
+    Target { name: "plugin", run: calls::plugin },
     Target { name: "network", run: network::network },
     Target { name: "words", run: cluster::words },
 ];

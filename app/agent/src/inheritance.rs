@@ -7,10 +7,10 @@ use crate::{
     addresses::AddressError,
     config::Config,
     facts::encode,
-    messages::Message,
     networks::{Net, Networks},
 };
 use anyhow::{Context, Result, bail};
+use osier_calls::control::Message;
 use osier_gossip::Handle;
 use osier_model::{NetworkId, PeerId};
 use osier_ring::{Removal, heir, inheritance};

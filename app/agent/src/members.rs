@@ -6,9 +6,9 @@
 use crate::{
     config::Config,
     facts::{NodeFact, decode, encode, prefix},
-    messages::Message,
 };
 use anyhow::{Context, Result};
+use osier_calls::control::Message;
 use osier_gossip::{Handle, Snapshot};
 use osier_members::{Roll, RollError, Signed};
 use osier_model::PeerId;

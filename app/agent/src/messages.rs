@@ -1,35 +1,10 @@
-//! What agents ask of each other over the mesh's control connections, and the answers.
+//! Answers what other agents ask over the mesh's control connections.
 
 use crate::{addresses, members::Members, networks::Networks};
+use osier_calls::control::Message;
 use osier_gossip::RequestHandler;
-use osier_members::Signed;
-use osier_model::{NetworkId, PeerId};
-use osier_ring::{ChunkRecord, ChunkReply, ChunkRequest};
-use serde::{Deserialize, Serialize};
+use osier_model::PeerId;
 use std::sync::Arc;
-
-/// A question or an answer, as JSON.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Message {
-    AskChunk {
-        /// Whose ring it is about.
-        network: NetworkId,
-        request: ChunkRequest,
-    },
-    Chunk(ChunkReply),
-    /// What has the operator said about who belongs to the cluster?
-    AskMembers,
-    Members(Vec<Signed>),
-    /// Of somebody who inherits: what is known of the ring? It is told only to who knows the same members and removals.
-    AskRing {
-        /// Whose ring it is about.
-        network: NetworkId,
-        /// Short for what the asker knows of the members.
-        members: String,
-    },
-    Ring(Vec<ChunkRecord>),
-    Refused(String),
-}
 
 /// Answers other agents.
 pub(crate) struct Answers {

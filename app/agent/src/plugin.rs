@@ -11,9 +11,10 @@ use crate::{
 };
 use http::{Request, Response, StatusCode};
 use ipnet::Ipv4Net;
+use osier_calls::plugin::{Call, CallError, POOL_PREFIX};
 use osier_engine::{Body, Hijacker, body::collect, json_response, server::Handler};
 use osier_kernel::{Kernel, Sandbox};
-use osier_model::{DNS_ADDRESS, INTERFACE_PREFIX, MacAddr, NETWORK_ID_OPTION, NetworkId};
+use osier_model::{DNS_ADDRESS, INTERFACE_PREFIX, MacAddr, NetworkId};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
@@ -27,8 +28,6 @@ use tracing::{debug, warn};
 
 /// The bridge that carries the cluster's own network.
 pub(crate) const BRIDGE: &str = "osier0";
-/// What the names of address pools begin with.
-const POOL_PREFIX: &str = "osier-";
 /// The largest plugin request; real ones are a few hundred bytes.
 const BODY_LIMIT: usize = 1 << 20;
 /// The name by which a container may address its overlay interface besides `ethwe0`.
@@ -58,10 +57,8 @@ pub(crate) struct Plugin {
 enum PluginError {
     #[error("read the call")]
     Body(#[source] osier_engine::BoxError),
-    #[error("the call lacks '{0}'")]
-    Missing(&'static str),
-    #[error("'{0}' is not understood")]
-    Malformed(String),
+    #[error(transparent)]
+    Call(#[from] CallError),
     #[error("no endpoint '{0}'")]
     NoEndpoint(String),
     #[error(
@@ -69,7 +66,7 @@ enum PluginError {
     )]
     ForeignPool(String, Ipv4Net),
     #[error("network {0} was removed from the cluster")]
-    Gone(String),
+    Gone(NetworkId),
     #[error("address {0} of network {1} is another container's")]
     Used(Ipv4Addr, String),
     #[error(transparent)]
@@ -85,18 +82,17 @@ enum PluginError {
 impl Handler for Plugin {
     async fn handle(&self, request: Request<Body>, _: Hijacker) -> Response<Body> {
         let call = request.uri().path().trim_start_matches('/').to_owned();
-        let answer = match collect(request.into_body(), BODY_LIMIT).await {
-            Ok(body) => {
-                // dockerd sends no Content-Type, and no body at all with Plugin.Activate.
-                let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-                debug!(%call, %body, "plugin call");
-                self.answer(&call, &body).await
-            }
-            Err(e) => Err(PluginError::Body(e)),
+        let answer = async {
+            let body = collect(request.into_body(), BODY_LIMIT).await.map_err(PluginError::Body)?;
+            let read = Call::read(&call, &body)?;
+            debug!(call = ?read, "plugin call");
+            self.answer(read).await
         };
-        match answer {
-            Ok(Some(value)) => json_response(StatusCode::OK, &value),
-            Ok(None) => json_response(StatusCode::NOT_FOUND, &json!({ "Err": format!("unknown call '{call}'") })),
+        match answer.await {
+            Ok(value) => json_response(StatusCode::OK, &value),
+            Err(PluginError::Call(unknown @ CallError::Unknown(_))) => {
+                json_response(StatusCode::NOT_FOUND, &json!({ "Err": unknown.to_string() }))
+            }
             Err(error) => {
                 let text = chain(&error);
                 warn!(%call, error = %text, "plugin call failed");
@@ -107,63 +103,40 @@ impl Handler for Plugin {
 }
 
 impl Plugin {
-    async fn answer(&self, call: &str, body: &Value) -> Result<Option<Value>, PluginError> {
-        Ok(Some(match call {
-            "Plugin.Activate" => json!({ "Implements": ["NetworkDriver", "IpamDriver"] }),
-            "NetworkDriver.GetCapabilities" => json!({ "Scope": "local", "ConnectivityScope": "global" }),
-            "NetworkDriver.CreateNetwork" => self.create_network(body)?,
-            "NetworkDriver.DeleteNetwork" => self.delete_network(body)?,
-            "NetworkDriver.CreateEndpoint" => self.create_endpoint(body)?,
-            "NetworkDriver.DeleteEndpoint" => self.delete_endpoint(body).await?,
-            "NetworkDriver.EndpointOperInfo" => self.operational_info(body)?,
-            "NetworkDriver.Join" => self.join(body).await?,
-            "NetworkDriver.Leave" => self.leave(body).await?,
-            "NetworkDriver.ProgramExternalConnectivity"
-            | "NetworkDriver.RevokeExternalConnectivity"
-            | "NetworkDriver.DiscoverNew"
-            | "NetworkDriver.DiscoverDelete"
-            | "NetworkDriver.AllocateNetwork"
-            | "NetworkDriver.FreeNetwork"
-            | "IpamDriver.ReleasePool" => json!({}),
+    async fn answer(&self, call: Call) -> Result<Value, PluginError> {
+        match call {
+            Call::Activate => Ok(json!({ "Implements": ["NetworkDriver", "IpamDriver"] })),
+            Call::NetworkCapabilities => Ok(json!({ "Scope": "local", "ConnectivityScope": "global" })),
             // The MAC that engines would pass is random at every start, so it identifies nobody.
-            "IpamDriver.GetCapabilities" => json!({ "RequiresMACAddress": false }),
-            "IpamDriver.GetDefaultAddressSpaces" => {
-                json!({ "LocalDefaultAddressSpace": "osier-local", "GlobalDefaultAddressSpace": "osier-global" })
+            Call::IpamCapabilities => Ok(json!({ "RequiresMACAddress": false })),
+            Call::AddressSpaces => {
+                Ok(json!({ "LocalDefaultAddressSpace": "osier-local", "GlobalDefaultAddressSpace": "osier-global" }))
             }
-            "IpamDriver.RequestPool" => self.request_pool(body)?,
-            "IpamDriver.RequestAddress" => self.request_address(body).await?,
-            "IpamDriver.ReleaseAddress" => self.release_address(body)?,
-            _ => return Ok(None),
-        }))
-    }
-
-    /// The network that an engine means by an option of ours; the cluster's own where it says none.
-    fn net_of_option(&self, option: &Value) -> Result<Arc<Net>, PluginError> {
-        match option.as_str() {
-            None => Ok(self.networks.main()),
-            Some(id) => {
-                let known = id.parse().ok().and_then(|id| self.networks.get(id));
-                known.ok_or_else(|| PluginError::Gone(id.to_owned()))
+            Call::RequestPool { network, subnet } => self.request_pool(network, subnet),
+            Call::RequestAddress { network, address, gateway } => self.request_address(network, address, gateway).await,
+            Call::ReleaseAddress { network, address } => self.release_address(network, address),
+            Call::CreateNetwork { engine_id, network, subnet } => self.create_network(&engine_id, network, subnet),
+            Call::DeleteNetwork { engine_id } => self.delete_network(&engine_id),
+            Call::CreateEndpoint { engine_id, endpoint, address, mac } => {
+                self.create_endpoint(engine_id, endpoint, address, mac)
             }
+            Call::Information { endpoint } => Ok(self.information(&endpoint)),
+            Call::DeleteEndpoint { endpoint } => self.delete_endpoint(&endpoint).await,
+            Call::Join { endpoint, sandbox } => self.join(&endpoint, sandbox).await,
+            Call::Leave { endpoint } => self.leave(&endpoint).await,
+            Call::Nothing => Ok(json!({})),
         }
     }
 
-    /// The network whose pool a call names.
-    fn net_of_pool(&self, body: &Value) -> Result<Arc<Net>, PluginError> {
-        let pool = body["PoolID"].as_str().unwrap_or_default();
-        match pool.strip_prefix(POOL_PREFIX).and_then(|id| id.parse().ok()) {
-            // The cluster's own pool is called by its range.
-            None => Ok(self.networks.main()),
-            Some(id) => self.networks.get(id).ok_or_else(|| PluginError::Gone(pool.to_owned())),
-        }
+    fn net(&self, network: NetworkId) -> Result<Arc<Net>, PluginError> {
+        self.networks.get(network).ok_or(PluginError::Gone(network))
     }
 
-    fn request_pool(&self, body: &Value) -> Result<Value, PluginError> {
-        let net = self.net_of_option(&body["Options"][NETWORK_ID_OPTION])?;
+    fn request_pool(&self, network: NetworkId, wanted: Option<Ipv4Net>) -> Result<Value, PluginError> {
+        let net = self.net(network)?;
         let subnet = net.network.subnet;
-        let wanted = body["Pool"].as_str().unwrap_or_default();
-        if !(wanted.is_empty() || wanted.parse() == Ok(subnet)) {
-            return Err(PluginError::ForeignPool(wanted.to_owned(), subnet));
+        if let Some(foreign) = wanted.filter(|wanted| *wanted != subnet) {
+            return Err(PluginError::ForeignPool(foreign.to_string(), subnet));
         }
         // Every engine insists on a gateway for its network; named here, it is not asked for as if it were a container.
         let gateway = format!("{}/{}", net.network.gateway, subnet.prefix_len());
@@ -172,13 +145,14 @@ impl Plugin {
         Ok(json!({ "PoolID": format!("{POOL_PREFIX}{name}"), "Pool": subnet, "Data": data }))
     }
 
-    async fn request_address(&self, body: &Value) -> Result<Value, PluginError> {
-        let net = self.net_of_pool(body)?;
-        let options = &body["Options"];
-        let wanted = body["Address"].as_str().filter(|a| !a.is_empty());
-        let wanted: Option<Ipv4Addr> =
-            wanted.map(|a| a.parse().map_err(|_| PluginError::Malformed(a.to_owned()))).transpose()?;
-        let address = if options["RequestAddressType"] == "com.docker.network.gateway" {
+    async fn request_address(
+        &self,
+        network: NetworkId,
+        wanted: Option<Ipv4Addr>,
+        gateway: bool,
+    ) -> Result<Value, PluginError> {
+        let net = self.net(network)?;
+        let address = if gateway {
             wanted.unwrap_or(net.network.gateway)
         } else {
             // An engine takes a stopped endpoint down before it asks for its address again.
@@ -200,31 +174,31 @@ impl Plugin {
         Ok(json!({ "Address": format!("{address}/{}", net.network.subnet.prefix_len()), "Data": {} }))
     }
 
-    fn release_address(&self, body: &Value) -> Result<Value, PluginError> {
-        let text = text(body, "Address")?;
-        let address = text.parse().map_err(|_| PluginError::Malformed(text.to_owned()))?;
+    fn release_address(&self, network: NetworkId, address: Ipv4Addr) -> Result<Value, PluginError> {
         // The addresses of a network that is gone went with it.
-        if let Ok(net) = self.net_of_pool(body) {
+        if let Some(net) = self.networks.get(network) {
             net.addresses.release_unpinned(address)?;
         }
         Ok(json!({}))
     }
 
-    fn create_network(&self, body: &Value) -> Result<Value, PluginError> {
-        let id = text(body, "NetworkID")?.to_owned();
-        let net = self.net_of_option(&body["Options"]["com.docker.network.generic"][NETWORK_ID_OPTION])?;
-        let subnet = net.network.subnet;
-        let pool = body.pointer("/IPv4Data/0/Pool").and_then(Value::as_str).unwrap_or_default();
-        if pool.parse() != Ok(subnet) {
-            return Err(PluginError::ForeignPool(pool.to_owned(), subnet));
+    fn create_network(
+        &self,
+        engine_id: &str,
+        network: NetworkId,
+        subnet: Option<Ipv4Net>,
+    ) -> Result<Value, PluginError> {
+        let net = self.net(network)?;
+        if subnet != Some(net.network.subnet) {
+            let foreign = subnet.map_or_else(String::new, |subnet| subnet.to_string());
+            return Err(PluginError::ForeignPool(foreign, net.network.subnet));
         }
-        self.networks.note_engines(&id, &net.network).map_err(PluginError::Store)?;
+        self.networks.note_engines(engine_id, &net.network).map_err(PluginError::Store)?;
         self.changed.notify_one();
         Ok(json!({}))
     }
 
-    fn delete_network(&self, body: &Value) -> Result<Value, PluginError> {
-        let id = text(body, "NetworkID")?;
+    fn delete_network(&self, id: &str) -> Result<Value, PluginError> {
         let removed = self.endpoints.change(|t| {
             t.networks.remove(id);
             // What is left on it is still its own, and no container of the cluster's network.
@@ -237,46 +211,41 @@ impl Plugin {
         Ok(json!({}))
     }
 
-    fn create_endpoint(&self, body: &Value) -> Result<Value, PluginError> {
-        let (network, id) = (text(body, "NetworkID")?.to_owned(), text(body, "EndpointID")?.to_owned());
-        let interface = &body["Interface"];
-        let address = text(interface, "Address")?;
-        let address: Ipv4Net = address.parse().map_err(|_| PluginError::Malformed(address.to_owned()))?;
-        let given = interface["MacAddress"].as_str().filter(|m| !m.is_empty());
-        let mac: MacAddr = match given {
-            Some(mac) => mac.parse().map_err(|_| PluginError::Malformed(mac.to_owned()))?,
-            None => mac_of(address.addr()),
-        };
-        let endpoint = Endpoint { network, address: address.addr(), mac, sandbox: None };
+    fn create_endpoint(
+        &self,
+        network: String,
+        id: String,
+        address: Ipv4Addr,
+        given: Option<MacAddr>,
+    ) -> Result<Value, PluginError> {
+        let mac = given.unwrap_or_else(|| mac_of(address));
+        let endpoint = Endpoint { network, address, mac, sandbox: None };
         self.endpoints.change(|t| t.endpoints.insert(id, endpoint)).map_err(PluginError::Store)?;
         // libnetwork takes back only what it did not give.
         Ok(json!({ "Interface": if given.is_none() { json!({ "MacAddress": mac }) } else { json!({}) } }))
     }
 
-    async fn delete_endpoint(&self, body: &Value) -> Result<Value, PluginError> {
-        let id = text(body, "EndpointID")?;
+    async fn delete_endpoint(&self, id: &str) -> Result<Value, PluginError> {
         self.remove_port(id).await?;
         self.endpoints.change(|t| t.endpoints.remove(id)).map_err(PluginError::Store)?;
         self.changed.notify_one();
         Ok(json!({}))
     }
 
-    async fn join(&self, body: &Value) -> Result<Value, PluginError> {
-        let id = text(body, "EndpointID")?;
+    async fn join(&self, id: &str, sandbox: Option<PathBuf>) -> Result<Value, PluginError> {
         let (endpoint, network) = {
             let table = self.endpoints.read();
             let endpoint = table.endpoints.get(id).cloned().ok_or_else(|| PluginError::NoEndpoint(id.to_owned()))?;
             let network = table.network(&endpoint.network);
             (endpoint, network)
         };
-        let net = self.networks.get(network).ok_or_else(|| PluginError::Gone(network.to_string()))?;
+        let net = self.net(network)?;
         let mut up = self.up.clone();
         let bridge = tokio::time::timeout(BRIDGE_DEADLINE, up.wait_for(|up| up.contains(&network))).await;
         bridge.map_err(|_| PluginError::NotUp)?.map_err(|_| PluginError::NotUp)?;
         let (bridge_end, container_end) = (Endpoint::bridge_end(id), Endpoint::container_end(id));
         let made = self.kernel.create_port(&bridge_end, &container_end, endpoint.mac, &net.bridge, self.mtu).await;
         made.map_err(|source| PluginError::Port { endpoint: id.to_owned(), source })?;
-        let sandbox = body["SandboxKey"].as_str().filter(|s| !s.is_empty()).map(PathBuf::from);
         // Of several interfaces in one sandbox the first has the names and the way to the resolver.
         let first = sandbox.as_ref().is_none_or(|sandbox| {
             let table = self.endpoints.read();
@@ -299,8 +268,8 @@ impl Plugin {
         }))
     }
 
-    fn operational_info(&self, body: &Value) -> Result<Value, PluginError> {
-        let id = text(body, "EndpointID")?;
+    /// What more there is to know of an endpoint: nothing. It is asked for when the hosts file has been written.
+    fn information(&self, id: &str) -> Value {
         let address = self.endpoints.read().endpoints.get(id).map(|e| e.address);
         if let Some(address) = address {
             match hosts::mend(Path::new(ENGINE_ROOT), address) {
@@ -309,11 +278,10 @@ impl Plugin {
                 Err(error) => warn!(%error, "cannot look at the engine's hosts files"),
             }
         }
-        Ok(json!({ "Value": {} }))
+        json!({ "Value": {} })
     }
 
-    async fn leave(&self, body: &Value) -> Result<Value, PluginError> {
-        let id = text(body, "EndpointID")?;
+    async fn leave(&self, id: &str) -> Result<Value, PluginError> {
         self.remove_port(id).await?;
         let sandbox = self.endpoints.read().endpoints.get(id).and_then(|e| e.sandbox.clone());
         self.set_joined(id, None)?;
@@ -391,10 +359,6 @@ async fn await_and_name(path: &Path, mac: MacAddr) {
         }
         tokio::time::sleep(NAMING_PAUSE).await;
     }
-}
-
-fn text<'a>(body: &'a Value, name: &'static str) -> Result<&'a str, PluginError> {
-    body[name].as_str().filter(|t| !t.is_empty()).ok_or(PluginError::Missing(name))
 }
 
 /// An error and its causes in one line, for dockerd, which shows one string.

@@ -1,7 +1,8 @@
 //! What a node's ring has to do with others: asking for chunks and giving them, telling records and taking them in.
 
 use super::{ASK_DEADLINE, AddressError, Addresses, CATCH_UP_DEADLINE};
-use crate::{facts::encode, messages::Message, networks::Net};
+use crate::{facts::encode, networks::Net};
+use osier_calls::control::Message;
 use osier_gossip::Snapshot;
 use osier_model::{NetworkId, PeerId};
 use osier_ring::{ChunkRecord, ChunkReply, ChunkRequest, Conflict, Inheritance, MergeOutcome, Ring};
