@@ -7,6 +7,7 @@ use crate::{
     addresses,
     endpoints::Endpoints,
     facts::{NameFact, encode},
+    idle::Idle,
     networks::Networks,
 };
 use bytes::BytesMut;
@@ -66,6 +67,7 @@ pub(crate) struct Containers {
     creating: AtomicUsize,
     /// Reservations whose create had ended when the list was last compared, and whose container was not in it.
     suspects: Mutex<BTreeSet<(NetworkId, Owner)>>,
+    idle: Idle,
     problem: Mutex<Option<String>>,
 }
 
@@ -79,6 +81,7 @@ impl Containers {
         up: watch::Receiver<BTreeSet<NetworkId>>,
     ) -> Self {
         let (published, suspects, problem) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let idle = Idle::default();
         Self {
             engine,
             domain,
@@ -89,6 +92,7 @@ impl Containers {
             published,
             creating: AtomicUsize::new(0),
             suspects,
+            idle,
             problem,
         }
     }
@@ -234,6 +238,7 @@ impl Containers {
             }
         }
         self.free_orphans(held, &ids, creating);
+        self.idle.forget(&self.endpoints);
         Ok(())
     }
 

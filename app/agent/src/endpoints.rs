@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 use osier_model::{MacAddr, NetworkId};
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -71,9 +71,34 @@ impl Table {
         self.networks.keys().chain(endpoints).any(|engine_id| self.network(engine_id) == network)
     }
 
+    /// Whether packets flow to this address on this network.
+    pub(crate) fn is_joined(&self, network: NetworkId, address: Ipv4Addr) -> bool {
+        self.at(network, address).any(|(_, e)| e.is_joined())
+    }
+
+    /// Makes an endpoint. Another one of its address that is in no container is left from a start that failed.
+    pub(crate) fn make(&mut self, id: String, endpoint: Endpoint) {
+        let network = self.network(&endpoint.network);
+        let left = self.at(network, endpoint.address).filter(|(_, e)| !e.is_joined());
+        let left: Vec<String> = left.map(|(id, _)| id.clone()).collect();
+        left.iter().for_each(|id| drop(self.endpoints.remove(id)));
+        self.endpoints.insert(id, endpoint);
+    }
+
+    /// The endpoints that are in no container.
+    pub(crate) fn idle(&self) -> BTreeSet<String> {
+        let idle = self.endpoints.iter().filter(|(_, e)| !e.is_joined());
+        idle.map(|(id, _)| id.clone()).collect()
+    }
+
+    fn at(&self, network: NetworkId, address: Ipv4Addr) -> impl Iterator<Item = (&String, &Endpoint)> {
+        let on = move |e: &Endpoint| e.address == address && self.network(&e.network) == network;
+        self.endpoints.iter().filter(move |(_, e)| on(e))
+    }
+
     /// Whether an endpoint has this address on this network.
     pub(crate) fn uses(&self, network: NetworkId, address: Ipv4Addr) -> bool {
-        self.endpoints.values().any(|e| e.address == address && self.network(&e.network) == network)
+        self.at(network, address).next().is_some()
     }
 }
 
@@ -130,6 +155,25 @@ mod tests {
         assert_eq!(Endpoints::open(path.clone()).unwrap().read().endpoints["e"], endpoint);
         std::fs::write(&path, "{").unwrap();
         assert!(Endpoints::open(path).is_err());
+    }
+
+    #[test]
+    fn what_a_failed_start_has_left_gives_way_and_what_runs_does_not() {
+        let address = Ipv4Addr::new(10, 1, 1, 3);
+        let endpoint = |sandbox: Option<&str>| Endpoint {
+            network: "n".into(),
+            address,
+            mac: mac_of(address),
+            sandbox: sandbox.map(PathBuf::from),
+        };
+        let mut table = Table::default();
+        table.make("left".into(), endpoint(None));
+        assert!(table.uses(NetworkId::MAIN, address) && !table.is_joined(NetworkId::MAIN, address));
+        table.make("again".into(), endpoint(None));
+        assert_eq!(table.idle(), ["again".to_owned()].into());
+        table.endpoints.insert("again".into(), endpoint(Some("/s")));
+        table.make("other".into(), endpoint(None));
+        assert!(table.is_joined(NetworkId::MAIN, address) && table.endpoints.len() == 2);
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod facts;
 mod given;
 mod host;
 mod hosts;
+mod idle;
 mod inheritance;
 mod members;
 mod messages;

@@ -157,6 +157,8 @@ impl Plugin {
         } else {
             // An engine takes a stopped endpoint down before it asks for its address again.
             let used = |address| self.endpoints.read().uses(net.network.id, address);
+            // What is reserved is one container's, so that an endpoint in no container is left from an earlier start of it.
+            let joined = |address| self.endpoints.read().is_joined(net.network.id, address);
             match wanted {
                 // Engines ask for these when the network is made.
                 Some(address) if net.network.reserved.values().any(|kept| *kept == address) => address,
@@ -166,7 +168,7 @@ impl Plugin {
                     }
                     address
                 }
-                Some(address) if net.addresses.is_reserved(address) && !used(address) => address,
+                Some(address) if net.addresses.is_reserved(address) && !joined(address) => address,
                 Some(address) => net.addresses.claim(&addresses::anonymous(), address).await?,
                 None => net.addresses.allocate(&addresses::anonymous()).await?,
             }
@@ -220,7 +222,7 @@ impl Plugin {
     ) -> Result<Value, PluginError> {
         let mac = given.unwrap_or_else(|| mac_of(address));
         let endpoint = Endpoint { network, address, mac, sandbox: None };
-        self.endpoints.change(|t| t.endpoints.insert(id, endpoint)).map_err(PluginError::Store)?;
+        self.endpoints.change(|t| t.make(id, endpoint)).map_err(PluginError::Store)?;
         // libnetwork takes back only what it did not give.
         Ok(json!({ "Interface": if given.is_none() { json!({ "MacAddress": mac }) } else { json!({}) } }))
     }

@@ -15,6 +15,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak},
 };
+use time::OffsetDateTime;
 use tokio::task::AbortHandle;
 
 /// Execs whose engine is remembered.
@@ -28,6 +29,20 @@ pub struct Cluster {
     picture: Mutex<Picture>,
     pub(crate) reservations: Reservations,
     execs: Mutex<Execs>,
+    unseen: Mutex<HashMap<String, Unseen>>,
+}
+
+/// A container whose engine said that it made it, and then nothing more of it.
+struct Unseen {
+    engine: Weak<Engine>,
+    made: OffsetDateTime,
+}
+
+impl Unseen {
+    /// The engine, as long as it has not been read since.
+    fn unread(&self) -> Option<Arc<Engine>> {
+        self.engine.upgrade().filter(|engine| !engine.is_healthy() || engine.view().updated <= self.made)
+    }
 }
 
 struct Member {
@@ -51,6 +66,7 @@ impl Cluster {
             picture: Mutex::default(),
             reservations: Reservations::default(),
             execs: Mutex::default(),
+            unseen: Mutex::default(),
         })
     }
 
@@ -168,11 +184,26 @@ impl Cluster {
         });
         match resolve(word, candidates) {
             Resolution::Found((engine, container)) => Ok((engine.clone(), container.clone())),
-            Resolution::Missing => Err(Refusal::not_found(format!("No such container: {word}"))),
+            Resolution::Missing => Err(self.unseen(word)),
             Resolution::Ambiguous(all) => {
                 Err(Refusal::bad_request(format!("'{word}' is ambiguous, it may be {}", all.join(" or "))))
             }
         }
+    }
+
+    /// Why there is no container of this id.
+    fn unseen(&self, id: &str) -> Refusal {
+        let unseen = self.unseen.lock().unwrap_or_else(PoisonError::into_inner).get(id).and_then(Unseen::unread);
+        let Some(engine) = unseen else { return Refusal::not_found(format!("No such container: {id}")) };
+        let message = format!("Container {id} was made on node {}, which was lost then", engine.name());
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message)
+    }
+
+    /// Remembers that this engine made a container and could not be asked about it.
+    pub(crate) fn remember_unseen(&self, id: &str, engine: &Arc<Engine>) {
+        let mut unseen = self.unseen.lock().unwrap_or_else(PoisonError::into_inner);
+        unseen.retain(|_, other| other.unread().is_some());
+        unseen.insert(id.to_owned(), Unseen { engine: Arc::downgrade(engine), made: OffsetDateTime::now_utc() });
     }
 
     /// The container that a word means, on an engine that answers.

@@ -64,6 +64,10 @@ fn is_raw_protocol(protocol: &HeaderValue) -> bool {
 }
 
 fn strip(headers: &mut HeaderMap) {
+    // Of two lengths the chunks' is right (RFC 9112, 6.3), and whoever comes next must not see another one.
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     for name in HOP_BY_HOP {
         headers.remove(name);
     }

@@ -1,9 +1,9 @@
 //! Clusters of real hosts: the tour, networks that users make, and then the faults that they must survive.
 
-use osier_e2e::{Cluster, faults, networks, partition, removal, tour};
+use osier_e2e::{Cluster, churn, faults, networks, partition, removal, tour};
 use std::{process::ExitCode, time::Duration};
 
-fn tour_and_faults(releases: &[&str], partitions: &[u64]) -> ExitCode {
+fn tour_and_faults(releases: &[&str], partitions: &[u64], cycles: usize) -> ExitCode {
     let all = || {
         let cluster = Cluster::make(3, releases)?;
         tour::take(&cluster)?;
@@ -13,6 +13,7 @@ fn tour_and_faults(releases: &[&str], partitions: &[u64]) -> ExitCode {
             partition::heals(&cluster, Duration::from_secs(*seconds))?;
         }
         faults::all(&cluster)?;
+        churn::all(&cluster, cycles)?;
         removal::all(&cluster)
     };
     osier_e2e::verdict(all())
@@ -20,11 +21,11 @@ fn tour_and_faults(releases: &[&str], partitions: &[u64]) -> ExitCode {
 
 #[test]
 fn the_tour_runs_on_three_real_hosts_and_they_survive_faults() -> ExitCode {
-    tour_and_faults(&[], &[10, 30])
+    tour_and_faults(&[], &[10, 30], 100)
 }
 
 #[test]
 #[ignore = "tier full: one cluster is enough for every change"]
 fn engines_of_two_generations_make_one_cluster() -> ExitCode {
-    tour_and_faults(&["bookworm", "datalyse-2=trixie"], &[300])
+    tour_and_faults(&["bookworm", "datalyse-2=trixie"], &[300], 2_000)
 }

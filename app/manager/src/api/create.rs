@@ -217,6 +217,7 @@ impl Api {
                     error = error.chain(),
                     "cannot read a new container"
                 );
+                self.cluster.remember_unseen(&id, &place.engine);
             }
             self.note_volumes(&creation.placing.volumes, &place.engine).await;
         }

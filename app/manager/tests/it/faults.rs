@@ -2,6 +2,7 @@
 
 use crate::{
     fake::Fake,
+    twisted::{Twist, Twisted},
     world::{World, until},
 };
 use http::{Method, StatusCode};
@@ -73,6 +74,26 @@ async fn a_create_goes_elsewhere_when_its_node_cannot_be_reached() {
     fakes[0].stop();
     let (status, body) = world.create("web", json!({"Image": "busybox"})).await;
     assert_eq!((status, fakes[1].count()), (StatusCode::CREATED, 2), "{body}");
+}
+
+#[tokio::test]
+async fn a_container_whose_node_was_lost_as_it_was_made_is_not_said_to_be_none() {
+    let fake = Fake::start("n1").await;
+    let wire = Twisted::before(&fake).await;
+    let world = World::start().await;
+    world.cluster.set_members([wire.target()].into());
+    world.healthy(1).await;
+    // The engine makes it, and is gone before anybody can ask about it.
+    wire.twist("/containers/json?all=1&filters", Twist::Bytes(""));
+    wire.twist("/_ping", Twist::Bytes(""));
+    let (status, body) = world.create("web", json!({"Image": "busybox"})).await;
+    assert_eq!((status, fake.count()), (StatusCode::CREATED, 1), "{body}");
+    let id = body["Id"].as_str().unwrap();
+    let (status, body) = world.ask(Method::POST, &format!("/containers/{id}/start"), None).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{body}");
+    assert!(body["message"].as_str().unwrap().contains("made on node n1"), "{body}");
+    let (status, _) = world.ask(Method::POST, "/containers/another/start", None).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Takes the tour on a lab that is up: what `cargo xtask demo` shows.
 
 use clap::Parser;
-use osier_e2e::{Cluster, faults, networks, partition, removal, tour};
+use osier_e2e::{Cluster, churn, faults, networks, partition, removal, tour};
 use std::{process::ExitCode, time::Duration};
 
 /// Provisions a lab and takes the seed document's tour on it.
@@ -22,6 +22,9 @@ struct Args {
     /// Then break things, and see that the cluster survives.
     #[arg(long)]
     faults: bool,
+    /// Then make containers and remove them while agents and engines die, so many in turn.
+    #[arg(long, value_name = "CYCLES")]
+    churn: Option<usize>,
     /// Then remove a node, and let its host come back.
     #[arg(long)]
     removal: bool,
@@ -46,6 +49,9 @@ fn take(args: &Args) -> anyhow::Result<()> {
     }
     if args.faults {
         faults::all(&cluster)?;
+    }
+    if let Some(cycles) = args.churn {
+        churn::all(&cluster, cycles)?;
     }
     if args.removal { removal::all(&cluster) } else { Ok(()) }
 }
