@@ -1,6 +1,6 @@
 //! Clusters of real hosts: the tour, networks that users make, and then the faults that they must survive.
 
-use osier_e2e::{Cluster, faults, networks, partition, removal, tour};
+use osier_e2e::{Cluster, behind, faults, networks, partition, removal, tour};
 use std::{process::ExitCode, time::Duration};
 
 fn tour_and_faults(releases: &[&str], partitions: &[u64]) -> ExitCode {
@@ -9,6 +9,8 @@ fn tour_and_faults(releases: &[&str], partitions: &[u64]) -> ExitCode {
         tour::take(&cluster)?;
         tour::load_image(&cluster)?;
         networks::all(&cluster)?;
+        behind::all(&cluster)?;
+        tour::load_image(&cluster)?;
         for seconds in partitions {
             partition::heals(&cluster, Duration::from_secs(*seconds))?;
         }

@@ -1,7 +1,7 @@
 //! Takes the tour on a lab that is up: what `cargo xtask demo` shows.
 
 use clap::Parser;
-use osier_e2e::{Cluster, faults, networks, partition, removal, tour};
+use osier_e2e::{Cluster, behind, faults, networks, partition, removal, tour};
 use std::{process::ExitCode, time::Duration};
 
 /// Provisions a lab and takes the seed document's tour on it.
@@ -16,6 +16,9 @@ struct Args {
     /// Then make networks, use them and remove them.
     #[arg(long)]
     networks: bool,
+    /// Then make the cluster anew from behind a VPN, and use it from there.
+    #[arg(long)]
+    vpn: bool,
     /// Then cut one node off for so many seconds.
     #[arg(long, value_name = "SECONDS")]
     partition: Option<u64>,
@@ -40,6 +43,10 @@ fn take(args: &Args) -> anyhow::Result<()> {
     tour::load_image(&cluster)?;
     if args.networks {
         networks::all(&cluster)?;
+    }
+    if args.vpn {
+        behind::all(&cluster)?;
+        tour::load_image(&cluster)?;
     }
     if let Some(seconds) = args.partition {
         partition::heals(&cluster, Duration::from_secs(seconds))?;
