@@ -13,26 +13,26 @@ use std::path::PathBuf;
 /// The `osier vpn` commands.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum VpnCommand {
-    /// A SOCKS proxy.
+    /// Holds a SOCKS proxy open on 127.0.0.1: what is asked of it is reached from the VPN's host
     Proxy(ProxyArgs),
-    /// Lines for ssh_config(5).
+    /// Prints or installs the lines for ~/.ssh/config with which 'ssh ADDRESS.SUFFIX' goes through the VPN's host
     SshConfig(SshConfigArgs),
-    /// A way to the manager.
+    /// Holds a port of 127.0.0.1 open that leads to a cluster's manager, and makes a docker context of it
     Tunnel(TunnelArgs),
 }
 
-/// Holds a SOCKS proxy open on 127.0.0.1: what is asked of it is reached from the VPN's host.
+/// Arguments of `osier vpn proxy`.
 #[derive(Debug, Clone, clap::Args)]
-#[command(
-    after_help = "It runs until Ctrl-C, and connects again when the connection is lost. ssh must get in without asking: with a key
-that 'ssh-add' has loaded, or one without a passphrase.
+#[command(after_help = "It runs until Ctrl-C, and connects again when the connection is lost. ssh must get in without
+asking: with a key that 'ssh-add' has loaded, or one without a passphrase.
 
 Examples:
   osier vpn proxy -D 8888 vpn-user@vpn-host
   osier vpn proxy vpn-host:2222 --ssh-args '-i ~/.ssh/vpn -J gate'
   curl --proxy socks5h://127.0.0.1:8888 http://10.0.0.7/
-  HTTPS_PROXY=socks5://127.0.0.1:8888 docker -c datalyse ps     not for attach and exec, which 'osier vpn tunnel' carries"
-)]
+  HTTPS_PROXY=socks5://127.0.0.1:8888 docker -c datalyse ps
+
+Docker's client takes no proxy for attach, exec and a run in the foreground: use 'osier vpn tunnel'.")]
 pub struct ProxyArgs {
     /// The port of 127.0.0.1 to listen on
     #[arg(short = 'D', long = "port", default_value_t = 8888, value_parser = clap::value_parser!(u16).range(1..), value_name = "PORT")]
@@ -52,18 +52,16 @@ pub(crate) struct SshArgs {
     ssh_args: String,
 }
 
-/// Prints or installs the lines for ~/.ssh/config with which 'ssh ADDRESS.SUFFIX' goes through the VPN's host.
+/// Arguments of `osier vpn ssh-config`.
 #[derive(Debug, Clone, clap::Args)]
-#[command(
-    after_help = "The suffix is taken off before the connection is made on the VPN's host. An inventory may name hosts so, too
-(ansible_host=10.0.0.7.eolas).
+#[command(after_help = "The suffix is taken off before the connection is made on the VPN's host. An inventory may name
+hosts so, too (ansible_host=10.0.0.7.eolas).
 
 Examples:
   osier vpn ssh-config --suffix eolas --via vpn-host --user vpn-user
   osier vpn ssh-config --suffix eolas --via vpn-user@vpn-host --install
   ssh 10.0.0.7.eolas
-  osier vpn ssh-config --suffix eolas --remove"
-)]
+  osier vpn ssh-config --suffix eolas --remove")]
 pub struct SshConfigArgs {
     /// What names end in that are to be reached through the VPN
     #[arg(long, value_name = "SUFFIX")]
@@ -85,12 +83,12 @@ pub struct SshConfigArgs {
     pub(crate) file: Option<PathBuf>,
 }
 
-/// Holds a port of 127.0.0.1 open that leads to a cluster's manager, and makes a docker context of it.
+/// Arguments of `osier vpn tunnel`.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
     group = clap::ArgGroup::new("way").required(true).args(["via", "node"]),
-    after_help = "It runs until Ctrl-C, and connects again when the connection is lost. The context is there from the first connection
-to the end. The manager is known by its certificate, as without a tunnel.
+    after_help = "It runs until Ctrl-C, and connects again when the connection is lost. The context is there from
+the first connection to the end. The manager is known by its certificate, as without a tunnel.
 
 Examples:
   osier vpn tunnel --via vpn-user@vpn-host

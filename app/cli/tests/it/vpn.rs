@@ -95,6 +95,17 @@ fn what_no_retry_can_mend_is_an_error_at_once() {
 }
 
 #[test]
+fn a_host_that_forbids_forwarding_is_named_for_that() {
+    let world = World::new();
+    let mut proxy = world.start_osier("jailed", &["vpn", "proxy", "jailed@vpn-host"]);
+    proxy.says(": connected", 1);
+    let through = told(&world.sh(&through_socks(NODES[0])));
+    assert_eq!(through.0, Some(255), "{through:?}");
+    proxy.says("warning: jailed@vpn-host forbids forwarding: its sshd_config needs 'AllowTcpForwarding yes'", 1);
+    assert_eq!(proxy.stop("HUP"), Some(0), "{}", proxy.err());
+}
+
+#[test]
 fn a_host_that_is_away_is_tried_again_until_somebody_stops_it() {
     let world = World::new();
     let mut proxy = world.start_osier("away", &["vpn", "proxy", "vpn-host:2222"]);
@@ -120,6 +131,14 @@ fn an_installed_block_leads_ssh_to_the_nodes_and_is_taken_out_without_a_trace() 
         assert!(installed.0 == Some(0) && installed.1.contains(what), "{installed:?}");
         assert!(installed.2.is_empty(), "ssh takes the block: {installed:?}");
     }
+    fs::rename(&config, world.path("aside")).unwrap();
+    let unread = [&["env", "HOME=elsewhere", env!("CARGO_BIN_EXE_osier")], &install[..]].concat();
+    let unread = told(&world.on("op", &unread).output().unwrap());
+    fs::rename(world.path("aside"), &config).unwrap();
+    assert!(
+        unread.0 == Some(0) && unread.2.contains("ssh does not take the block from 'elsewhere/.ssh/config'"),
+        "{unread:?}"
+    );
     assert!(fs::read_to_string(&config).unwrap().ends_with(mine));
     let login = told(&world.sh("ssh 10.0.0.11.eolas 'echo $USER at $HERE'"));
     assert_eq!((login.0, login.1.as_str()), (Some(0), "vpn-user at one\n"), "{login:?}");

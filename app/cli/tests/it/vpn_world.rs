@@ -112,7 +112,10 @@ impl World {
         let home = self.home().display().to_string();
         let passwd = fs::read_to_string("/etc/passwd").unwrap();
         let others: Vec<&str> = passwd.lines().filter(|l| !l.starts_with("root:")).collect();
-        let ours = format!("root:x:0:0:root:{home}:/bin/sh\nvpn-user:x:64000:64000::/:/bin/sh\n");
+        let ours = format!(
+            "root:x:0:0:root:{home}:/bin/sh\nvpn-user:x:64000:64000::/:/bin/sh\n\
+             jailed:x:64001:64001::/:/bin/sh\n"
+        );
         write("passwd", &format!("{ours}{}\n", others.join("\n")));
         write("hosts", "127.0.0.1 localhost\n192.0.2.2 vpn-host\n");
         keygen(&self.path("home/.ssh/id_ed25519"));
@@ -131,7 +134,8 @@ impl World {
         let dir = self.folder.path().display();
         let config = format!(
             "ListenAddress 0.0.0.0\nHostKey {dir}/{host}\nPidFile none\nAuthorizedKeysFile {dir}/authorized_keys\n\
-             StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\nSetEnv HERE={host}\n"
+             StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\nSetEnv HERE={host}\n\
+             Match User jailed\n  AllowTcpForwarding no\n"
         );
         let (config_path, log) = (self.path(&format!("{host}.conf")), self.path(&format!("{host}.log")));
         fs::write(&config_path, config).unwrap();
