@@ -9,13 +9,12 @@ fn tour_and_faults(releases: &[&str], partitions: &[u64]) -> ExitCode {
         tour::take(&cluster)?;
         tour::load_image(&cluster)?;
         networks::all(&cluster)?;
-        behind::all(&cluster)?;
-        tour::load_image(&cluster)?;
         for seconds in partitions {
             partition::heals(&cluster, Duration::from_secs(*seconds))?;
         }
         faults::all(&cluster)?;
-        removal::all(&cluster)
+        removal::all(&cluster)?;
+        behind::all(&cluster)
     };
     osier_e2e::verdict(all())
 }

@@ -16,9 +16,6 @@ struct Args {
     /// Then make networks, use them and remove them.
     #[arg(long)]
     networks: bool,
-    /// Then make the cluster anew from behind a VPN, and use it from there.
-    #[arg(long)]
-    vpn: bool,
     /// Then cut one node off for so many seconds.
     #[arg(long, value_name = "SECONDS")]
     partition: Option<u64>,
@@ -28,6 +25,9 @@ struct Args {
     /// Then remove a node, and let its host come back.
     #[arg(long)]
     removal: bool,
+    /// Then make the cluster anew from behind a VPN, and use it from there.
+    #[arg(long)]
+    vpn: bool,
 }
 
 fn main() -> ExitCode {
@@ -44,15 +44,14 @@ fn take(args: &Args) -> anyhow::Result<()> {
     if args.networks {
         networks::all(&cluster)?;
     }
-    if args.vpn {
-        behind::all(&cluster)?;
-        tour::load_image(&cluster)?;
-    }
     if let Some(seconds) = args.partition {
         partition::heals(&cluster, Duration::from_secs(seconds))?;
     }
     if args.faults {
         faults::all(&cluster)?;
     }
-    if args.removal { removal::all(&cluster) } else { Ok(()) }
+    if args.removal {
+        removal::all(&cluster)?;
+    }
+    if args.vpn { behind::all(&cluster) } else { Ok(()) }
 }
