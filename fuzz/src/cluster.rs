@@ -11,6 +11,7 @@ use osier_names::{
     Link, Record, Records, Zone,
     given::{self, Table, Wish, with_given},
 };
+use osier_reach::{Block, Destination, Suffix, with_block, without_block};
 use osier_ring::Ring;
 use rand::{SeedableRng, rngs::StdRng};
 use std::{
@@ -171,6 +172,28 @@ pub(crate) fn words(data: &[u8]) {
         assert_eq!(name.as_str().parse().as_ref(), Ok(&name));
     }
     let _ = (split_words(text), osier_dns::parse_resolv_conf(text));
+}
+
+/// Words that go into a configuration of ssh, and the file that they go into, behind a line break.
+pub(crate) fn reach(data: &[u8]) {
+    let at = data.iter().position(|b| *b == b'\n').unwrap_or(data.len());
+    let (Some(word), file) = (text(&data[..at]), data.get(at + 1..).unwrap_or_default()) else { return };
+    let harmless = |text: &str| {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-@:[]".contains(&b);
+        assert!(text.bytes().all(plain) && !text.starts_with('-'), "'{text}' means something to a shell");
+    };
+    if let Ok(via) = word.parse::<Destination>() {
+        harmless(&via.to_string());
+        assert_eq!(via.to_string().parse(), Ok(via));
+    }
+    let suffix = word.parse::<Suffix>().unwrap_or_else(|_| "eolas".parse().unwrap());
+    harmless(&suffix.to_string());
+    let via = word.parse().unwrap_or_else(|_| "vpn-host".parse().unwrap());
+    let block = Block { suffix, via, user: word.parse().ok() };
+    let Ok(with) = with_block(file, &block) else { return };
+    assert_eq!(with_block(&with, &block).as_ref(), Ok(&with), "twice is not once");
+    let without = without_block(file, &block.suffix).unwrap().unwrap_or_else(|| file.to_vec());
+    assert_eq!(without_block(&with, &block.suffix), Ok(Some(without)), "other bytes of the file changed");
 }
 
 /// Statements about members, as a file or another node has them: what holds is told on as it was signed, and held again.

@@ -42,6 +42,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "control", run: calls::control },
     Target { name: "plugin", run: calls::plugin },
     Target { name: "network", run: network::network },
+    Target { name: "reach", run: cluster::reach },
     Target { name: "words", run: cluster::words },
 ];
 

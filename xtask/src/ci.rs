@@ -36,7 +36,7 @@ pub(crate) struct BenchArgs {
 }
 
 /// Debian packages that the tests use and the lab does not install itself.
-const TEST_PACKAGES: [&str; 14] = [
+const TEST_PACKAGES: [&str; 15] = [
     "busybox-static",
     "curl",
     "debootstrap",
@@ -48,6 +48,7 @@ const TEST_PACKAGES: [&str; 14] = [
     "iproute2",
     "iptables",
     "iputils-ping",
+    "netcat-openbsd",
     "openssh-server",
     "openssl",
     "python3-venv",

@@ -86,6 +86,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Node,
     },
+    /// Reaches a cluster that only a VPN's host reaches, through your own ssh.
+    Vpn {
+        #[command(subcommand)]
+        command: osier_vpn::VpnCommand,
+    },
     Explain(osier_manager::ExplainArgs),
     Manage(Box<osier_manager::ManageArgs>),
     Agent(osier_agent::AgentArgs),

@@ -92,6 +92,7 @@ async fn run(command: Command, caller: &Caller, ui: &Ui) -> Result<(), Failure> 
         Command::RemoveContainers(a) => osier_provision::run_remove_containers(a, ui).await,
         Command::RemoveImages(a) => osier_provision::run_remove_images(a, ui).await,
         Command::Converge(a) => osier_provision::run_converge(a, ui).await,
+        Command::Vpn { command } => osier_vpn::run(command, ui).await,
         Command::Lab { command } => osier_lab::run(command, ui).await,
         Command::Completion { shell } => {
             let mut script = Vec::new();

@@ -61,6 +61,25 @@ impl Record {
     }
 }
 
+impl KnownCluster {
+    /// The manager to talk to as other nodes reach it, on the network between nodes.
+    pub fn manager_inside(&self) -> Option<SocketAddr> {
+        let outside = self.record.manager()?;
+        let name = self.record.managers.iter().find(|(_, at)| **at == outside).map(|(name, _)| name)?;
+        let member = self.record.members.iter().find(|m| m.name == *name);
+        Some(member.map_or(outside, |m| (m.address, outside.port()).into()))
+    }
+
+    /// Keeps others from opening a tunnel to this cluster, for as long as the value is there. `None` where somebody else does.
+    pub fn lock_tunnel(&self) -> Result<Option<osier_store::Lock>, Failure> {
+        match osier_store::lock(&self.folder.join("tunnel.lock")) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(e) if e.is_in_use() => Ok(None),
+            Err(e) => Err(Failure::new(ExitKind::Failed, e)),
+        }
+    }
+}
+
 impl Home {
     /// `$OSIER_HOME`, else `osier` in the user's configuration folder.
     pub(crate) fn from_env() -> Result<Self, Failure> {

@@ -26,10 +26,11 @@ pub use args::{
     BootstrapArgs, ChangeArgs, ConvergeArgs, DestroyArgs, EnvArgs, ExecArgs, HostArgs, InventoryArgs,
     RemoveContainersArgs, RemoveImagesArgs, RemoveNodeArgs, RestartDockerArgs, SetupClusterArgs, ShowArgs, SiteArgs,
 };
-pub use context::run_env;
+pub use context::{DockerContext, Written, docker_folder, run_env};
 pub use fleet::{run_exec, run_remove_containers, run_remove_images, run_restart_docker};
 pub use home::{KnownCluster, Record, resolve_cluster, resolve_token};
 pub use node::run_converge;
+pub use remote::resolve_host;
 pub use removal::run_node_rm;
 pub use show::run_inventory;
 pub use site::{run_bootstrap, run_destroy, run_setup_cluster, run_site};

@@ -2,11 +2,12 @@
 //!
 //! Must not know what is done on a host.
 
+use crate::{args::InventoryArgs, inventory};
 use anyhow::Context;
 use futures::StreamExt;
 use osier_inventory::{Host, split_words};
 use osier_ssh::{Connections, Error, Target, Unreachable};
-use osier_ui::{ExitKind, Failure};
+use osier_ui::{ExitKind, Failure, Ui};
 use std::{net::Ipv4Addr, path::PathBuf};
 
 /// One host of the run.
@@ -29,19 +30,32 @@ pub(crate) fn remotes(hosts: &[&Host]) -> Result<Vec<Remote>, Failure> {
     let connections = Connections::new().map_err(|e| Failure::new(ExitKind::Failed, e))?;
     let mut remotes = Vec::new();
     for host in hosts {
-        let connection = host.connection().map_err(|e| Failure::new(ExitKind::Usage, e))?;
-        let args = split_words(&connection.common_args);
-        let args = args.with_context(|| format!("read the ssh arguments of host '{}'", host.name()));
-        let target = Target {
-            host: connection.address,
-            user: connection.user,
-            port: connection.port,
-            key: connection.private_key_file.as_deref().map(expand_home),
-            args: args.map_err(|e| Failure::new(ExitKind::Usage, e))?,
-        };
+        let target = target(host)?;
         remotes.push(Remote { name: host.name().to_owned(), ssh: connections.host(host.name(), target) });
     }
     Ok(remotes)
+}
+
+/// How the inventory says to reach a host.
+fn target(host: &Host) -> Result<Target, Failure> {
+    let connection = host.connection().map_err(|e| Failure::new(ExitKind::Usage, e))?;
+    let args = split_words(&connection.common_args);
+    let args = args.with_context(|| format!("read the ssh arguments of host '{}'", host.name()));
+    Ok(Target {
+        host: connection.address,
+        user: connection.user,
+        port: connection.port,
+        key: connection.private_key_file.as_deref().map(expand_home),
+        args: args.map_err(|e| Failure::new(ExitKind::Usage, e))?,
+    })
+}
+
+/// How ssh reaches the one host of an inventory that has this name.
+pub fn resolve_host(args: &InventoryArgs, name: &str, ui: &Ui) -> Result<Target, Failure> {
+    let inventory = inventory::read(args, ui)?;
+    let host = inventory.hosts().iter().find(|h| h.name() == name);
+    let unknown = || Failure::usage(format!("the inventory has no host '{name}'"));
+    target(host.ok_or_else(|| unknown().hint("'osier inventory --list-hosts all' shows those it has"))?)
 }
 
 /// Works on up to `forks` hosts at a time; gives back the results in the hosts' order.
@@ -71,6 +85,7 @@ pub(crate) fn failure(error: Error) -> Failure {
             "let this user run sudo without a password (a line 'USER ALL=(ALL) NOPASSWD: ALL' below /etc/sudoers.d), or log in as root",
         ),
         Error::Failed { .. } => return Failure::new(ExitKind::SomeHostsFailed, error),
+        Error::Settings { .. } | Error::Port { .. } => return Failure::new(ExitKind::SomeHostsFailed, error),
         Error::Folder(_) | Error::Program(_) => {
             (ExitKind::SomeHostsFailed, "the 'ssh' program must be installed on this machine")
         }

@@ -6,10 +6,10 @@
 use crate::{
     args::{BootstrapArgs, ChangeArgs, DestroyArgs, HostArgs, SetupClusterArgs, SiteArgs},
     cluster::{Cluster, NodeIdentity},
-    context,
+    context::{self, DockerContext},
     deliver::{Delivery, Program, deliver},
     documents::{self, Ports},
-    home::{Home, KnownCluster},
+    home::Home,
     inventory,
     preflight::{self, ClusterNeeds, Needs, Report},
     recap::{self, Outcome},
@@ -238,9 +238,9 @@ fn identity(remote: &Remote, node: &NodeSettings, address: std::net::Ipv4Addr) -
 /// Writes the `docker context` of the cluster.
 fn point_docker_at(cluster: &Cluster, ui: &Ui) -> Result<(), Failure> {
     let Some(docker) = context::docker_folder() else { return Ok(()) };
-    let known = KnownCluster { record: cluster.record.clone(), folder: cluster.folder().to_owned() };
-    let name = context::name(&known.record);
-    match context::write(&docker, &known)? {
+    let ours = DockerContext::of(&cluster.record);
+    let name = ours.name();
+    match ours.write(&docker, cluster.folder())? {
         context::Written::Changed => {
             ui.note(format_args!("docker context '{name}' leads to the cluster ('docker -c {name} info')"));
         }
@@ -263,7 +263,7 @@ fn forget(cluster: Cluster, outcomes: &BTreeMap<String, Outcome>, ui: &Ui) -> Re
         return Ok(());
     }
     if let Some(docker) = context::docker_folder() {
-        context::remove(&docker, &cluster.record)?;
+        DockerContext::of(&cluster.record).remove(&docker)?;
     }
     cluster.remove()
 }

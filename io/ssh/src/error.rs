@@ -25,6 +25,24 @@ pub enum Error {
         #[source]
         said: Said,
     },
+    /// A port of this machine that was to be forwarded is not to be had.
+    #[error("listen on 127.0.0.1:{port}")]
+    Port {
+        /// The port.
+        port: u16,
+        /// What `ssh` said.
+        #[source]
+        said: Said,
+    },
+    /// `ssh` does not take its arguments or its configuration.
+    #[error("have ssh take its settings for '{host}'")]
+    Settings {
+        /// The host as the user names it.
+        host: String,
+        /// What `ssh` said.
+        #[source]
+        said: Said,
+    },
     /// Connected, but the user may not become root without a password.
     #[error("become root on '{host}'")]
     NoSudo {
@@ -116,6 +134,27 @@ impl Unreachable {
     }
 }
 
+/// Whether `ssh` could not have a port of this machine.
+pub(crate) fn is_port_refusal(stderr: &[u8]) -> bool {
+    const SIGNS: [&str; 3] =
+        ["cannot listen to port", "Could not request local forwarding", "Privileged ports can only"];
+    let text = String::from_utf8_lossy(stderr);
+    SIGNS.iter().any(|sign| text.contains(sign))
+}
+
+/// Whether `ssh` ended over its arguments or its configuration, before it looked for the host.
+pub(crate) fn is_settings_refusal(stderr: &[u8]) -> bool {
+    const SIGNS: [&str; 5] = [
+        "onfiguration option",
+        "Bad owner or permissions on",
+        "usage: ssh",
+        "command-line line ",
+        "unknown option -- ",
+    ];
+    let text = String::from_utf8_lossy(stderr);
+    SIGNS.iter().any(|sign| text.contains(sign))
+}
+
 /// Whether a failed command as root failed in `sudo` and not in the program.
 pub(crate) fn is_sudo_refusal(code: i32, stderr: &[u8]) -> bool {
     let text = String::from_utf8_lossy(stderr);
@@ -146,6 +185,19 @@ mod tests {
         ] {
             assert_eq!(Unreachable::from_stderr(text.as_bytes()), reason, "{text}");
         }
+    }
+
+    #[test]
+    fn what_only_this_machine_can_mend_is_told_from_what_the_other_side_refuses() {
+        let taken =
+            b"bind [127.0.0.1]:8888: Address already in use\r\nchannel_setup_fwd_listener_tcpip: cannot listen \
+            to port: 8888\r\nCould not request local forwarding.\r\n";
+        assert!(is_port_refusal(taken) && !is_settings_refusal(taken));
+        let option = b"command-line: line 0: Bad configuration option: nonsense\r\n";
+        let file = b"Bad owner or permissions on /home/me/.ssh/config\r\n";
+        assert!(is_settings_refusal(option) && is_settings_refusal(file) && !is_port_refusal(option));
+        let denied = b"me@gate: Permission denied (publickey).\r\n";
+        assert!(!is_settings_refusal(denied) && !is_port_refusal(denied));
     }
 
     #[test]

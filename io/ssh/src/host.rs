@@ -2,7 +2,8 @@
 
 use crate::{Command, Error, Output, Said, Stream, Target, Unreachable, error::is_sudo_refusal, lines::Splitter};
 use std::{
-    path::PathBuf,
+    ffi::OsString,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::{
         Arc,
@@ -57,15 +58,24 @@ impl Connections {
 
     /// The host of this name (the user's word for it) at `target`. Nothing is connected yet.
     pub fn host(&self, name: impl Into<String>, target: Target) -> Host {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
         Host {
             name: name.into(),
             target,
-            socket: self.folder.path().join(number.to_string()),
+            socket: self.socket(),
             connecting: Mutex::new(()),
             sessions: Semaphore::new(SESSIONS),
             _folder: Arc::clone(&self.folder),
         }
+    }
+
+    /// A place for a control socket that nobody else gets.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
+    /// What keeps the places of control sockets there.
+    pub(crate) fn folder(&self) -> Arc<TempDir> {
+        Arc::clone(&self.folder)
     }
 }
 
@@ -189,27 +199,8 @@ impl Host {
         if status.success() { Ok(()) } else { Err(self.unreachable(&stderr)) }
     }
 
-    /// Options for every call of `ssh`. The first value of an option wins, so ours that must hold come before the
-    /// user's, and those that are only defaults come after.
-    fn arguments(&self, master: &str) -> Vec<std::ffi::OsString> {
-        let mut args: Vec<std::ffi::OsString> = Vec::new();
-        let option = |args: &mut Vec<std::ffi::OsString>, text: &str| args.extend(["-o".into(), text.into()]);
-        args.extend(["-S".into(), self.socket.clone().into(), "-T".into()]);
-        option(&mut args, master);
-        option(&mut args, "BatchMode=yes");
-        if let Some(user) = &self.target.user {
-            args.extend(["-l".into(), user.into()]);
-        }
-        if let Some(port) = self.target.port {
-            args.extend(["-p".into(), port.to_string().into()]);
-        }
-        if let Some(key) = &self.target.key {
-            args.extend(["-i".into(), key.into()]);
-        }
-        args.extend(self.target.args.iter().map(Into::into));
-        option(&mut args, &format!("ConnectTimeout={CONNECT_TIMEOUT}"));
-        option(&mut args, "ServerAliveInterval=15");
-        args
+    fn arguments(&self, master: &str) -> Vec<OsString> {
+        arguments(&self.target, &self.socket, master)
     }
 
     /// Whether the master connection stands. A master that is about to end is waited for: it answers no more.
@@ -256,6 +247,29 @@ impl Drop for Host {
             let _ = self.master_command("exit").status();
         }
     }
+}
+
+/// The arguments of every call of `ssh`, up to the host's name. The first value of an option wins, so ours that must hold
+/// come before the user's, and those that are only defaults come after.
+pub(crate) fn arguments(target: &Target, socket: &Path, master: &str) -> Vec<OsString> {
+    let mut args: Vec<OsString> = Vec::new();
+    let option = |args: &mut Vec<OsString>, text: &str| args.extend(["-o".into(), text.into()]);
+    args.extend(["-S".into(), socket.into(), "-T".into()]);
+    option(&mut args, master);
+    option(&mut args, "BatchMode=yes");
+    if let Some(user) = &target.user {
+        args.extend(["-l".into(), user.into()]);
+    }
+    if let Some(port) = target.port {
+        args.extend(["-p".into(), port.to_string().into()]);
+    }
+    if let Some(key) = &target.key {
+        args.extend(["-i".into(), key.into()]);
+    }
+    args.extend(target.args.iter().map(Into::into));
+    option(&mut args, &format!("ConnectTimeout={CONNECT_TIMEOUT}"));
+    option(&mut args, "ServerAliveInterval=15");
+    args
 }
 
 fn exit_code(status: ExitStatus) -> i32 {

@@ -5,16 +5,19 @@
 //! `ssh` (`ansible_ssh_common_args`) that must reach it verbatim.
 //!
 //! Each host has one master connection (`ControlMaster`), made when it is first needed and again when it was lost;
-//! every command is a session on it, at most [`SESSIONS`] at a time, below the ten that sshd allows by default.
+//! every command is a session on it, at most [`SESSIONS`] at a time, below the ten that sshd allows by default. Ports that
+//! are to be held open have a connection of their own ([`Forward`]).
 
 mod command;
 mod error;
+mod forward;
 mod host;
 mod lines;
 mod quote;
 
 pub use command::{Command, Output};
 pub use error::{Error, Said, Unreachable};
+pub use forward::{Forward, Forwarding};
 pub use host::{Connections, Host, SESSIONS};
 pub use lines::Stream;
 pub use quote::quote;

@@ -16,7 +16,7 @@ pub enum Stream {
 const LONGEST: usize = 1 << 20;
 
 /// Bytes that do not make a whole line yet.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Splitter(Vec<u8>);
 
 impl Splitter {

@@ -4,6 +4,7 @@
 //! ran, and compares.
 #![expect(clippy::print_stdout, reason = "a transcript of what was run is half of what an end-to-end test is for")]
 
+pub mod behind;
 pub mod churn;
 pub mod faults;
 pub mod networks;

@@ -6,7 +6,13 @@ use crate::{
 };
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use std::{collections::BTreeSet, net::Ipv4Addr, process::Command, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 /// The image everything runs: busybox, made on the spot.
 pub const IMAGE: &str = "osier/tour";
@@ -84,6 +90,14 @@ fn list(cluster: &Cluster) -> Result<()> {
 /// Makes an image archive of the host's static busybox and loads it through the manager.
 pub fn load_image(cluster: &Cluster) -> Result<()> {
     let dir = tempfile::tempdir()?;
+    cluster.sh(&format!("docker load -i {}", make_image(dir.path())?.display()))?;
+    let images = cluster.sh("docker images")?;
+    ensure!(images.contains(IMAGE), "the image is not listed");
+    Ok(())
+}
+
+/// Makes the image archive in a folder.
+pub(crate) fn make_image(folder: &Path) -> Result<PathBuf> {
     let script = r#"set -e
         mkdir -p root/bin root/tmp root/etc
         cp "$(command -v busybox)" root/bin/busybox
@@ -94,12 +108,9 @@ pub fn load_image(cluster: &Cluster) -> Result<()> {
             "$(dpkg --print-architecture)" "$sum" > config.json
         printf '[{"Config":"config.json","RepoTags":["IMAGE:latest"],"Layers":["layer.tar"]}]' > manifest.json
         tar -cf image.tar manifest.json config.json layer.tar"#;
-    let made = Command::new("sh").args(["-c", &script.replace("IMAGE", IMAGE)]).current_dir(dir.path()).status()?;
+    let made = Command::new("sh").args(["-c", &script.replace("IMAGE", IMAGE)]).current_dir(folder).status()?;
     ensure!(made.success(), "cannot make the image from busybox (package busybox-static)");
-    cluster.sh(&format!("docker load -i {}/image.tar", dir.path().display()))?;
-    let images = cluster.sh("docker images")?;
-    ensure!(images.contains(IMAGE), "the image is not listed");
-    Ok(())
+    Ok(folder.join("image.tar"))
 }
 
 fn ps(cluster: &Cluster) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Clusters of real hosts: the tour, networks that users make, and then the faults that they must survive.
 
-use osier_e2e::{Cluster, churn, faults, networks, partition, removal, tour};
+use osier_e2e::{Cluster, behind, churn, faults, networks, partition, removal, tour};
 use std::{process::ExitCode, time::Duration};
 
 fn tour_and_faults(releases: &[&str], partitions: &[u64], cycles: usize) -> ExitCode {
@@ -14,7 +14,8 @@ fn tour_and_faults(releases: &[&str], partitions: &[u64], cycles: usize) -> Exit
         }
         faults::all(&cluster)?;
         churn::all(&cluster, cycles)?;
-        removal::all(&cluster)
+        removal::all(&cluster)?;
+        behind::all(&cluster)
     };
     osier_e2e::verdict(all())
 }

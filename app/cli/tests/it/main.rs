@@ -16,3 +16,5 @@ mod replication;
 #[path = "../../../../io/etcd/tests/it/server.rs"]
 mod server;
 mod token;
+mod vpn;
+mod vpn_world;

@@ -1,7 +1,7 @@
 //! Takes the tour on a lab that is up: what `cargo xtask demo` shows.
 
 use clap::Parser;
-use osier_e2e::{Cluster, churn, faults, networks, partition, removal, tour};
+use osier_e2e::{Cluster, behind, churn, faults, networks, partition, removal, tour};
 use std::{process::ExitCode, time::Duration};
 
 /// Provisions a lab and takes the seed document's tour on it.
@@ -28,6 +28,9 @@ struct Args {
     /// Then remove a node, and let its host come back.
     #[arg(long)]
     removal: bool,
+    /// Then make the cluster anew from behind a VPN, and use it from there.
+    #[arg(long)]
+    vpn: bool,
 }
 
 fn main() -> ExitCode {
@@ -53,5 +56,8 @@ fn take(args: &Args) -> anyhow::Result<()> {
     if let Some(cycles) = args.churn {
         churn::all(&cluster, cycles)?;
     }
-    if args.removal { removal::all(&cluster) } else { Ok(()) }
+    if args.removal {
+        removal::all(&cluster)?;
+    }
+    if args.vpn { behind::all(&cluster) } else { Ok(()) }
 }
