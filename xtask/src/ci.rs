@@ -49,6 +49,7 @@ const TEST_PACKAGES: [&str; 14] = [
     "iptables",
     "iputils-ping",
     "openssh-server",
+    "sudo",
     "openssl",
     "python3-venv",
 ];

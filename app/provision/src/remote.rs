@@ -5,7 +5,7 @@
 use anyhow::Context;
 use futures::StreamExt;
 use osier_inventory::{Host, split_words};
-use osier_ssh::{Connections, Error, Target, Unreachable};
+use osier_ssh::{Connections, Error, Secret, Target, Unreachable};
 use osier_ui::{ExitKind, Failure};
 use std::{net::Ipv4Addr, path::PathBuf};
 
@@ -15,6 +15,8 @@ pub(crate) struct Remote {
     pub(crate) name: String,
     /// The way to it.
     pub(crate) ssh: osier_ssh::Host,
+    /// Whether the inventory wants everything done as root (`ansible_become`).
+    pub(crate) root: bool,
 }
 
 impl Remote {
@@ -39,19 +41,21 @@ pub(crate) fn remotes(hosts: &[&Host]) -> Result<Vec<Remote>, Failure> {
             key: connection.private_key_file.as_deref().map(expand_home),
             args: args.map_err(|e| Failure::new(ExitKind::Usage, e))?,
         };
-        remotes.push(Remote { name: host.name().to_owned(), ssh: connections.host(host.name(), target) });
+        let password = connection.sudo_password.as_deref().map(Secret::new);
+        let ssh = connections.host(host.name(), target).sudo_password(password);
+        remotes.push(Remote { name: host.name().to_owned(), ssh, root: connection.sudo == Some(true) });
     }
     Ok(remotes)
 }
 
 /// Works on up to `forks` hosts at a time; gives back the results in the hosts' order.
-pub(crate) async fn on_each<'a, T>(
-    remotes: impl IntoIterator<Item = &'a Remote>,
+pub(crate) async fn on_each<I, T>(
+    hosts: impl IntoIterator<Item = I>,
     forks: u16,
-    work: impl AsyncFn(&'a Remote) -> T,
+    work: impl AsyncFn(I) -> T,
 ) -> Vec<T> {
     let work = &work;
-    let each = remotes.into_iter().enumerate().map(|(at, remote)| async move { (at, work(remote).await) });
+    let each = hosts.into_iter().enumerate().map(|(at, host)| async move { (at, work(host).await) });
     let mut done: Vec<(usize, T)> = futures::stream::iter(each).buffer_unordered(usize::from(forks)).collect().await;
     done.sort_by_key(|(at, _)| *at);
     done.into_iter().map(|(_, result)| result).collect()
@@ -68,8 +72,9 @@ pub(crate) fn failure(error: Error) -> Failure {
         Error::Unreachable { reason, .. } => (ExitKind::SomeHostsUnreachable, unreachable_hint(*reason)),
         Error::NoSudo { .. } => (
             ExitKind::SomeHostsFailed,
-            "let this user run sudo without a password (a line 'USER ALL=(ALL) NOPASSWD: ALL' below /etc/sudoers.d), or log in as root",
+            "set ansible_become_password to what sudo asks for, let this user run sudo without a password (a line 'USER ALL=(ALL) NOPASSWD: ALL' below /etc/sudoers.d), or log in as root",
         ),
+        Error::Input(_) => (ExitKind::SomeHostsFailed, "the file must stay as it is while it is sent"),
         Error::Failed { .. } => return Failure::new(ExitKind::SomeHostsFailed, error),
         Error::Folder(_) | Error::Program(_) => {
             (ExitKind::SomeHostsFailed, "the 'ssh' program must be installed on this machine")

@@ -7,6 +7,7 @@ mod etcd;
 #[path = "../../../manager/tests/it/fake.rs"]
 #[expect(dead_code, reason = "the manager's own tests make engines do more")]
 mod fake;
+mod fleet;
 mod grace;
 mod inventory;
 mod manage;
@@ -15,4 +16,7 @@ mod program;
 mod replication;
 #[path = "../../../../io/etcd/tests/it/server.rs"]
 mod server;
+#[path = "../../../../io/ssh/tests/it/sshd.rs"]
+#[expect(dead_code, reason = "the tests of connections look closer")]
+mod sshd;
 mod token;
