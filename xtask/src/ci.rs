@@ -36,7 +36,7 @@ pub(crate) struct BenchArgs {
 }
 
 /// Debian packages that the tests use and the lab does not install itself.
-const TEST_PACKAGES: [&str; 14] = [
+const TEST_PACKAGES: [&str; 15] = [
     "busybox-static",
     "curl",
     "debootstrap",

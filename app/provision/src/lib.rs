@@ -28,8 +28,8 @@ pub use args::{
 };
 pub use context::run_env;
 pub use fleet::{
-    CopyArgs, ExecArgs, RemoveContainersArgs, RemoveImagesArgs, RestartDockerArgs, ServiceLogsArgs, run_exec,
-    run_remove_containers, run_remove_images, run_restart_docker,
+    CopyArgs, ExecArgs, RemoveContainersArgs, RemoveImagesArgs, RestartDockerArgs, ServiceLogsArgs, run_copy, run_exec,
+    run_remove_containers, run_remove_images, run_restart_docker, run_service_logs,
 };
 pub use home::{KnownCluster, Record, resolve_cluster, resolve_token};
 pub use node::run_converge;

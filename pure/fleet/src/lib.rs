@@ -16,7 +16,7 @@ mod tree;
 pub use batches::{Serial, SerialError, goes_on};
 pub use frames::{Channel, FrameError, Frames, stamped};
 pub use journal::{Record, record};
-pub use merge::Merger;
+pub use merge::{Merger, Tail};
 pub use order::Turns;
 pub use script::{Start, start};
 pub use span::{Since, SpanError, since, span};

@@ -6,6 +6,17 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+/// How much of a log is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tail {
+    /// Whether to go on with what is said from now on.
+    pub follow: bool,
+    /// Nothing before this moment, in seconds since 1970.
+    pub since: Option<i64>,
+    /// So many of the last lines of each source; all where it is not given.
+    pub lines: Option<u32>,
+}
+
 /// Merges lines of type `T`, whose times are in any unit.
 #[derive(Debug)]
 pub struct Merger<T> {

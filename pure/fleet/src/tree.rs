@@ -1,8 +1,8 @@
 //! Files that a host shall have, those it has, and what has to be sent.
 //!
-//! Must not know how files are read or sent. What a host has is two lists with a NUL behind each entry: what `stat` says
-//! (type, mode, names and numbers of owner and group, path, with tabulators between them), and behind an empty entry
-//! what `sha256sum` says (digest, two characters, path).
+//! Must not know how files are read or sent. What a host has is a list with a NUL behind each entry: what `stat` says
+//! (type, mode, names and numbers of owner and group, path, with tabulators between them), and what `sha256sum` says
+//! (digest, two characters, path).
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -126,10 +126,10 @@ pub fn found(answer: &[u8]) -> BTreeMap<String, Found> {
             found.mode = u32::from_str_radix(mode, 8).unwrap_or_default();
             found.user = [user.to_owned(), uid.to_owned()];
             found.group = [group.to_owned(), gid.to_owned()];
-        } else if let (Some(digest), Some(path)) = (entry.get(..64), entry.get(66..)) {
-            if digest.bytes().all(|b| b.is_ascii_hexdigit()) {
-                all.entry(path.to_owned()).or_default().digest = Some(digest.to_owned());
-            }
+        } else if let (Some(digest), Some(path)) = (entry.get(..64), entry.get(66..))
+            && digest.bytes().all(|b| b.is_ascii_hexdigit())
+        {
+            all.entry(path.to_owned()).or_default().digest = Some(digest.to_owned());
         }
     }
     all.retain(|_, f| !f.kind.is_empty());

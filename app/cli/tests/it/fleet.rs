@@ -49,27 +49,29 @@ impl Hosts {
     }
 }
 
-fn is_running(pid: &str) -> bool {
+pub(crate) fn is_running(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
     stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
 }
 
-#[test]
-fn output_comes_as_it_comes_or_host_by_host() {
+#[tokio::test]
+async fn output_comes_as_it_comes_or_host_by_host() {
     let hosts = Hosts::new(&["a", "bb", "c"]);
-    let mark = hosts.bench.path("mark");
+    let mark = hosts.bench.path("mark").display().to_string();
     // The first host waits for the last.
-    let script = format!(
-        "echo $OSIER_HOST 1; case $OSIER_HOST in a) until [ -e {0} ]; do :; done;; c) touch {0};; esac; echo $OSIER_HOST 2; echo warn >&2",
-        mark.display()
-    );
-    let said = hosts.osier(&["exec", "--ordered", "--", &script]);
+    let script = "#!/bin/sh\necho $OSIER_HOST 1\ncase $OSIER_HOST in a) until [ -e $1 ]; do sleep 0.1; done;; c) $2;; esac\n\
+        echo $OSIER_HOST 2; echo warn >&2\n";
+    let path = file(&hosts.bench.path(""), "waits", script);
+    let touch = format!("touch {mark}");
+    let said = hosts.osier(&["exec", "--ordered", "--timeout", "1m", "--script", &path, "--", &mark, &touch]);
     assert_eq!(said.out, "a  | a 1\na  | a 2\nbb | bb 1\nbb | bb 2\nc  | c 1\nc  | c 2\n", "{said:?}");
     assert_eq!((said.code, said.err.as_str()), (Some(0), "a  ! warn\nbb ! warn\nc  ! warn\n"));
     fs::remove_file(&mark).unwrap();
-    let said = hosts.osier(&["exec", "--", &script]);
-    let last = said.out.lines().last();
-    assert!(said.code == Some(0) && last == Some("a  | a 2") && said.out.lines().count() == 6, "{said:?}");
+    let mut daemon = hosts.bench.start(&format!("osier exec --timeout 1m --script {path} -- {mark} true"));
+    until("the last is done before the first", async || daemon.log().contains("c  | c 2")).await;
+    assert!(!daemon.log().contains("a  | a 2"), "{}", daemon.log());
+    fs::write(&mark, "").unwrap();
+    assert!(daemon.end().success() && daemon.log().contains("a  | a 2"), "{}", daemon.log());
     let json = hosts.json(&["exec", "--", "printf", "%s\\n", "two words"]);
     assert_eq!(json["hosts"][1], serde_json::json!({"host": "bb", "code": 0, "stdout": ["two words"], "stderr": []}));
     // One connection for each host and run: all commands of a run go over it.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod classic;
+mod copy;
 mod dns;
 mod etcd;
 #[path = "../../../manager/tests/it/fake.rs"]
@@ -10,6 +11,7 @@ mod fake;
 mod fleet;
 mod grace;
 mod inventory;
+mod logs;
 mod manage;
 mod node;
 mod program;

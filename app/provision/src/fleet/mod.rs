@@ -3,19 +3,19 @@
 //! Must not know how a host is reached. What is decided lies in `osier-fleet`; here it is asked and carried out.
 
 mod args;
-//WIP mod copy;
+mod copy;
 mod engine;
 mod exec;
-//WIP mod fetch;
-//WIP mod local;
-//WIP mod logs;
+mod fetch;
+mod local;
+mod logs;
 mod stop;
 
 pub use args::{CopyArgs, ExecArgs, RemoveContainersArgs, RemoveImagesArgs, RestartDockerArgs, ServiceLogsArgs};
-//WIP pub use copy::run_copy;
+pub use copy::run_copy;
 pub use engine::{run_remove_containers, run_remove_images};
 pub use exec::{run_exec, run_restart_docker};
-//WIP pub use logs::run_service_logs;
+pub use logs::run_service_logs;
 
 use crate::{
     args::HostArgs,
