@@ -104,10 +104,13 @@ struct Work {
     ordered: bool,
 }
 
+/// Lines that are kept.
+type Lines = Vec<(Stream, String)>;
+
 /// What a command did on one host.
 struct Ran {
     result: Result<i32, Failure>,
-    lines: Vec<(Stream, String)>,
+    lines: Lines,
 }
 
 async fn everywhere(fleet: Fleet, work: &Work, ui: &Ui) -> Result<(), Failure> {
@@ -179,7 +182,7 @@ struct Shown<'a> {
     remotes: &'a [Remote],
     width: usize,
     ordered: bool,
-    state: Mutex<(Turns, Vec<Vec<(Stream, String)>>)>,
+    state: Mutex<(Turns, Vec<Lines>)>,
 }
 
 impl<'a> Shown<'a> {
@@ -219,7 +222,7 @@ impl<'a> Shown<'a> {
     }
 
     /// What was kept of each host.
-    fn lines(self) -> Vec<Vec<(Stream, String)>> {
+    fn lines(self) -> Vec<Lines> {
         self.state.into_inner().unwrap_or_else(PoisonError::into_inner).1
     }
 }

@@ -39,7 +39,7 @@ impl Stop {
     pub(crate) async fn wait(&self) {
         let mut told = self.0.clone();
         if told.wait_for(|stop| *stop).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
