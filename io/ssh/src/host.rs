@@ -37,7 +37,7 @@ const CONNECT_TIMEOUT: u32 = 10;
 /// How long the master connection may take to say that it stands.
 const CHECK: std::time::Duration = std::time::Duration::from_secs(5);
 /// How long ending a command on a host may take, connecting included.
-const END: std::time::Duration = std::time::Duration::from_secs(15);
+const END: std::time::Duration = std::time::Duration::from_secs(30);
 /// Ends a process on a host and all that came of it.
 const END_SCRIPT: &str = include_str!("end.sh");
 /// The longest folder for control sockets: `ssh` needs 25 bytes of a socket's 108 for itself.
