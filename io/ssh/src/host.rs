@@ -36,6 +36,8 @@ const PERSIST: u32 = 60;
 const CONNECT_TIMEOUT: u32 = 10;
 /// How long the master connection may take to say that it stands.
 const CHECK: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long a command that is to be stopped may take to say that it has begun.
+const BEGIN: std::time::Duration = std::time::Duration::from_secs(5);
 /// How long ending a command on a host may take, connecting included.
 const END: std::time::Duration = std::time::Duration::from_secs(30);
 /// Ends a process on a host and all that came of it.
@@ -235,6 +237,8 @@ impl Host {
         tokio::pin!(write);
         let (mut out, mut err) = (vec![0; CHUNK], vec![0; CHUNK]);
         let (mut writing, mut out_open, mut err_open, mut pid) = (true, true, true, None);
+        let mut stopping = false;
+        let mut grace = std::pin::pin!(tokio::time::sleep(BEGIN));
         while out_open || err_open {
             tokio::select! {
                 written = &mut write, if writing => {
@@ -258,14 +262,18 @@ impl Host {
                         let _ = tell.send(sign);
                     },
                 },
-                () = &mut stop => {
-                    drop(slot);
-                    // One that has not begun never will: it cannot say so any more, and that ends it.
-                    if let Some(pid) = pid {
-                        self.end(pid, command.is_root()).await;
-                    }
-                    return Ok(None);
+                () = &mut stop, if !stopping => {
+                    stopping = true;
+                    grace.as_mut().reset(tokio::time::Instant::now() + BEGIN);
                 }
+                // One that has not begun by now never will: it cannot say so any more, and that ends it.
+                () = &mut grace, if stopping => return Ok(None),
+            }
+            // What it says may come before the sign that it begins: they come through two pipes.
+            if let (true, Some(pid)) = (stopping, pid) {
+                drop(slot);
+                self.end(pid, command.is_root()).await;
+                return Ok(None);
             }
         }
         child.wait().await.map(exit_code).map(Some).map_err(Error::Program)
