@@ -36,7 +36,7 @@ pub(crate) struct BenchArgs {
 }
 
 /// Debian packages that the tests use and the lab does not install itself.
-const TEST_PACKAGES: [&str; 15] = [
+const TEST_PACKAGES: [&str; 16] = [
     "busybox-static",
     "curl",
     "debootstrap",
@@ -50,6 +50,7 @@ const TEST_PACKAGES: [&str; 15] = [
     "iputils-ping",
     "netcat-openbsd",
     "openssh-server",
+    "sudo",
     "openssl",
     "python3-venv",
 ];

@@ -1,5 +1,6 @@
 //! The command line as data. Parsing only validates; help and completions come from these same definitions.
 
+use crate::logs::LogsArgs;
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -73,6 +74,9 @@ pub(crate) enum Command {
         command: osier_agent::DnsCommand,
     },
     Exec(osier_provision::ExecArgs),
+    Copy(osier_provision::CopyArgs),
+    Logs(Box<LogsArgs>),
+    Ps(osier_manager::PsArgs),
     RestartDocker(osier_provision::RestartDockerArgs),
     RemoveContainers(osier_provision::RemoveContainersArgs),
     RemoveImages(osier_provision::RemoveImagesArgs),

@@ -5,6 +5,7 @@
 
 mod args;
 mod log;
+mod logs;
 mod swarm;
 
 use args::{Cli, Command, Node, Weave};
@@ -88,6 +89,16 @@ async fn run(command: Command, caller: &Caller, ui: &Ui) -> Result<(), Failure> 
         Command::Inventory(a) => osier_provision::run_inventory(a, ui).await,
         Command::Env(a) => osier_provision::run_env(a, ui).await,
         Command::Exec(a) => osier_provision::run_exec(a, ui).await,
+        Command::Copy(a) => osier_provision::run_copy(a, ui).await,
+        Command::Logs(a) if a.containers.is_wanted() => {
+            let tail = a.tail();
+            osier_manager::run_container_logs(a.containers, tail, ui, cluster_place).await
+        }
+        Command::Logs(a) => {
+            let tail = a.tail();
+            osier_provision::run_service_logs(a.services, tail, ui).await
+        }
+        Command::Ps(a) => osier_manager::run_ps(a, ui, cluster_place).await,
         Command::RestartDocker(a) => osier_provision::run_restart_docker(a, ui).await,
         Command::RemoveContainers(a) => osier_provision::run_remove_containers(a, ui).await,
         Command::RemoveImages(a) => osier_provision::run_remove_images(a, ui).await,

@@ -5,7 +5,7 @@ use crate::stream::JsonStream;
 use anyhow::Context;
 use clap::Args;
 use http::{Method, StatusCode};
-use osier_engine::{Client, Error, resolve};
+use osier_engine::{Body, Client, Error, resolve};
 use osier_model::port;
 use osier_pki::Identity;
 use osier_ui::{ExitKind, Failure, FailureExt};
@@ -128,6 +128,14 @@ impl Manager {
     pub(crate) async fn stream(&self, method: Method, path: &str, body: Option<&Value>) -> Result<JsonStream, Failure> {
         match tokio::time::timeout(ANSWER, self.client.call(method, path, body)).await {
             Ok(answer) => Ok(JsonStream::new(answer.map_err(|e| self.failure(e))?.into_body())),
+            Err(_) => Err(self.late()),
+        }
+    }
+
+    /// Asks for an answer that comes as bytes, for as long as it takes.
+    pub(crate) async fn body(&self, method: Method, path: &str) -> Result<Body, Failure> {
+        match tokio::time::timeout(ANSWER, self.client.call(method, path, None)).await {
+            Ok(answer) => Ok(answer.map_err(|e| self.failure(e))?.into_body()),
             Err(_) => Err(self.late()),
         }
     }

@@ -2,7 +2,9 @@
 //!
 //! Must not touch the world: parsing only validates.
 
+use osier_inventory::{Problem, variables};
 use osier_model::NodeName;
+use serde_json::{Map, Value};
 use std::path::PathBuf;
 
 /// Where the hosts are named, and what is set for them.
@@ -12,9 +14,21 @@ pub struct InventoryArgs {
     /// ('a,b' or 'a,'); may be given several times
     #[arg(short, long, env = "OSIER_INVENTORY", default_value = "inventory", value_name = "PATH")]
     pub inventory: Vec<PathBuf>,
-    /// Set a variable for every host, over what the inventory says; may be given several times
-    #[arg(short, long = "extra-vars", value_name = "NAME=VALUE", value_parser = parse_assignment)]
-    pub extra_vars: Vec<(String, String)>,
+    /// Set variables for every host, over what the inventory says: NAME=VALUE, JSON or YAML ('{"name": 1}'), or a file of
+    /// either behind an '@'; may be given several times
+    #[arg(short, long = "extra-vars", value_name = "NAME=VALUE|@FILE|JSON", value_parser = parse_extra)]
+    pub extra_vars: Vec<Extra>,
+}
+
+/// Variables that the command line sets.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Extra {
+    /// A name and its value, which is text.
+    One(String, String),
+    /// Names and values of any kind.
+    Many(Map<String, Value>),
+    /// A file of YAML or JSON.
+    File(PathBuf),
 }
 
 /// Which hosts, and how many at a time.
@@ -168,59 +182,6 @@ pub struct EnvArgs {
     pub(crate) unset: bool,
 }
 
-/// Run a command on all hosts.
-#[derive(Debug, Clone, clap::Args)]
-#[command(
-    after_help = "One word is a line for the shell, several words are run as they stand.\n\nExamples:\n  osier exec -- docker ps\n  osier exec -l slaves -b -- 'docker ps -qa | wc -l'"
-)]
-pub struct ExecArgs {
-    #[command(flatten)]
-    pub(crate) hosts: HostArgs,
-    /// Become root on the hosts
-    #[arg(short = 'b', long = "become")]
-    pub(crate) root: bool,
-    /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
-    pub(crate) command: Vec<String>,
-}
-
-/// Restart Docker on all hosts.
-#[derive(Debug, Clone, clap::Args)]
-#[command(
-    after_help = "Examples:\n  osier restart-docker -i inventory\n  osier restart-docker --limit datalyse-1 --yes"
-)]
-pub struct RestartDockerArgs {
-    #[command(flatten)]
-    pub(crate) hosts: HostArgs,
-    /// Do not ask
-    #[arg(short, long)]
-    pub(crate) yes: bool,
-}
-
-/// Remove all containers on all hosts, running ones too.
-#[derive(Debug, Clone, clap::Args)]
-#[command(
-    after_help = "Examples:\n  osier remove-containers -i inventory\n  osier remove-containers --limit slaves --yes"
-)]
-pub struct RemoveContainersArgs {
-    #[command(flatten)]
-    pub(crate) hosts: HostArgs,
-    /// Do not ask
-    #[arg(short, long)]
-    pub(crate) yes: bool,
-}
-
-/// Remove all images on all hosts.
-#[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "Examples:\n  osier remove-images -i inventory\n  osier remove-images --limit slaves --yes")]
-pub struct RemoveImagesArgs {
-    #[command(flatten)]
-    pub(crate) hosts: HostArgs,
-    /// Do not ask
-    #[arg(short, long)]
-    pub(crate) yes: bool,
-}
-
 /// Make this host what a document on standard input says (run on hosts by 'osier site').
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Example:\n  osier converge --check < desired.json")]
@@ -230,10 +191,21 @@ pub struct ConvergeArgs {
     pub(crate) check: bool,
 }
 
-fn parse_assignment(text: &str) -> Result<(String, String), String> {
+fn parse_extra(text: &str) -> Result<Extra, String> {
+    if let Some(path) = text.strip_prefix('@') {
+        return if path.is_empty() {
+            Err("no file is named behind the '@'".to_owned())
+        } else {
+            Ok(Extra::File(path.into()))
+        };
+    }
+    if text.starts_with('{') {
+        let mistakes = |list: Vec<Problem>| list.into_iter().map(|p| p.message).collect::<Vec<_>>().join("; ");
+        return variables("-e", text).map(Extra::Many).map_err(mistakes);
+    }
     match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("it must look like name=value".to_owned()),
+        Some((name, value)) if !name.is_empty() => Ok(Extra::One(name.to_owned(), value.to_owned())),
+        _ => Err("it must look like name=value, @FILE or {\"name\": value}".to_owned()),
     }
 }
 
@@ -252,15 +224,21 @@ mod tests {
     fn the_commands_parse_as_documented() {
         let site: SiteArgs = parse(&["-i", "a", "-i", "b", "-e", "x=1=2", "--check"]).unwrap();
         assert_eq!(site.hosts.from.inventory, [PathBuf::from("a"), "b".into()]);
-        assert_eq!((site.hosts.from.extra_vars, site.change.check), (vec![("x".into(), "1=2".into())], true));
-        let exec: ExecArgs = parse(&["-b", "-l", "slaves", "--", "docker", "ps", "-a"]).unwrap();
-        assert_eq!((exec.root, exec.command), (true, vec!["docker".into(), "ps".into(), "-a".into()]));
+        assert_eq!((site.hosts.from.extra_vars, site.change.check), (vec![Extra::One("x".into(), "1=2".into())], true));
         let show: ShowArgs = parse(&["--graph", "masters"]).unwrap();
         assert_eq!((show.graph, show.pattern.as_str()), (true, "masters"));
         for wrong in [&["masters"][..], &["--list", "--graph"], &["--host"]] {
             assert!(parse::<ShowArgs>(wrong).is_err(), "{wrong:?}");
         }
-        assert!(parse::<ExecArgs>(&[]).is_err() && parse::<SiteArgs>(&["--forks", "0"]).is_err());
-        assert!(parse::<SiteArgs>(&["-e", "x"]).is_err());
+        assert!(parse::<SiteArgs>(&["--forks", "0"]).is_err());
+        for wrong in ["x", "=x", "@", "{", "{a: {{ b }}", "[1]", "{!vault x: 1}"] {
+            assert!(parse::<SiteArgs>(&["-e", wrong]).is_err(), "{wrong}");
+        }
+        let site: SiteArgs = parse(&["-e", "@a/b", "-e", r#"{"n": 1, "list": [true]}"#]).unwrap();
+        let many = serde_json::json!({"n": 1, "list": [true]});
+        assert_eq!(
+            site.hosts.from.extra_vars,
+            [Extra::File("a/b".into()), Extra::Many(many.as_object().unwrap().clone())]
+        );
     }
 }

@@ -2,9 +2,13 @@
 //!
 //! Must not know what the files mean; `osier-inventory` parses them.
 
-use crate::{args::InventoryArgs, inventory_files as files};
-use osier_inventory::{Host, Inventory, Named, Problem, Variables, split_pattern};
+use crate::{
+    args::{Extra, InventoryArgs},
+    inventory_files as files,
+};
+use osier_inventory::{Host, Inventory, Named, Problem, Variables, split_pattern, variables};
 use osier_ui::{ExitKind, Failure, Ui};
+use serde_json::{Map, Value};
 use std::{fs, path::Path};
 
 /// Reads the inventory that the arguments name, with the variables they set. What Ansible would warn of is warned of.
@@ -17,12 +21,31 @@ pub(crate) fn read(args: &InventoryArgs, ui: &Ui) -> Result<Inventory, Failure> 
     }
     let named = Named::read(&sources).map_err(mistakes)?;
     let beside: Result<_, Failure> = folders.iter().map(|folder| files::variables(folder, &named)).collect();
-    let extra = args.extra_vars.iter().map(|(name, value)| (name.clone(), value.clone().into()));
     let here = files::variables(Path::new(""), &named)?;
-    let variables = Variables { beside: beside?, here, extra: extra.collect() };
+    let variables = Variables { beside: beside?, here, extra: extra(&args.extra_vars)? };
     let inventory = named.merge(&variables).map_err(mistakes)?;
     inventory.remarks().iter().for_each(|remark| ui.warn(remark));
     Ok(inventory)
+}
+
+/// All variables that the command line sets; of those of one name the last counts.
+fn extra(all: &[Extra]) -> Result<Map<String, Value>, Failure> {
+    let mut extra = Map::new();
+    for one in all {
+        match one {
+            Extra::One(name, value) => drop(extra.insert(name.clone(), value.clone().into())),
+            Extra::Many(many) => extra.extend(many.clone()),
+            Extra::File(path) => {
+                let text = fs::read_to_string(path).map_err(|e| {
+                    let error =
+                        anyhow::Error::new(e).context(format!("read the variables of '-e' from '{}'", path.display()));
+                    Failure::new(ExitKind::Usage, error)
+                })?;
+                extra.extend(variables(&path.display().to_string(), &text).map_err(mistakes)?);
+            }
+        }
+    }
+    Ok(extra)
 }
 
 /// The hosts to work on: all, or those that `--limit` means, in the inventory's order.
@@ -79,7 +102,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn read(path: &Path, extra: &[(&str, &str)]) -> Result<Inventory, Failure> {
-        let extra_vars = extra.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let extra_vars = extra.iter().map(|(n, v)| Extra::One((*n).to_owned(), (*v).to_owned())).collect();
         super::read(&InventoryArgs { inventory: vec![path.to_owned()], extra_vars }, &Ui::new(Output::Text, true))
     }
 
@@ -113,6 +136,21 @@ mod tests {
         };
         assert_eq!(level(&[]), ["masters", "slaves", "b"]);
         assert_eq!(level(&[("level", "mine")]), ["mine", "mine", "mine"]);
+    }
+
+    #[test]
+    fn the_command_line_sets_variables_of_any_kind_and_the_last_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), &[("vars.yml", "a: 1\nb: [x]\nc: file\n"), ("wrong.yml", "a: 1\n- b\n")]);
+        let file = |name: &str| Extra::File(dir.path().join(name));
+        let one = |name: &str, value: &str| Extra::One(name.into(), value.into());
+        let many = Extra::Many(serde_json::json!({"a": {"deep": true}}).as_object().unwrap().clone());
+        let read = extra(&[one("a", "0"), file("vars.yml"), one("c", "mine"), many]).unwrap();
+        assert_eq!(Value::from(read), serde_json::json!({"a": {"deep": true}, "b": ["x"], "c": "mine"}));
+        let wrong = extra(&[file("wrong.yml")]).unwrap_err();
+        assert!(wrong.code() == 2 && wrong.message().contains("wrong.yml:2: "), "{wrong:?}");
+        let missing = extra(&[file("nowhere")]).unwrap_err();
+        assert!(missing.code() == 2 && missing.message().contains("nowhere'"), "{missing:?}");
     }
 
     #[test]

@@ -23,11 +23,14 @@ mod show;
 mod site;
 
 pub use args::{
-    BootstrapArgs, ChangeArgs, ConvergeArgs, DestroyArgs, EnvArgs, ExecArgs, HostArgs, InventoryArgs,
-    RemoveContainersArgs, RemoveImagesArgs, RemoveNodeArgs, RestartDockerArgs, SetupClusterArgs, ShowArgs, SiteArgs,
+    BootstrapArgs, ChangeArgs, ConvergeArgs, DestroyArgs, EnvArgs, Extra, HostArgs, InventoryArgs, RemoveNodeArgs,
+    SetupClusterArgs, ShowArgs, SiteArgs,
 };
 pub use context::{DockerContext, Written, docker_folder, run_env};
-pub use fleet::{run_exec, run_remove_containers, run_remove_images, run_restart_docker};
+pub use fleet::{
+    CopyArgs, ExecArgs, RemoveContainersArgs, RemoveImagesArgs, RestartDockerArgs, ServiceLogsArgs, run_copy, run_exec,
+    run_remove_containers, run_remove_images, run_restart_docker, run_service_logs,
+};
 pub use home::{KnownCluster, Record, resolve_cluster, resolve_token};
 pub use node::run_converge;
 pub use remote::resolve_host;

@@ -14,6 +14,8 @@ pub(crate) enum Outcome {
     Changed(usize),
     /// These steps would change it.
     Planned(Vec<String>),
+    /// Nothing was done there, because the run had stopped.
+    Skipped,
     /// It could not be reached, or something failed there.
     Failed(Failure),
 }
@@ -25,6 +27,7 @@ impl Outcome {
             Self::Unchanged => "ok".to_owned(),
             Self::Changed(n) => format!("changed ({n} {})", steps(*n)),
             Self::Planned(list) => format!("would change ({} {})", list.len(), steps(list.len())),
+            Self::Skipped => "not started".to_owned(),
             Self::Failed(failure) => format!("{}: {}", word(failure), failure.message()),
         }
     }
@@ -81,8 +84,17 @@ pub(crate) fn verdict(outcomes: &[(String, Outcome)]) -> Result<(), Failure> {
     if !unreachable.is_empty() {
         sentences.push(sentence(&unreachable, "cannot be reached"));
     }
+    let skipped: Vec<&str> =
+        outcomes.iter().filter(|(_, o)| matches!(o, Outcome::Skipped)).map(|(host, _)| host.as_str()).collect();
+    if !skipped.is_empty() {
+        sentences.push(sentence(&skipped, "not started"));
+    }
     if !sentences.is_empty() {
-        let kind = if failed.is_empty() { ExitKind::SomeHostsUnreachable } else { ExitKind::SomeHostsFailed };
+        let kind = if failed.is_empty() && !unreachable.is_empty() {
+            ExitKind::SomeHostsUnreachable
+        } else {
+            ExitKind::SomeHostsFailed
+        };
         return Err(Failure::message_only(kind, sentences.join("; ")));
     }
     let planned = outcomes.iter().filter(|(_, o)| matches!(o, Outcome::Planned(_))).count();
@@ -98,6 +110,7 @@ fn as_json(host: &str, outcome: &Outcome) -> Value {
         Outcome::Unchanged => json!({ "host": host, "result": "ok", "changed": 0 }),
         Outcome::Changed(n) => json!({ "host": host, "result": "changed", "changed": n }),
         Outcome::Planned(steps) => json!({ "host": host, "result": "planned", "changed": 0, "steps": steps }),
+        Outcome::Skipped => json!({ "host": host, "result": "skipped", "changed": 0 }),
         Outcome::Failed(f) => json!({
             "host": host, "result": word(f), "error": f.message(), "causes": f.causes(), "hints": f.hints(),
         }),
@@ -124,6 +137,8 @@ mod tests {
         assert_eq!(code(vec![Outcome::Unchanged, Outcome::Planned(vec!["a".into()])]), 5);
         assert_eq!(code(vec![failed(SomeHostsUnreachable), Outcome::Planned(vec!["a".into()])]), 4);
         assert_eq!(code(vec![failed(SomeHostsUnreachable), failed(SomeHostsFailed)]), 3);
+        assert_eq!(code(vec![failed(SomeHostsUnreachable), Outcome::Skipped]), 4);
+        assert_eq!(code(vec![Outcome::Changed(1), Outcome::Skipped]), 3);
     }
 
     #[test]

@@ -5,8 +5,8 @@
 use crate::{args::InventoryArgs, inventory};
 use anyhow::Context;
 use futures::StreamExt;
-use osier_inventory::{Host, split_words};
-use osier_ssh::{Connections, Error, Target, Unreachable};
+use osier_inventory::{Connection, Host, split_words};
+use osier_ssh::{Connections, Error, Secret, Target, Unreachable};
 use osier_ui::{ExitKind, Failure, Ui};
 use std::{net::Ipv4Addr, path::PathBuf};
 
@@ -16,6 +16,8 @@ pub(crate) struct Remote {
     pub(crate) name: String,
     /// The way to it.
     pub(crate) ssh: osier_ssh::Host,
+    /// Whether the inventory wants everything done as root (`ansible_become`).
+    pub(crate) root: bool,
 }
 
 impl Remote {
@@ -30,15 +32,17 @@ pub(crate) fn remotes(hosts: &[&Host]) -> Result<Vec<Remote>, Failure> {
     let connections = Connections::new().map_err(|e| Failure::new(ExitKind::Failed, e))?;
     let mut remotes = Vec::new();
     for host in hosts {
-        let target = target(host)?;
-        remotes.push(Remote { name: host.name().to_owned(), ssh: connections.host(host.name(), target) });
+        let connection = host.connection().map_err(|e| Failure::new(ExitKind::Usage, e))?;
+        let password = connection.sudo_password.as_deref().map(Secret::new);
+        let root = connection.sudo == Some(true);
+        let ssh = connections.host(host.name(), target(host, connection)?).sudo_password(password);
+        remotes.push(Remote { name: host.name().to_owned(), ssh, root });
     }
     Ok(remotes)
 }
 
 /// How the inventory says to reach a host.
-fn target(host: &Host) -> Result<Target, Failure> {
-    let connection = host.connection().map_err(|e| Failure::new(ExitKind::Usage, e))?;
+fn target(host: &Host, connection: Connection) -> Result<Target, Failure> {
     let args = split_words(&connection.common_args);
     let args = args.with_context(|| format!("read the ssh arguments of host '{}'", host.name()));
     Ok(Target {
@@ -55,17 +59,18 @@ pub fn resolve_host(args: &InventoryArgs, name: &str, ui: &Ui) -> Result<Target,
     let inventory = inventory::read(args, ui)?;
     let host = inventory.hosts().iter().find(|h| h.name() == name);
     let unknown = || Failure::usage(format!("the inventory has no host '{name}'"));
-    target(host.ok_or_else(|| unknown().hint("'osier inventory --list-hosts all' shows those it has"))?)
+    let host = host.ok_or_else(|| unknown().hint("'osier inventory --list-hosts all' shows those it has"))?;
+    target(host, host.connection().map_err(|e| Failure::new(ExitKind::Usage, e))?)
 }
 
 /// Works on up to `forks` hosts at a time; gives back the results in the hosts' order.
-pub(crate) async fn on_each<'a, T>(
-    remotes: impl IntoIterator<Item = &'a Remote>,
+pub(crate) async fn on_each<I, T>(
+    hosts: impl IntoIterator<Item = I>,
     forks: u16,
-    work: impl AsyncFn(&'a Remote) -> T,
+    work: impl AsyncFn(I) -> T,
 ) -> Vec<T> {
     let work = &work;
-    let each = remotes.into_iter().enumerate().map(|(at, remote)| async move { (at, work(remote).await) });
+    let each = hosts.into_iter().enumerate().map(|(at, host)| async move { (at, work(host).await) });
     let mut done: Vec<(usize, T)> = futures::stream::iter(each).buffer_unordered(usize::from(forks)).collect().await;
     done.sort_by_key(|(at, _)| *at);
     done.into_iter().map(|(_, result)| result).collect()
@@ -82,8 +87,9 @@ pub(crate) fn failure(error: Error) -> Failure {
         Error::Unreachable { reason, .. } => (ExitKind::SomeHostsUnreachable, unreachable_hint(*reason)),
         Error::NoSudo { .. } => (
             ExitKind::SomeHostsFailed,
-            "let this user run sudo without a password (a line 'USER ALL=(ALL) NOPASSWD: ALL' below /etc/sudoers.d), or log in as root",
+            "set ansible_become_password to what sudo asks for, let this user run sudo without a password (a line 'USER ALL=(ALL) NOPASSWD: ALL' below /etc/sudoers.d), or log in as root",
         ),
+        Error::Input(_) => (ExitKind::SomeHostsFailed, "the file must stay as it is while it is sent"),
         Error::Failed { .. } => return Failure::new(ExitKind::SomeHostsFailed, error),
         Error::Settings { .. } | Error::Port { .. } => return Failure::new(ExitKind::SomeHostsFailed, error),
         Error::Folder(_) | Error::Program(_) => {

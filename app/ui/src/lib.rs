@@ -5,10 +5,12 @@
 #![expect(clippy::print_stderr, reason = "this crate is the program's mouth")]
 
 mod failure;
+mod merge;
 mod progress;
 mod table;
 
 pub use failure::{ExitKind, Failure, FailureExt};
+pub use merge::{Said, merged};
 pub use progress::Progress;
 pub use table::Table;
 

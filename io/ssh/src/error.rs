@@ -14,6 +14,9 @@ pub enum Error {
     /// The `ssh` program does not start, or its pipes broke.
     #[error("run the ssh program")]
     Program(#[source] std::io::Error),
+    /// The file that is a command's input cannot be read.
+    #[error("read the input of a command")]
+    Input(#[source] std::io::Error),
     /// No connection, or it was lost.
     #[error("connect to '{host}'")]
     Unreachable {
@@ -43,7 +46,7 @@ pub enum Error {
         #[source]
         said: Said,
     },
-    /// Connected, but the user may not become root without a password.
+    /// Connected, but the user may not become root: without a password, or with the one that was given.
     #[error("become root on '{host}'")]
     NoSudo {
         /// The host as the user names it.

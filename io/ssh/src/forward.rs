@@ -99,7 +99,7 @@ impl Connections {
         let mut child = ssh.process_group(0).kill_on_drop(true).spawn().map_err(Error::Program)?;
         let stderr = child.stderr.take();
         let stderr = stderr.ok_or_else(|| Error::Program(std::io::Error::other("a pipe is missing")))?;
-        let (name, port, said, _folder) = (name.to_owned(), what.port(), VecDeque::new(), self.folder());
+        let (name, port, said, _folder) = (name.to_owned(), what.port(), VecDeque::new(), self.kept());
         Ok(Forward { name, port, child, stderr, lines: Splitter::default(), said, stood: false, socket, _folder })
     }
 }

@@ -1,9 +1,19 @@
 //! One host: its master connection, and the commands that run over it.
 
-use crate::{Command, Error, Output, Said, Stream, Target, Unreachable, error::is_sudo_refusal, lines::Splitter};
+use crate::{
+    Command, Error, Output, Said, Secret, Stream, Target, Unreachable,
+    command::{Input, Sudo},
+    error::is_sudo_refusal,
+    gate::{Gate, Sign},
+    lines::Splitter,
+};
 use std::{
+    collections::hash_map::RandomState,
     ffi::OsString,
+    hash::{BuildHasher, Hasher},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    pin::Pin,
     process::{ExitStatus, Stdio},
     sync::{
         Arc,
@@ -13,7 +23,8 @@ use std::{
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    sync::{Mutex, Semaphore},
+    process::ChildStdin,
+    sync::{Mutex, Semaphore, mpsc},
 };
 
 /// Commands that run on one host at a time; further ones wait.
@@ -26,6 +37,12 @@ const PERSIST: u32 = 60;
 const CONNECT_TIMEOUT: u32 = 10;
 /// How long the master connection may take to say that it stands.
 const CHECK: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long a command that is to be stopped may take to say that it has begun.
+const BEGIN: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long ending a command on a host may take, connecting included.
+const END: std::time::Duration = std::time::Duration::from_secs(30);
+/// Ends a process on a host and all that came of it.
+const END_SCRIPT: &str = include_str!("end.sh");
 /// The longest folder for control sockets: `ssh` needs 25 bytes of a socket's 108 for itself.
 const LONGEST_FOLDER: usize = 70;
 
@@ -41,6 +58,7 @@ pub struct Connections {
 pub struct Host {
     name: String,
     target: Target,
+    password: Option<Secret>,
     socket: PathBuf,
     connecting: Mutex<()>,
     sessions: Semaphore,
@@ -52,8 +70,15 @@ impl Connections {
     pub fn new() -> Result<Self, Error> {
         let usual = std::env::temp_dir();
         let parent = if usual.as_os_str().len() > LONGEST_FOLDER { PathBuf::from("/tmp") } else { usual };
-        let folder = tempfile::Builder::new().prefix("osier-").tempdir_in(parent).map_err(Error::Folder)?;
+        let private = std::fs::Permissions::from_mode(0o700);
+        let folder = tempfile::Builder::new().prefix("osier-").permissions(private).tempdir_in(parent);
+        let folder = folder.map_err(Error::Folder)?;
         Ok(Self { folder: Arc::new(folder), next: AtomicU32::new(0) })
+    }
+
+    /// The private folder; it goes with this value and all its hosts.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// The host of this name (the user's word for it) at `target`. Nothing is connected yet.
@@ -61,6 +86,7 @@ impl Connections {
         Host {
             name: name.into(),
             target,
+            password: None,
             socket: self.socket(),
             connecting: Mutex::new(()),
             sessions: Semaphore::new(SESSIONS),
@@ -74,12 +100,22 @@ impl Connections {
     }
 
     /// What keeps the places of control sockets there.
-    pub(crate) fn folder(&self) -> Arc<TempDir> {
+    pub(crate) fn kept(&self) -> Arc<TempDir> {
         Arc::clone(&self.folder)
     }
 }
 
+/// What a call waits for that may end its command early.
+type Stop<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send)>;
+
 impl Host {
+    /// The same with a password for `sudo`. It goes over the connection when `sudo` asks for it, and nowhere else.
+    #[must_use]
+    pub fn sudo_password(mut self, password: Option<Secret>) -> Self {
+        self.password = password;
+        self
+    }
+
     /// The user's word for this host.
     pub fn name(&self) -> &str {
         &self.name
@@ -93,12 +129,11 @@ impl Host {
     /// Runs a command to its end; a failing command is no error here.
     pub async fn run(&self, command: &Command<'_>) -> Result<Output, Error> {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let code = self
-            .session(command, |stream, bytes| match stream {
-                Stream::Out => stdout.extend_from_slice(bytes),
-                Stream::Err => stderr.extend_from_slice(bytes),
-            })
-            .await?;
+        let on_bytes = |stream, bytes: &[u8]| match stream {
+            Stream::Out => stdout.extend_from_slice(bytes),
+            Stream::Err => stderr.extend_from_slice(bytes),
+        };
+        let code = self.session(command, None, on_bytes).await?.unwrap_or_default();
         self.judge(command, code, &stderr).await?;
         Ok(Output { code, stdout, stderr })
     }
@@ -109,24 +144,57 @@ impl Host {
         if output.code == 0 { Ok(output) } else { Err(self.failed(command, output.code, &output.stderr)) }
     }
 
+    /// Runs a command that must succeed, and hands over its standard output piece by piece instead of keeping it.
+    pub async fn receive(&self, command: &Command<'_>, mut on_bytes: impl FnMut(&[u8])) -> Result<(), Error> {
+        let mut stderr = Vec::new();
+        let on_any = |stream, bytes: &[u8]| match stream {
+            Stream::Out => on_bytes(bytes),
+            Stream::Err => stderr.extend_from_slice(bytes),
+        };
+        let code = self.session(command, None, on_any).await?.unwrap_or_default();
+        self.judge(command, code, &stderr).await?;
+        if code == 0 { Ok(()) } else { Err(self.failed(command, code, &stderr)) }
+    }
+
     /// Runs a command and hands over each line of its outputs as it comes; gives back the exit code.
-    pub async fn stream(&self, command: &Command<'_>, mut on_line: impl FnMut(Stream, &str)) -> Result<i32, Error> {
+    pub async fn stream(&self, command: &Command<'_>, on_line: impl FnMut(Stream, &str)) -> Result<i32, Error> {
+        Ok(self.lines(command, None, on_line).await?.unwrap_or_default())
+    }
+
+    /// As [`Self::stream`], until `stop` is ready: then the command and all that it started are ended on the host, and
+    /// there is no exit code.
+    pub async fn stream_until(
+        &self,
+        command: &Command<'_>,
+        stop: impl Future<Output = ()> + Send,
+        on_line: impl FnMut(Stream, &str),
+    ) -> Result<Option<i32>, Error> {
+        self.lines(command, Some(std::pin::pin!(stop)), on_line).await
+    }
+
+    async fn lines(
+        &self,
+        command: &Command<'_>,
+        stop: Option<Stop<'_>>,
+        mut on_line: impl FnMut(Stream, &str),
+    ) -> Result<Option<i32>, Error> {
         let (mut out, mut err, mut last) = (Splitter::default(), Splitter::default(), String::new());
-        let code = self
-            .session(command, |stream, bytes| match stream {
-                Stream::Out => out.push(bytes, &mut |line| on_line(Stream::Out, line)),
-                Stream::Err => err.push(bytes, &mut |line| {
-                    line.clone_into(&mut last);
-                    on_line(Stream::Err, line);
-                }),
-            })
-            .await?;
+        let on_bytes = |stream, bytes: &[u8]| match stream {
+            Stream::Out => out.push(bytes, &mut |line| on_line(Stream::Out, line)),
+            Stream::Err => err.push(bytes, &mut |line| {
+                line.clone_into(&mut last);
+                on_line(Stream::Err, line);
+            }),
+        };
+        let code = self.session(command, stop, on_bytes).await?;
         out.finish(&mut |line| on_line(Stream::Out, line));
         err.finish(&mut |line| {
             line.clone_into(&mut last);
             on_line(Stream::Err, line);
         });
-        self.judge(command, code, last.as_bytes()).await?;
+        if let Some(code) = code {
+            self.judge(command, code, last.as_bytes()).await?;
+        }
         Ok(code)
     }
 
@@ -144,41 +212,94 @@ impl Host {
         }
     }
 
-    /// Runs a command in a session of its own and hands over its outputs as they come; gives back the exit code.
-    async fn session(&self, command: &Command<'_>, mut on_bytes: impl FnMut(Stream, &[u8])) -> Result<i32, Error> {
-        let _slot = self.sessions.acquire().await;
-        self.connect().await?;
+    /// Runs a command in a session of its own and hands over its outputs as they come; gives back the exit code, or
+    /// nothing where `stop` came first and the command was ended.
+    async fn session(
+        &self,
+        command: &Command<'_>,
+        stop: Option<Stop<'_>>,
+        mut on_bytes: impl FnMut(Stream, &[u8]),
+    ) -> Result<Option<i32>, Error> {
+        let can_stop = stop.is_some();
+        let mut never = std::pin::pin!(std::future::pending());
+        let mut stop: Stop<'_> = stop.unwrap_or(never.as_mut());
+        let slot = tokio::select! { slot = self.sessions.acquire() => slot, () = &mut stop => return Ok(None) };
+        tokio::select! { connected = self.connect() => connected?, () = &mut stop => return Ok(None) }
         tracing::debug!(host = self.name, command = command.program(), root = command.is_root(), "run");
+        let sudo = if self.password.is_some() { Sudo::Asking } else { Sudo::Silent };
+        let is_guarded = can_stop || (command.is_root() && sudo == Sudo::Asking);
+        let mut gate = is_guarded.then(|| Gate::new(token()));
+        let line = gate.as_ref().map_or_else(|| command.line(), |g| command.guarded_line(g.token(), sudo));
         let mut ssh = tokio::process::Command::new("ssh");
-        ssh.args(self.arguments("ControlMaster=no")).arg("--").arg(&self.target.host).arg(command.line());
+        ssh.args(self.arguments("ControlMaster=no")).arg("--").arg(&self.target.host).arg(line);
         ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if can_stop {
+            // A terminal's Ctrl-C is for us, who end the command first; it is not for `ssh`, which would leave it running.
+            ssh.process_group(0);
+        }
         let mut child = ssh.env("LC_ALL", "C").kill_on_drop(true).spawn().map_err(Error::Program)?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let (Some(mut stdin), Some(mut stdout), Some(mut stderr)) = (stdin, stdout, stderr) else {
+        let (Some(stdin), Some(mut stdout), Some(mut stderr)) = (stdin, stdout, stderr) else {
             return Err(Error::Program(std::io::Error::other("a pipe is missing")));
         };
-        let write = async move {
-            // A program may end without reading its input; its exit code says whether that was right.
-            let _ = stdin.write_all(command.input()).await;
-            let _ = stdin.shutdown().await;
-        };
+        let (tell, told) = mpsc::unbounded_channel();
+        let write = write(stdin, command.input(), self.password.as_ref(), is_guarded.then_some(told));
         tokio::pin!(write);
         let (mut out, mut err) = (vec![0; CHUNK], vec![0; CHUNK]);
-        let (mut writing, mut out_open, mut err_open) = (true, true, true);
+        let (mut writing, mut out_open, mut err_open, mut pid) = (true, true, true, None);
+        let mut stopping = false;
+        let mut grace = std::pin::pin!(tokio::time::sleep(BEGIN));
         while out_open || err_open {
             tokio::select! {
-                () = &mut write, if writing => writing = false,
+                written = &mut write, if writing => {
+                    writing = false;
+                    written?;
+                }
                 read = stdout.read(&mut out), if out_open => match read.map_err(Error::Program)? {
                     0 => out_open = false,
                     n => on_bytes(Stream::Out, &out[..n]),
                 },
-                read = stderr.read(&mut err), if err_open => match read.map_err(Error::Program)? {
-                    0 => err_open = false,
-                    n => on_bytes(Stream::Err, &err[..n]),
+                read = stderr.read(&mut err), if err_open => match (read.map_err(Error::Program)?, &mut gate) {
+                    (0, gate) => {
+                        err_open = false;
+                        gate.iter_mut().for_each(|g| g.finish(&mut |bytes| on_bytes(Stream::Err, bytes)));
+                    }
+                    (n, None) => on_bytes(Stream::Err, &err[..n]),
+                    (n, Some(gate)) => for sign in gate.push(&err[..n], &mut |bytes| on_bytes(Stream::Err, bytes)) {
+                        if let Sign::Begun(began) = sign {
+                            pid = Some(began);
+                        }
+                        let _ = tell.send(sign);
+                    },
                 },
+                () = &mut stop, if !stopping => {
+                    stopping = true;
+                    grace.as_mut().reset(tokio::time::Instant::now() + BEGIN);
+                }
+                // One that has not begun by now never will: it cannot say so any more, and that ends it.
+                () = &mut grace, if stopping => return Ok(None),
+            }
+            // What it says may come before the sign that it begins: they come through two pipes.
+            if let (true, Some(pid)) = (stopping, pid) {
+                drop(slot);
+                self.end(pid, command.is_root()).await;
+                return Ok(None);
             }
         }
-        child.wait().await.map(exit_code).map_err(Error::Program)
+        child.wait().await.map(exit_code).map(Some).map_err(Error::Program)
+    }
+
+    /// Ends a process on the host and all that came of it. A host that is lost cannot be told.
+    fn end(&self, pid: u32, root: bool) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async move {
+            let command = Command::shell(END_SCRIPT, [pid.to_string()]);
+            let command = if root { command.as_root() } else { command };
+            match tokio::time::timeout(END, self.check(&command)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::warn!(host = self.name, pid, %error, "a command could not be ended"),
+                Err(_) => tracing::warn!(host = self.name, pid, "ending a command takes too long"),
+            }
+        })
     }
 
     /// Makes the master connection unless there is one.
@@ -270,6 +391,51 @@ pub(crate) fn arguments(target: &Target, socket: &Path, master: &str) -> Vec<OsS
     option(&mut args, &format!("ConnectTimeout={CONNECT_TIMEOUT}"));
     option(&mut args, "ServerAliveInterval=15");
     args
+}
+
+/// Writes a command's input; where it is guarded, once it has begun, and before that the password where `sudo` asks.
+async fn write(
+    mut stdin: ChildStdin,
+    input: Input<'_>,
+    password: Option<&Secret>,
+    signs: Option<mpsc::UnboundedReceiver<Sign>>,
+) -> Result<(), Error> {
+    if let Some(mut signs) = signs {
+        let mut password = password;
+        loop {
+            match signs.recv().await {
+                Some(Sign::Begun(_)) => break,
+                // Asked again, it was wrong: the end of the input makes `sudo` give up.
+                Some(Sign::Asked) => match password.take() {
+                    Some(password) => drop(stdin.write_all(&password.line()).await),
+                    None => return Ok(()),
+                },
+                None => return Ok(()),
+            }
+        }
+    }
+    // A program may end without reading its input; its exit code says whether that was right.
+    match input {
+        Input::Bytes(bytes) => drop(stdin.write_all(bytes).await),
+        Input::File(path) => {
+            let mut file = tokio::fs::File::open(path).await.map_err(Error::Input)?;
+            let mut piece = vec![0; CHUNK * 4];
+            loop {
+                let n = file.read(&mut piece).await.map_err(Error::Input)?;
+                if n == 0 || stdin.write_all(&piece[..n]).await.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    let _ = stdin.shutdown().await;
+    Ok(())
+}
+
+/// A word that no output has by chance. It is no secret, only unforeseen: the hash keys are the system's random numbers.
+fn token() -> String {
+    let part = || RandomState::new().build_hasher().finish();
+    format!("osier-{:016x}{:016x}", part(), part())
 }
 
 fn exit_code(status: ExitStatus) -> i32 {

@@ -7,13 +7,19 @@
 //! Each host has one master connection (`ControlMaster`), made when it is first needed and again when it was lost;
 //! every command is a session on it, at most [`SESSIONS`] at a time, below the ten that sshd allows by default. Ports that
 //! are to be held open have a connection of their own ([`Forward`]).
+//!
+//! Where `sudo` needs a password, or a command may have to be ended before its end, it is guarded: it says on standard
+//! error under which process it begins, and `sudo` asks there. So the password is written when it is asked for and
+//! never becomes input of a command, and a command that is stopped is ended on the host with all that it started.
 
 mod command;
 mod error;
 mod forward;
+mod gate;
 mod host;
 mod lines;
 mod quote;
+mod secret;
 
 pub use command::{Command, Output};
 pub use error::{Error, Said, Unreachable};
@@ -21,6 +27,7 @@ pub use forward::{Forward, Forwarding};
 pub use host::{Connections, Host, SESSIONS};
 pub use lines::Stream;
 pub use quote::quote;
+pub use secret::Secret;
 
 /// How to reach one host: what goes on the command line of `ssh`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

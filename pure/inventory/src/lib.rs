@@ -87,6 +87,13 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
+/// Reads variables as a file of them or the command line has them: YAML or JSON, names with values. `path` is where the
+/// text came from, for what is wrong with it.
+pub fn variables(path: &str, text: &str) -> Result<Map<String, Value>, Vec<Problem>> {
+    let problem = |(line, message)| Problem { path: path.to_owned(), line, message };
+    yaml::variables(text).map_err(|mistakes| mistakes.into_iter().map(problem).collect())
+}
+
 /// Hosts and groups, with every host's variables merged by Ansible's precedence.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inventory {

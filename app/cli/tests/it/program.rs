@@ -66,6 +66,13 @@ impl Bench {
         Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
     }
 
+    /// As [`Self::run`], with words that may have blanks in them.
+    pub(crate) fn run_words(&self, words: &[&str]) -> Said {
+        let output = self.command("osier", &[]).args(words).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
     /// Starts a command line that runs until it is stopped.
     pub(crate) fn start(&self, line: &str) -> Daemon {
         static STARTED: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);

@@ -56,6 +56,8 @@ pub(crate) struct State {
     /// Answers that come before all others.
     pub(crate) prepared: BTreeMap<(Method, String), Prepared>,
     pub(crate) asked: Vec<Asked>,
+    /// What containers said, by their ids; others say the same for ever.
+    pub(crate) logs: BTreeMap<String, Vec<u8>>,
     /// Logs that are being followed.
     pub(crate) following: usize,
     /// The size of the images that it saves; those that it loads are counted and not kept then.
@@ -116,6 +118,7 @@ impl Fake {
             clock: 0,
             prepared: BTreeMap::new(),
             asked: Vec::new(),
+            logs: BTreeMap::new(),
             following: 0,
             listeners: Vec::new(),
             past: Vec::new(),
@@ -380,6 +383,9 @@ impl Answers {
                 json_response(StatusCode::CREATED, &json!({"Id": id, "Warnings": [], "Novelty": true}))
             }
             ("GET", ["containers", id, "json"]) => state.containers.get(*id).map_or_else(missing, |c| json(c.clone())),
+            ("GET", ["containers", id, "logs"]) if state.logs.contains_key(*id) => {
+                Response::new(full(state.logs[*id].clone()))
+            }
             ("GET", ["containers", _, "logs" | "stats"]) => {
                 let (sender, body) = channel(1);
                 state.following += 1;

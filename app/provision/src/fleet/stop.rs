@@ -1,0 +1,55 @@
+//! The operator's wish to stop: Ctrl-C, or a signal that asks this process to end.
+//!
+//! Must not know what is stopped. A second one ends the process at once.
+
+use osier_ui::{ExitKind, Failure};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+/// Whether the run is to stop. Clones hear of the same wish.
+#[derive(Debug, Clone)]
+pub(crate) struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    /// Begins to listen; from now on signals do not end this process by themselves.
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        let open = |kind| signal(kind).map_err(|e| Failure::from(anyhow::Error::new(e).context("listen for signals")));
+        let (mut interrupt, mut terminate, mut hangup) =
+            (open(SignalKind::interrupt())?, open(SignalKind::terminate())?, open(SignalKind::hangup())?);
+        let (tell, told) = watch::channel(false);
+        tokio::spawn(async move {
+            loop {
+                tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {}, _ = hangup.recv() => {} }
+                if tell.send_replace(true) {
+                    std::process::exit(i32::from(ExitKind::SomeHostsFailed as u8));
+                }
+            }
+        });
+        Ok(Self(told))
+    }
+
+    /// Whether it has come.
+    pub(crate) fn has_come(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Waits for it.
+    pub(crate) async fn wait(&self) {
+        let mut told = self.0.clone();
+        if told.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Does the work unless the wish comes before its end.
+    pub(crate) async fn or<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        tokio::select! { done = work => done, () = self.wait() => Err(Self::failure()) }
+    }
+
+    /// What a host that was stopped is told of with.
+    pub(crate) fn failure() -> Failure {
+        Failure::message_only(ExitKind::SomeHostsFailed, "stopped before the end")
+    }
+}

@@ -1,0 +1,134 @@
+//! A private `sshd` on a loopback port with keys made for the occasion, and users of this system who need a password for
+//! `sudo`. All is gone with the values.
+
+use osier_ssh::Target;
+use std::{
+    fs,
+    io::Write,
+    net::{TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// An `sshd` that admits the user of this process with one key; it dies with this value.
+pub(crate) struct Sshd {
+    pub(crate) folder: TempDir,
+    pub(crate) port: u16,
+    server: Child,
+}
+
+fn keygen(path: &Path) {
+    let mut keygen = std::process::Command::new("ssh-keygen");
+    let status = keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path).status().unwrap();
+    assert!(status.success());
+}
+
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Sshd {
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // Another user's keys are looked up with that user's rights.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let path = |name: &str| folder.path().join(name);
+        // Programs that stand for those of the system.
+        fs::create_dir(path("bin")).unwrap();
+        for key in ["host", "user", "other"] {
+            keygen(&path(key));
+        }
+        fs::copy(path("user.pub"), path("authorized_keys")).unwrap();
+        let port = free_port();
+        let config = format!(
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {dir}/host\nPidFile none\nAuthorizedKeysFile {dir}/authorized_keys\n\
+             StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\nMaxSessions 10\n\
+             AcceptEnv OSIER_*\nSetEnv PATH={dir}/bin:/usr/bin:/bin\n",
+            dir = folder.path().display()
+        );
+        fs::write(path("sshd_config"), config).unwrap();
+        // Where `sshd` separates its privileges; a system without a running `sshd` lacks it.
+        let _ = fs::create_dir_all("/run/sshd");
+        let mut server = std::process::Command::new("/usr/sbin/sshd");
+        server.arg("-D").arg("-e").arg("-f").arg(path("sshd_config"));
+        let log = fs::File::create(path("log")).unwrap();
+        let server = server.stdin(Stdio::null()).stderr(log).spawn().expect("openssh-server is installed");
+        let sshd = Self { folder, port, server };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < deadline, "sshd does not listen: {}", sshd.log());
+            std::thread::yield_now();
+        }
+        sshd
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    pub(crate) fn target(&self, key: &str) -> Target {
+        let args = ["-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"];
+        Target {
+            host: "127.0.0.1".into(),
+            port: Some(self.port),
+            key: Some(self.folder.path().join(key)),
+            args: args.into_iter().chain(["-o", "IdentitiesOnly=yes"]).map(String::from).collect(),
+            user: None,
+        }
+    }
+
+    /// How many connections this server serves: its child processes.
+    pub(crate) fn sessions(&self) -> usize {
+        let children = format!("/proc/{0}/task/{0}/children", self.server.id());
+        fs::read_to_string(children).unwrap().split_whitespace().count()
+    }
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// A user of this system that may become root with a password; it is gone with this value.
+pub(crate) struct User {
+    pub(crate) name: String,
+    rule: PathBuf,
+}
+
+pub(crate) const PASSWORD: &str = "it's a \\ \"pass$word";
+
+impl User {
+    /// `rule` is what `sudo` lets it do.
+    pub(crate) fn new(label: &str, rule: &str) -> Self {
+        let name = format!("osier-{label}-{}", std::process::id());
+        let user = Self { rule: format!("/etc/sudoers.d/{name}").into(), name };
+        run("useradd", &["--no-create-home", "--home-dir", "/", "--shell", "/bin/sh", &user.name], "");
+        run("chpasswd", &[], &format!("{}:{PASSWORD}\n", user.name));
+        // A new name first, so that nobody's `sudo` reads half a file.
+        let new = user.rule.with_extension("new");
+        fs::write(&new, format!("{} {rule}\n", user.name)).expect("these tests need sudo (apt-get install sudo)");
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o440)).unwrap();
+        fs::rename(&new, &user.rule).unwrap();
+        user
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.rule);
+        let _ = std::process::Command::new("userdel").args(["--force", &self.name]).status();
+    }
+}
+
+/// Runs a program of the system, which must succeed.
+fn run(program: &str, args: &[&str], input: &str) {
+    let mut child = std::process::Command::new(format!("/usr/sbin/{program}"));
+    let mut child = child.args(args).stdin(Stdio::piped()).spawn().expect("these tests need root");
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success(), "{program}");
+}
