@@ -16,6 +16,8 @@ pub(crate) mod prefix {
     /// `network-gone/<id>`: a network that was removed.
     pub(crate) const NETWORK_GONE: &str = "network-gone/";
     pub(crate) const NODE: &str = "node";
+    /// `routes`: the subnets that this host has routes to, as a list.
+    pub(crate) const ROUTES: &str = "routes";
     /// `given/<id>`: a name that was set by hand on this node ([`osier_names::given::Entry`]).
     pub(crate) const GIVEN: &str = "given/";
     /// `given-gone/<peer>/<id>`: such a name of another node was removed on this one. The key says all.

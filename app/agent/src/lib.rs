@@ -84,6 +84,8 @@ use tracing::{info, warn};
 
 /// The network namespace that holds the overlay.
 const NAMESPACE: &str = "osier";
+/// How many of its routes a node tells the others of; a router's tables are no business of theirs.
+const ROUTES: usize = 256;
 /// How long to wait before the engine is set up again after a failure.
 const SETUP_RETRY: Duration = Duration::from_secs(1);
 
@@ -252,7 +254,7 @@ pub async fn run(args: AgentArgs) -> Result<()> {
     tasks.spawn(follow_networks(networks.clone(), gossip.clone()));
     tasks.spawn(keep_engine(engine, networks.clone(), set_up, wake.clone()));
     tasks.spawn(async move { containers.follow(|| wake.notify_one()).await });
-    tasks.spawn(publish_links(gossip.clone()));
+    tasks.spawn(publish_surroundings(gossip.clone()));
     host::notify_ready();
     info!("ready");
 
@@ -314,8 +316,8 @@ async fn keep_engine(engine: Client, networks: Arc<Networks>, ready: watch::Send
     }
 }
 
-/// Keeps this node's control connections known to all, for status.
-async fn publish_links(gossip: osier_gossip::Handle) {
+/// Keeps known to all what this node is connected to: its control connections, for status, and its routes, for who makes networks.
+async fn publish_surroundings(gossip: osier_gossip::Handle) {
     let mut tick = tokio::time::interval(Duration::from_secs(2));
     loop {
         tick.tick().await;
@@ -334,5 +336,8 @@ async fn publish_links(gossip: osier_gossip::Handle) {
         for key in stale {
             gossip.set_fact(&key, None);
         }
+        let mut routes = host::routes();
+        routes.truncate(ROUTES);
+        gossip.set_fact(facts::prefix::ROUTES, Some(facts::encode(&routes)));
     }
 }

@@ -214,6 +214,7 @@ impl Networks {
             networks: inner.book.networks().cloned().collect(),
             vnis: [segment::vni(self.config.founder)].into(),
             subnets: own.chain(members).chain(unfit()).chain(routes).collect(),
+            reached: self.gossip.get().map(|gossip| reached(&gossip.snapshot())).unwrap_or_default(),
         };
         if draft.name == NETWORK {
             return Err(DraftError::Exists(draft.name).into());
@@ -414,6 +415,12 @@ pub(crate) fn endpoints(snapshot: &Snapshot) -> impl Iterator<Item = (PeerId, En
         }
         Some((peer, fact?))
     })
+}
+
+/// What all nodes have said that they have routes to.
+fn reached(snapshot: &Snapshot) -> Vec<Ipv4Net> {
+    let routes = snapshot.facts.iter().filter(|(_, key, _)| *key == prefix::ROUTES);
+    routes.filter_map(|(_, _, value)| decode::<Vec<Ipv4Net>>(value)).flatten().collect()
 }
 
 /// The subnets that no network can have, each with the words that name it.

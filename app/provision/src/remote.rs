@@ -89,6 +89,7 @@ pub(crate) fn failure(error: Error) -> Failure {
             ExitKind::SomeHostsFailed,
             "set ansible_become_password to what sudo asks for, let this user run sudo without a password (a line 'USER ALL=(ALL) NOPASSWD: ALL' below /etc/sudoers.d), or log in as root",
         ),
+        Error::NotEnded { .. } => (ExitKind::SomeHostsFailed, "look there with 'ps -ef', and end it by hand"),
         Error::Input(_) => (ExitKind::SomeHostsFailed, "the file must stay as it is while it is sent"),
         Error::Failed { .. } => return Failure::new(ExitKind::SomeHostsFailed, error),
         Error::Settings { .. } | Error::Port { .. } => return Failure::new(ExitKind::SomeHostsFailed, error),

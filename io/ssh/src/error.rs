@@ -55,6 +55,14 @@ pub enum Error {
         #[source]
         said: Said,
     },
+    /// A command was to be ended, and the host did not say that it was.
+    #[error("end the command on '{host}': its process {pid} may still run there")]
+    NotEnded {
+        /// The host as the user names it.
+        host: String,
+        /// The process that the command began as.
+        pid: u32,
+    },
     /// The command ran and failed.
     #[error("run '{command}' on '{host}' (it ended with code {code})")]
     Failed {

@@ -282,24 +282,32 @@ impl Host {
             // What it says may come before the sign that it begins: they come through two pipes.
             if let (true, Some(pid)) = (stopping, pid) {
                 drop(slot);
-                self.end(pid, command.is_root()).await;
+                self.end(pid, command.is_root()).await?;
                 return Ok(None);
             }
         }
         child.wait().await.map(exit_code).map(Some).map_err(Error::Program)
     }
 
-    /// Ends a process on the host and all that came of it. A host that is lost cannot be told.
-    fn end(&self, pid: u32, root: bool) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    /// Ends a process on the host and all that came of it; as root where the login may not.
+    fn end(&self, pid: u32, root: bool) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + '_>> {
         Box::pin(async move {
-            let command = Command::shell(END_SCRIPT, [pid.to_string()]);
-            let command = if root { command.as_root() } else { command };
-            match tokio::time::timeout(END, self.check(&command)).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => tracing::warn!(host = self.name, pid, %error, "a command could not be ended"),
-                Err(_) => tracing::warn!(host = self.name, pid, "ending a command takes too long"),
+            let command = || Command::shell(END_SCRIPT, [pid.to_string()]);
+            let tries = [(!root).then(command), Some(command().as_root())];
+            for command in tries.into_iter().flatten() {
+                match tokio::time::timeout(END, self.check(&command)).await {
+                    Ok(Ok(_)) => return Ok(()),
+                    Ok(Err(error)) => tracing::debug!(host = self.name, pid, %error, "a command could not be ended"),
+                    Err(_) => tracing::debug!(host = self.name, pid, "ending a command takes too long"),
+                }
             }
+            Err(Error::NotEnded { host: self.name.clone(), pid })
         })
+    }
+
+    /// Has the connection stand.
+    pub async fn reach(&self) -> Result<(), Error> {
+        self.connect().await
     }
 
     /// Makes the master connection unless there is one.

@@ -5,6 +5,7 @@
 
 mod batches;
 mod frames;
+mod harmless;
 mod journal;
 mod merge;
 mod order;
@@ -15,6 +16,7 @@ mod tree;
 
 pub use batches::{Serial, SerialError, goes_on};
 pub use frames::{Channel, FrameError, Frames, stamped};
+pub use harmless::harmless;
 pub use journal::{Record, record};
 pub use merge::{Merger, Tail};
 pub use order::Turns;

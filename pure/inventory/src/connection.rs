@@ -55,7 +55,7 @@ impl Host {
             private_key_file: self.string(&["ansible_ssh_private_key_file", "ansible_private_key_file"])?,
             common_args: args.join(" "),
             sudo: self.flag(&["ansible_become", "ansible_sudo"])?,
-            sudo_password: self.string(&["ansible_sudo_pass", "ansible_become_pass", "ansible_become_password"])?,
+            sudo_password: self.secret(&["ansible_sudo_pass", "ansible_become_pass", "ansible_become_password"])?,
         })
     }
 
@@ -81,6 +81,13 @@ impl Host {
             Some((name, Value::Number(number))) => Ok(Some((name, number.to_string()))),
             Some((name, _)) => Err(self.error(name, "it must be a string")),
         }
+    }
+
+    /// As [`Self::string`], of something that no error may show.
+    fn secret(&self, names: &[&str]) -> Result<Option<String>, ConnectionError> {
+        let hidden =
+            "it is no text, or a template that is more than a name ('{{' and '{#' begin one); its value is not shown";
+        self.string(names).map_err(|e| ConnectionError { reason: hidden.to_owned(), ..e })
     }
 
     fn string(&self, names: &[&str]) -> Result<Option<String>, ConnectionError> {
@@ -173,6 +180,11 @@ mod tests {
                 "m ansible_host=\"{{ ip | default('a') }}\"",
                 "read ansible_host of host 'm': '{{ ip | default('a') }}' is more than a variable: of Jinja only \
                  '{{ name }}' is understood; write the value itself",
+            ),
+            (
+                "m ansible_become_password='pa{{ss'",
+                "read ansible_become_password of host 'm': it is no text, or a template that is more than a name ('{{' and \
+                 '{#' begin one); its value is not shown",
             ),
             ("m ansible_ssh_port=no", "read ansible_ssh_port of host 'm': 'no' is not a port (1 to 65535)"),
             ("m ansible_port=0", "read ansible_port of host 'm': '0' is not a port (1 to 65535)"),

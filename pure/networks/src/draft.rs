@@ -47,8 +47,10 @@ pub struct Taken {
     pub networks: Vec<Network>,
     /// VNIs besides theirs.
     pub vnis: BTreeSet<u32>,
-    /// Subnets besides theirs, each with the words that name it: the cluster's own range, and what nodes have routes to.
+    /// Subnets besides theirs, each with the words that name it: the cluster's own range, and what this node has routes to.
     pub subnets: Vec<(Ipv4Net, String)>,
+    /// What other nodes have routes to: none is chosen there as long as there is another, but a user may name one.
+    pub reached: Vec<Ipv4Net>,
 }
 
 /// The network cannot be.
@@ -151,7 +153,9 @@ fn choose_subnet(luck: u64, taken: &Taken) -> Option<Ipv4Net> {
         !taken.networks.iter().any(|n| overlap(&n.subnet, subnet))
             && !taken.subnets.iter().any(|(s, _)| overlap(s, subnet))
     };
-    (0..count).map(nth).find(free)
+    let clear = |subnet: &Ipv4Net| !taken.reached.iter().any(|r| overlap(r, subnet));
+    let mut all = (0..count).map(nth).filter(free);
+    all.clone().find(clear).or_else(|| all.next())
 }
 
 #[cfg(test)]
@@ -181,6 +185,16 @@ mod tests {
             assert!(!overlap(&network.subnet, &taken.subnets[0].0));
             taken.networks.push(network);
         }
+        // What other nodes reach is kept clear of, unless that is everything or the user says so.
+        taken.reached.push("10.128.0.0/10".parse().unwrap());
+        for n in 0..50 {
+            let network = settle(draft(&format!("clear{n}"), ""), &taken).unwrap();
+            assert!(!overlap(&network.subnet, &taken.reached[0]));
+            taken.networks.push(network);
+        }
+        assert!(settle(draft("named", "10.130.0.0/24"), &taken).is_ok());
+        taken.reached.push(CHOSEN_FROM);
+        assert!(settle(draft("crowded", ""), &taken).is_ok());
         taken.subnets.push((CHOSEN_FROM, "node b".into()));
         assert_eq!(
             settle(draft("x", ""), &taken).unwrap_err(),

@@ -46,17 +46,35 @@ impl fmt::Display for Block {
     }
 }
 
-/// `text` with this block in the place of the one of its suffix, or first where there was none.
+/// `text` with this block in the place of the one of its suffix, or first where there was none; but behind those of
+/// longer suffixes that end in it, because the first block that fits a name is taken.
 pub fn with_block(text: &[u8], block: &Block) -> Result<Vec<u8>, BrokenBlock> {
     let (begin, end) = markers(&block.suffix);
     let lines = format!("{begin}\n{block}Host *\n{end}\n");
-    let (before, after) = around(text, &block.suffix)?.unwrap_or((0, 0));
+    let (before, after) = around(text, &block.suffix)?.unwrap_or_else(|| {
+        let place = behind_longer(text, &block.suffix);
+        (place, place)
+    });
     Ok([&text[..before], lines.as_bytes(), &text[after..]].concat())
 }
 
 /// `text` without the block of this suffix; `None` where it has none.
 pub fn without_block(text: &[u8], suffix: &Suffix) -> Result<Option<Vec<u8>>, BrokenBlock> {
     Ok(around(text, suffix)?.map(|(before, after)| [&text[..before], &text[after..]].concat()))
+}
+
+/// Where the last block of a suffix ends that ends in this one.
+fn behind_longer(text: &[u8], suffix: &Suffix) -> usize {
+    let end = format!(".{suffix} end");
+    let (mut at, mut place) = (0, 0);
+    for line in text.split_inclusive(|b| *b == b'\n') {
+        at += line.len();
+        let line = line.trim_ascii_end();
+        if line.starts_with(b"# osier vpn ") && line.ends_with(end.as_bytes()) {
+            place = at;
+        }
+    }
+    place
 }
 
 fn markers(suffix: &Suffix) -> (String, String) {
@@ -120,6 +138,17 @@ Host *.eolas
         let none = without_block(&without_block(&both, &first.suffix).unwrap().unwrap(), &other.suffix).unwrap();
         assert_eq!(none, Some(mine.clone()));
         assert_eq!(without_block(&mine, &first.suffix), Ok(None));
+    }
+
+    #[test]
+    fn a_block_stands_behind_those_of_longer_suffixes_that_end_in_its_own() {
+        let longer = with_block(b"Host *\n", &block("lab.eolas", "gate", None)).unwrap();
+        let both = String::from_utf8(with_block(&longer, &block("eolas", "vpn-host", None)).unwrap()).unwrap();
+        let place = |line| both.find(line).unwrap();
+        assert!(both.starts_with("# osier vpn lab.eolas\n") && place("Host *.eolas") < both.rfind("Host *\n").unwrap());
+        assert!(place("# osier vpn lab.eolas end") < place("# osier vpn eolas\n"));
+        let other = with_block(&longer, &block("las", "vpn-host", None)).unwrap();
+        assert!(other.starts_with(b"# osier vpn las\n"), "'las' is no end of names in 'lab.eolas'");
     }
 
     #[test]

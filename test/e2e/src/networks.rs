@@ -12,6 +12,7 @@ pub fn all(cluster: &Cluster) -> Result<()> {
     one_network_on_all_nodes(cluster)?;
     connect_and_disconnect(cluster)?;
     addresses(cluster)?;
+    subnets_are_clear_of_every_nodes_routes(cluster)?;
     a_node_that_was_away(cluster)?;
     hide_and_expose(cluster)?;
     names_by_hand(cluster)?;
@@ -99,6 +100,27 @@ pub fn connect_and_disconnect(cluster: &Cluster) -> Result<()> {
     let left = cluster.sh("docker network ls --filter driver=osier --format '{{.Name}}'")?;
     ensure!(left.trim() == "osier", "after prune there are {left}");
     Ok(())
+}
+
+/// A subnet that nobody named is clear of what some other node reaches.
+pub fn subnets_are_clear_of_every_nodes_routes(cluster: &Cluster) -> Result<()> {
+    let (node, reached) = ("datalyse-2", ["10.0.0.0/9", "10.128.0.0/10"]);
+    let routes = |verb: &str| {
+        let line = reached.map(|subnet| format!("ip route {verb} {subnet} dev lo")).join(" && ");
+        cluster.on(node, &line).map(drop)
+    };
+    let chosen = |name: &str| {
+        cluster.sh(&format!("docker network create -d osier {name}"))?;
+        let shown = cluster.sh(&format!("docker network inspect -f '{{{{(index .IPAM.Config 0).Subnet}}}}' {name}"))?;
+        cluster.sh(&format!("docker network rm {name}"))?;
+        let first: Ipv4Addr = shown.trim().split('/').next().unwrap_or_default().parse()?;
+        ensure!(first.octets()[1] > 191, "{first} is on a way of {node}");
+        anyhow::Ok(())
+    };
+    routes("add")?;
+    // It takes a moment until the others know; by luck alone one in four would be clear.
+    let clear = eventually(SOON, || chosen("net-clear")).and_then(|()| (0..5).try_for_each(|_| chosen("net-clear")));
+    routes("del").and(clear)
 }
 
 /// Addresses that users choose are given on any node and only once, and stay through restarts of container and agent.

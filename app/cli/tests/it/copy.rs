@@ -106,6 +106,13 @@ fn files_come_back_into_one_folder_for_each_host() {
     assert_eq!(fetch(&["--forks", "1"]).out, "a | ok\nb | ok\n");
     fs::write(there.join("sub/t w'o"), "3").unwrap();
     assert_eq!(fetch(&["-l", "b"]).out, format!("b | fetched {folder}/sub/t w'o (contents)\n"));
+    let link = hosts.bench.path("way");
+    symlink(there.join("one"), &link).unwrap();
+    let link = link.display().to_string();
+    let said = hosts.osier(&["copy", "--fetch", "-l", "a", &link, "back"]);
+    assert_eq!((said.code, said.out.as_str()), (Some(0), format!("a | fetched {link} (new)\n").as_str()), "{said:?}");
+    let back = hosts.bench.path("back/a").join(link.trim_start_matches('/'));
+    assert_eq!(fs::read(back).unwrap(), vec![1_u8; 200_000], "a path that is a link stands for what it leads to");
     let said = hosts.osier(&["copy", "--fetch", "/no/such/file", "back"]);
     assert!(said.code == Some(3) && said.err.contains("there is no '/no/such/file'"), "{said:?}");
 }

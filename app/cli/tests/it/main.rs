@@ -1,6 +1,7 @@
 //! The binary itself, as a user runs it: under its own name and as classic Swarm's.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod ansible_env;
 mod classic;
 mod copy;
 mod dns;

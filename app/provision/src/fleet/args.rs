@@ -116,7 +116,7 @@ pub struct CopyArgs {
     /// The files' permissions, in octal digits; their own where it is not given
     #[arg(long, value_name = "MODE", value_parser = parse_mode, conflicts_with = "fetch")]
     pub(crate) mode: Option<u32>,
-    /// Who shall own the files and the folders that are made
+    /// Who shall own the files and folders that are copied; folders above them that are made are the login's, or root's
     #[arg(long, value_name = "USER[:GROUP]", conflicts_with = "fetch")]
     pub(crate) owner: Option<Owner>,
     /// Only say what would change; exit with 5 if anything would

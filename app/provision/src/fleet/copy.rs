@@ -21,13 +21,15 @@ use std::{collections::BTreeMap, sync::Arc};
 use tempfile::NamedTempFile;
 use tokio::sync::Mutex;
 
-/// Says what there is of the paths on standard input, which have a NUL behind each.
+/// Says what there is of the paths on standard input, which have a NUL behind each; of links, what they lead to, where
+/// OSIER_FOLLOW is set. The words of `stat` depend on the language.
 pub(super) const ASK: &str = r#"xargs -0 -r sh -c '
-stat --printf "%F\t%a\t%U\t%u\t%G\t%g\t%n\0" -- "$@" 2>/dev/null
+LC_ALL=C; export LC_ALL
+stat ${OSIER_FOLLOW:+-L} --printf "%F\t%a\t%U\t%u\t%G\t%g\t%n\0" -- "$@" 2>/dev/null
 n=$#
 while [ "$n" -gt 0 ]; do
     p=$1; shift; n=$((n - 1))
-    if [ -f "$p" ] && [ ! -L "$p" ]; then set -- "$@" "$p"; fi
+    if [ -f "$p" ] && { [ -n "$OSIER_FOLLOW" ] || [ ! -L "$p" ]; }; then set -- "$@" "$p"; fi
 done
 [ $# -eq 0 ] || sha256sum -z -- "$@" 2>/dev/null
 :' sh"#;
@@ -37,7 +39,7 @@ const PUT: &str = r#"umask 022; base=$1 owner=$2
 own() { [ -z "$owner" ] || chown -h -- "$owner" "$1"; }
 mkdir -p -- "$base" && t=$(mktemp -d -- "$base/.osier-copy-XXXXXXXX") || exit 1
 trap 'rm -rf -- "$t"' EXIT; trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
-tar -xf - -C "$t" --no-same-owner || exit 1
+tar -xmf - -C "$t" --no-same-owner || exit 1
 while IFS=/ read -r number mode path; do
     case $number in
     folder) mkdir -p -- "$path" && own "$path" && chmod "$mode" -- "$path" ;;

@@ -74,10 +74,10 @@ impl Script {
             Start::Itself => String::new(),
         };
         let text = format!(
-            r#"umask 077; set -C; t=$1; shift
+            r#"u=$(umask); umask 077; set -C; t=$1; shift
 trap 'rm -f -- "$t"' EXIT; trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
 cat >"$t" && chmod 700 "$t" || exit 126
-umask 022
+umask "$u"
 {interpreter} "$t" "$@" </dev/null"#
         );
         let args = std::iter::once(self.path(place)).chain(args.iter().cloned());
@@ -148,6 +148,8 @@ async fn on_one(
     if stop.has_come() {
         return Err(Stop::failure());
     }
+    // The command's time begins when there is a way to the host.
+    stop.or(async { remote.ssh.reach().await.map_err(remote::failure) }).await?;
     let late = async {
         match work.batches.timeout {
             Some(timeout) => tokio::time::sleep(timeout).await,

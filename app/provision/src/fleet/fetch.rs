@@ -22,13 +22,17 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-/// Names all files below the paths that are given, with a NUL behind each, and passes them on to what asks.
+/// Names all files below the paths that are given, with a NUL behind each, and passes them on to what asks. A path that is a
+/// link stands for what it leads to; a folder that cannot be looked into is an error, not left out.
 const LIST: &str = r#"for path; do
     [ -e "$path" ] || { printf "there is no '%s'\n" "$path" >&2; exit 1; }
 done
-find "$@" -type f -print0 | "#;
+closed=$(find -H "$@" -type d ! \( -readable -executable \) -print -quit 2>/dev/null)
+[ -z "$closed" ] || { printf "the folder '%s' cannot be read\n" "$closed" >&2; exit 1; }
+export OSIER_FOLLOW=1
+find -H "$@" -type f -print0 | "#;
 /// An archive of the files that standard input names.
-const SEND: &str = "tar --hard-dereference --null --verbatim-files-from -cPf - -T -";
+const SEND: &str = "tar --dereference --hard-dereference --null --verbatim-files-from -cPf - -T -";
 
 pub(super) async fn run(args: &CopyArgs, sources: &[String], dest: &str, ui: &Ui) -> Result<(), Failure> {
     if let Some(wrong) = sources.iter().find(|s| s.starts_with('-') || s.starts_with('~')) {

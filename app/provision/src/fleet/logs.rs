@@ -32,6 +32,8 @@ pub async fn run_service_logs(args: ServiceLogsArgs, tail: Tail, ui: &Ui) -> Res
     let work = async {
         let done = on_each(fleet.remotes.iter().enumerate(), forks, async |(at, remote): (usize, &Remote)| {
             let done = on_one((at, remote), &command, &stop, tell.clone(), ui).await;
+            // Whoever follows stops when there is enough; else not all was shown.
+            let done = done.and_then(|ended| if ended || tail.follow { Ok(()) } else { Err(Stop::failure()) });
             let _ = tell.send(Said::End(at)).await;
             done
         })
@@ -67,7 +69,7 @@ async fn on_one(
     stop: &Stop,
     tell: mpsc::Sender<Said<Record>>,
     ui: &Ui,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     // Lines are read without waiting for the terminal; so they are kept here until it takes them.
     let (keep, mut kept) = mpsc::unbounded_channel();
     let pass = async {
@@ -89,8 +91,8 @@ async fn on_one(
         code
     };
     match tokio::join!(read, pass).0? {
-        // Whoever follows stops when there is enough.
-        None | Some(0) => Ok(()),
+        None => Ok(false),
+        Some(0) => Ok(true),
         Some(code) => {
             let text = format!("read the journal of '{}' (journalctl ended with code {code})", remote.name);
             Err(Failure::message_only(ExitKind::SomeHostsFailed, text))
@@ -114,6 +116,7 @@ fn print(ui: &Ui, host: &str, width: usize, record: &Record) {
         format!("{}T{h:02}:{m:02}:{s:02}.{:03}Z", t.date(), t.millisecond())
     });
     for line in record.message.lines() {
+        let line = osier_fleet::harmless(line);
         ui.line(format_args!("{} {host:width$} {} | {line}", short.as_deref().unwrap_or("?"), record.unit));
     }
 }

@@ -1,6 +1,6 @@
 //! The operator's wish to stop: Ctrl-C, or a signal that asks this process to end.
 //!
-//! Must not know what is stopped. A second one ends the process at once.
+//! Must not know what is stopped. A second Ctrl-C ends the process at once; a terminal that is closed says so more than once.
 
 use osier_ui::{ExitKind, Failure};
 use tokio::{
@@ -21,8 +21,12 @@ impl Stop {
         let (tell, told) = watch::channel(false);
         tokio::spawn(async move {
             loop {
-                tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {}, _ = hangup.recv() => {} }
-                if tell.send_replace(true) {
+                let by_hand = tokio::select! {
+                    _ = interrupt.recv() => true,
+                    _ = terminate.recv() => false,
+                    _ = hangup.recv() => false,
+                };
+                if tell.send_replace(true) && by_hand {
                     std::process::exit(i32::from(ExitKind::SomeHostsFailed as u8));
                 }
             }
