@@ -210,11 +210,11 @@ fn parse_extra(text: &str) -> Result<Extra, String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use clap::{Args, FromArgMatches};
 
-    fn parse<T: Args + FromArgMatches>(args: &[&str]) -> Result<T, clap::Error> {
+    pub(crate) fn parse<T: Args + FromArgMatches>(args: &[&str]) -> Result<T, clap::Error> {
         let command = T::augment_args(clap::Command::new("x"));
         let args = std::iter::once("x").chain(args.iter().copied());
         T::from_arg_matches(&command.try_get_matches_from(args)?)

@@ -148,13 +148,7 @@ fn parse_mode(text: &str) -> Result<u32, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::{Args, FromArgMatches};
-
-    fn parse<T: Args + FromArgMatches>(args: &[&str]) -> Result<T, clap::Error> {
-        let command = T::augment_args(clap::Command::new("x"));
-        let args = std::iter::once("x").chain(args.iter().copied());
-        T::from_arg_matches(&command.try_get_matches_from(args)?)
-    }
+    use crate::args::tests::parse;
 
     #[test]
     fn the_commands_parse_as_documented() {
