@@ -1,6 +1,7 @@
 //! What an agent is asked: by other agents, and by its engine.
 
 use osier_calls::{control::Message, plugin::Call};
+use osier_endpoints::{Endpoint, Table};
 use osier_model::PeerId;
 use osier_ring::{Allocation, Owner, Ring};
 use std::{collections::BTreeMap, net::Ipv4Addr};
@@ -49,4 +50,19 @@ pub(crate) fn plugin(data: &[u8]) {
         Ok(_) => {}
         Err(error) => assert!(!error.to_string().is_empty()),
     }
+}
+
+/// The file of a node's endpoints: it is read back as it was written, and whatever is in it can be worked with.
+pub(crate) fn endpoints(data: &[u8]) {
+    let Ok(mut table) = serde_json::from_slice::<Table>(data) else { return };
+    assert_eq!(serde_json::from_slice::<Table>(&serde_json::to_vec(&table).unwrap()).unwrap(), table);
+    for (id, endpoint) in table.endpoints.clone() {
+        let network = table.network(&endpoint.network);
+        assert!(table.is_here(network) && table.uses(network, endpoint.address));
+        table.make(format!("{id}+"), Endpoint { sandbox: None, ..endpoint });
+        table.engine_ids(network);
+    }
+    let left = table.idle();
+    table.forget(&left);
+    assert!(table.idle().is_empty(), "something that was left over is still there");
 }

@@ -41,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "members", run: cluster::members },
     Target { name: "control", run: calls::control },
     Target { name: "plugin", run: calls::plugin },
+    Target { name: "endpoints", run: calls::endpoints },
     Target { name: "network", run: network::network },
     Target { name: "reach", run: cluster::reach },
     Target { name: "words", run: cluster::words },

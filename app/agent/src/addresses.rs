@@ -100,7 +100,7 @@ impl Addresses {
         reserved: &[Ipv4Addr],
         start: Start<'_>,
     ) -> Result<Self, AddressError> {
-        let kept: Option<Ring> = osier_store::read_json(&path).map_err(AddressError::Store)?;
+        let kept: Option<Ring> = osier_store::read_state(&path).map_err(AddressError::Store)?;
         let ring = match kept {
             Some(ring) => ring.resume(pool, me, reserved).map_err(AddressError::Resume)?,
             None => match start {
@@ -150,7 +150,7 @@ impl Addresses {
             return Ok(result);
         }
         if next != inner.ring || inner.unwritten || !self.path.exists() {
-            let write = || osier_store::write_json(&self.path, &next, osier_store::PUBLIC);
+            let write = || osier_store::write_state(&self.path, &next, osier_store::PUBLIC);
             tokio::task::block_in_place(write).map_err(AddressError::Store)?;
             (inner.ring, inner.unwritten) = (next, false);
         }

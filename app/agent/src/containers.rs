@@ -7,7 +7,6 @@ use crate::{
     addresses,
     endpoints::Endpoints,
     facts::{NameFact, encode},
-    idle::Idle,
     networks::Networks,
 };
 use bytes::BytesMut;
@@ -67,7 +66,6 @@ pub(crate) struct Containers {
     creating: AtomicUsize,
     /// Reservations whose create had ended when the list was last compared, and whose container was not in it.
     suspects: Mutex<BTreeSet<(NetworkId, Owner)>>,
-    idle: Idle,
     problem: Mutex<Option<String>>,
 }
 
@@ -81,7 +79,6 @@ impl Containers {
         up: watch::Receiver<BTreeSet<NetworkId>>,
     ) -> Self {
         let (published, suspects, problem) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let idle = Idle::default();
         Self {
             engine,
             domain,
@@ -92,7 +89,6 @@ impl Containers {
             published,
             creating: AtomicUsize::new(0),
             suspects,
-            idle,
             problem,
         }
     }
@@ -238,7 +234,7 @@ impl Containers {
             }
         }
         self.free_orphans(held, &ids, creating);
-        self.idle.forget(&self.endpoints);
+        self.endpoints.forget_idle();
         Ok(())
     }
 

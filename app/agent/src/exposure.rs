@@ -44,7 +44,7 @@ pub(crate) struct Exposure {
 impl Exposure {
     /// Reads what was said last; a host of which nothing was said is on the overlay.
     pub(crate) fn open(path: PathBuf, changed: Arc<Notify>) -> Result<Self, osier_store::Error> {
-        let kept = osier_store::read_json(&path)?.unwrap_or(Kept { joined: true });
+        let kept = osier_store::read_state(&path)?.unwrap_or(Kept { joined: true });
         Ok(Self { path, kept: Mutex::new(kept), changed })
     }
 
@@ -55,7 +55,7 @@ impl Exposure {
     fn set(&self, new: Kept) -> Result<(), osier_store::Error> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if *kept != new {
-            tokio::task::block_in_place(|| osier_store::write_json(&self.path, &new, osier_store::PUBLIC))?;
+            tokio::task::block_in_place(|| osier_store::write_state(&self.path, &new, osier_store::PUBLIC))?;
             *kept = new;
             self.changed.notify_one();
         }

@@ -65,7 +65,7 @@ pub(crate) struct Given {
 impl Given {
     /// Reads the file and says what is in it; one that is damaged is an error and stays as it is.
     pub(crate) fn open(path: PathBuf, config: &Config, gossip: Handle) -> Result<Self, osier_store::Error> {
-        let table = Mutex::new(osier_store::read_json(&path)?.unwrap_or_default());
+        let table = Mutex::new(osier_store::read_state(&path)?.unwrap_or_default());
         let names = config.members.iter().map(|m| (m.peer, m.name.clone())).collect();
         let this = Self { me: config.me.peer, names, domain: config.domain.clone(), path, table, gossip };
         this.publish(&this.table(), &seen(&this.gossip.snapshot()));
@@ -165,7 +165,7 @@ impl Given {
         let mut next = table.clone();
         let result = edit(&mut next)?;
         if next != *table {
-            tokio::task::block_in_place(|| osier_store::write_json(&self.path, &next, osier_store::PUBLIC))?;
+            tokio::task::block_in_place(|| osier_store::write_state(&self.path, &next, osier_store::PUBLIC))?;
             *table = next;
         }
         self.publish(&table, &seen(&self.gossip.snapshot()));

@@ -25,8 +25,8 @@ const LEAVING: Duration = Duration::from_secs(60);
 
 /// Counts this start: a number larger than at every start before, as far as this disk knows.
 pub(crate) fn count_start(path: &Path) -> Result<u64> {
-    let next = osier_store::read_json::<u64>(path)?.unwrap_or(0) + 1;
-    osier_store::write_json(path, &next, osier_store::PUBLIC)?;
+    let next = osier_store::read_state::<u64>(path)?.unwrap_or(0) + 1;
+    osier_store::write_state(path, &next, osier_store::PUBLIC)?;
     Ok(next)
 }
 

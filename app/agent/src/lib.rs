@@ -19,7 +19,6 @@ mod facts;
 mod given;
 mod host;
 mod hosts;
-mod idle;
 mod inheritance;
 mod members;
 mod messages;

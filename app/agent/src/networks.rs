@@ -103,7 +103,7 @@ impl Networks {
         found: bool,
     ) -> Result<Self, NetworkError> {
         let book: Book =
-            osier_store::read_json(&folder.join("networks.json")).map_err(NetworkError::Store)?.unwrap_or_default();
+            osier_store::read_state(&folder.join("networks.json")).map_err(NetworkError::Store)?.unwrap_or_default();
         let main = own(&config);
         let this = Self {
             folder: folder.to_owned(),
@@ -372,7 +372,7 @@ impl Networks {
     /// Writes the book, and only then takes it for the truth.
     fn keep(&self, inner: &mut Inner, book: Book) -> Result<(), NetworkError> {
         let path = self.folder.join("networks.json");
-        let write = || osier_store::write_json(&path, &book, osier_store::PUBLIC);
+        let write = || osier_store::write_state(&path, &book, osier_store::PUBLIC);
         tokio::task::block_in_place(write).map_err(NetworkError::Store)?;
         inner.book = book;
         Ok(())

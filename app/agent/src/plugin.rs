@@ -5,13 +5,14 @@
 
 use crate::{
     addresses::{self, AddressError},
-    endpoints::{Endpoint, Endpoints, mac_of},
+    endpoints::Endpoints,
     hosts,
     networks::{Net, Networks},
 };
 use http::{Request, Response, StatusCode};
 use ipnet::Ipv4Net;
 use osier_calls::plugin::{Call, CallError, POOL_PREFIX};
+use osier_endpoints::{Endpoint, mac_of};
 use osier_engine::{Body, Hijacker, body::collect, json_response, server::Handler};
 use osier_kernel::{Kernel, Sandbox};
 use osier_model::{DNS_ADDRESS, INTERFACE_PREFIX, MacAddr, NetworkId};

@@ -6,12 +6,13 @@
 use crate::{
     addresses,
     config::Config,
-    endpoints::{Endpoint, Endpoints, mac_of},
+    endpoints::Endpoints,
     exposure::Exposure,
     facts::{EndpointFact, encode, prefix},
     networks::{self, Net, Networks},
 };
 use futures::StreamExt;
+use osier_endpoints::{Endpoint, mac_of};
 use osier_fabric::{HostPort, Input, LocalPort, Network, Peer, Remote};
 use osier_gossip::{Handle, Snapshot};
 use osier_kernel::Kernel;

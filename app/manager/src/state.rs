@@ -98,7 +98,7 @@ impl State {
     /// managers would each write over what the other one was told.
     pub fn open(file: &Path) -> Result<Self, osier_store::Error> {
         let lock = osier_store::lock(&file.with_extension("lock"))?;
-        let document: Document = osier_store::read_json(file)?.unwrap_or_default();
+        let document: Document = osier_store::read_state(file)?.unwrap_or_default();
         let current = Arc::new(RwLock::new(Arc::new(document)));
         Ok(Self { file: Some(file.to_owned()), current, writing: Arc::default(), _lock: Some(lock) })
     }
@@ -125,7 +125,7 @@ impl State {
         let write = move || {
             let _one_at_a_time = one_at_a_time;
             if let Some(file) = file {
-                osier_store::write_json(&file, &*document, osier_store::SECRET)?;
+                osier_store::write_state(&file, &*document, osier_store::SECRET)?;
             }
             *current.write().unwrap_or_else(PoisonError::into_inner) = document;
             Ok::<_, osier_store::Error>(())
@@ -145,7 +145,7 @@ mod tests {
     }
 
     fn kept(file: &Path) -> Document {
-        osier_store::read_json(file).unwrap().unwrap_or_default()
+        osier_store::read_state(file).unwrap().unwrap_or_default()
     }
 
     fn cordon(document: &mut Document) {

@@ -3,8 +3,12 @@
 //!
 //! Must not know what the files mean. A write is visible entirely or not at all: temporary file in the same folder,
 //! `fsync`, rename, `fsync` of the folder, so that `kill -9` or a power cut at any moment leaves the old or the new.
+//!
+//! State is what only a program writes and nobody else can tell it again: it ends in a line with its checksum, so that a bit
+//! that fell over is noticed and not taken for an address.
 
 use serde::{Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
 use std::{
     fs::{self, File, Permissions, TryLockError},
     io::Write,
@@ -27,6 +31,11 @@ enum Source {
     Io(std::io::Error),
     #[error("the file is not what this version writes: {0}")]
     Format(serde_json::Error),
+    #[error(
+        "the file is damaged: its checksum is not that of its contents; it is left as it is; restore it, or move it away to do \
+         without what it held"
+    )]
+    Damaged,
     #[error("another process holds it")]
     InUse,
 }
@@ -38,7 +47,7 @@ impl Error {
 
     /// Whether the file was there but could not be understood (as opposed to not readable).
     pub fn is_format(&self) -> bool {
-        matches!(self.source, Source::Format(_))
+        matches!(self.source, Source::Format(_) | Source::Damaged)
     }
 
     /// Whether another process holds the lock (see [`lock`]).
@@ -69,6 +78,33 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T, mode: u32) -> Result<(),
     let mut text = serde_json::to_vec_pretty(value).map_err(|e| format_error("encode", path, e))?;
     text.push(b'\n');
     write(path, &text, mode)
+}
+
+/// Replaces `path` with `value` as indented JSON and a line with the checksum of that. See [`write`] and [`read_state`].
+pub fn write_state<T: Serialize>(path: &Path, value: &T, mode: u32) -> Result<(), Error> {
+    let mut text = serde_json::to_vec_pretty(value).map_err(|e| format_error("encode", path, e))?;
+    text.push(b'\n');
+    text.extend(checksum(&text).into_bytes());
+    write(path, &text, mode)
+}
+
+/// Reads what [`write_state`] wrote, or `None` where there is no such file. A file without a checksum is taken as it is: an
+/// earlier version wrote it, or only its last line is missing. A damaged file is an error and is left as it is.
+pub fn read_state<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+    let Some(bytes) = read(path)? else { return Ok(None) };
+    let last = bytes.trim_ascii_end().iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+    let (text, line) = bytes.split_at(last);
+    let text = match line.first() {
+        Some(b'#') if line == checksum(text).as_bytes() => text,
+        Some(b'#') => return Err(Error { verb: "read", path: path.to_owned(), source: Source::Damaged }),
+        _ => bytes.as_slice(),
+    };
+    serde_json::from_slice(text).map(Some).map_err(|e| format_error("read", path, e))
+}
+
+/// The last line of a file of state: the first half of the SHA-256 of all before it.
+fn checksum(text: &[u8]) -> String {
+    format!("# {}\n", hex::encode(&Sha256::digest(text)[..16]))
 }
 
 /// Reads `path`, or `None` where there is no such file.
@@ -119,6 +155,8 @@ fn format_error(verb: &'static str, path: &Path, e: serde_json::Error) -> Error 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     #[test]
     fn writes_replace_the_whole_file_and_set_the_mode() {
@@ -152,5 +190,41 @@ mod tests {
         assert!(error.is_format() && error.to_string().contains("state.json"), "{error}");
         remove(&path).unwrap();
         remove(&path).unwrap();
+    }
+
+    #[test]
+    fn state_of_an_earlier_version_has_no_checksum() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.json");
+        for text in ["{\"a\": 1}", "{\"a\": 1}\n", "{\n  \"a\": 1\n}\n"] {
+            write(&path, text.as_bytes(), PUBLIC).unwrap();
+            assert_eq!(read_state(&path).unwrap(), Some(BTreeMap::from([("a".to_owned(), 1)])), "{text}");
+        }
+        remove(&path).unwrap();
+        assert_eq!(read_state::<u8>(&path).unwrap(), None);
+    }
+
+    proptest! {
+        /// A flipped bit in a number, or a file cut in the middle of a list, would otherwise be another state.
+        #[test]
+        fn state_that_was_cut_or_changed_in_one_place_is_refused_and_left(
+            state in prop::collection::btree_map("[a-z]{0,3}", any::<u32>(), 0..6), at in any::<prop::sample::Index>(),
+            bit in 0..8u8, is_cut in any::<bool>(),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("state.json");
+            write_state(&path, &state, SECRET).unwrap();
+            prop_assert_eq!(read_state(&path).unwrap(), Some(state.clone()));
+            let whole = fs::read(&path).unwrap();
+            let (at, mut bytes) = (at.index(whole.len()), whole);
+            if is_cut { bytes.truncate(at) } else { bytes[at] ^= 1 << bit }
+            fs::write(&path, &bytes).unwrap();
+            match read_state::<BTreeMap<String, u32>>(&path) {
+                // No more than the checksum was cut off, or changed in what is white space either way.
+                Ok(read) => prop_assert_eq!(read, Some(state)),
+                Err(error) => prop_assert!(error.is_format() && error.to_string().contains("state.json"), "{}", error),
+            }
+            prop_assert_eq!(fs::read(&path).unwrap(), bytes);
+        }
     }
 }

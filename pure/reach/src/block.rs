@@ -50,12 +50,16 @@ impl fmt::Display for Block {
 /// longer suffixes that end in it, because the first block that fits a name is taken.
 pub fn with_block(text: &[u8], block: &Block) -> Result<Vec<u8>, BrokenBlock> {
     let (begin, end) = markers(&block.suffix);
-    let lines = format!("{begin}\n{block}Host *\n{end}\n");
+    let lines = format!("{begin}\n{block}Host *\n{end}");
     let (before, after) = around(text, &block.suffix)?.unwrap_or_else(|| {
         let place = behind_longer(text, &block.suffix);
         (place, place)
     });
-    Ok([&text[..before], lines.as_bytes(), &text[after..]].concat())
+    let (before, after) = (&text[..before], &text[after..]);
+    // Behind a last line that has no line break, the block takes its place as the one that has none.
+    let is_unbroken = before.last().is_some_and(|b| *b != b'\n');
+    let (first, last): (&[u8], &[u8]) = if is_unbroken { (b"\n", b"") } else { (b"", b"\n") };
+    Ok([before, first, lines.as_bytes(), last, after].concat())
 }
 
 /// `text` without the block of this suffix; `None` where it has none.
@@ -81,7 +85,8 @@ fn markers(suffix: &Suffix) -> (String, String) {
     (format!("# osier vpn {suffix}"), format!("# osier vpn {suffix} end"))
 }
 
-/// Where the block of this suffix begins, and where what follows it does.
+/// Where the block of this suffix begins, and where what follows it does. Of a block that ends the text without a line break,
+/// the break before it is a part.
 fn around(text: &[u8], suffix: &Suffix) -> Result<Option<(usize, usize)>, BrokenBlock> {
     let (begin, end) = markers(suffix);
     let (mut at, mut begun) = (0, None);
@@ -94,7 +99,10 @@ fn around(text: &[u8], suffix: &Suffix) -> Result<Option<(usize, usize)>, Broken
             Some((_, first)) if line == begin.as_bytes() => {
                 return Err(BrokenBlock { line: first, suffix: suffix.clone() });
             }
-            Some((before, _)) if line == end.as_bytes() => return Ok(Some((before, at))),
+            Some((before, _)) if line == end.as_bytes() => {
+                let is_unbroken = text[..at].last() != Some(&b'\n');
+                return Ok(Some((before - usize::from(is_unbroken && before > 0), at)));
+            }
             _ => {}
         }
     }
@@ -152,6 +160,16 @@ Host *.eolas
     }
 
     #[test]
+    fn a_block_behind_a_last_line_without_a_break_goes_without_a_trace() {
+        let mine = b"# osier vpn lab.eolas\nHost *.lab.eolas\nHost *\n# osier vpn lab.eolas end";
+        let wanted = block("eolas", "vpn-host", None);
+        let with = with_block(mine, &wanted).unwrap();
+        assert!(with.starts_with(mine) && with.ends_with(b"\n# osier vpn eolas end"));
+        assert_eq!(with_block(&with, &wanted).unwrap(), with);
+        assert_eq!(without_block(&with, &wanted.suffix), Ok(Some(mine.to_vec())));
+    }
+
+    #[test]
     fn a_block_whose_markers_were_edited_is_not_touched() {
         let wanted = block("eolas", "vpn-host", None);
         for text in ["a\n# osier vpn eolas\nb\n", "\n# osier vpn eolas\n# osier vpn eolas\n# osier vpn eolas end\n"] {
@@ -163,9 +181,14 @@ Host *.eolas
 
     proptest! {
         #[test]
-        fn every_other_byte_of_the_file_stays(text in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn every_other_byte_of_the_file_stays(
+            text in prop::collection::vec(any::<u8>(), 0..200), longer in any::<bool>(), more in "[a\n]{0,3}",
+        ) {
             let wanted = block("eolas", "vpn-host", Some("me"));
+            let end: &[u8] = if longer { b"\n# osier vpn .eolas end" } else { b"" };
+            let text = [&text, end, more.as_bytes()].concat();
             let with = with_block(&text, &wanted).unwrap();
+            prop_assert_eq!(&with_block(&with, &wanted).unwrap(), &with);
             prop_assert_eq!(without_block(&with, &wanted.suffix), Ok(Some(text)));
         }
     }

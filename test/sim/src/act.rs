@@ -43,11 +43,13 @@ pub enum Act {
     RemoveNetwork,
     /// An operator removes a node for good, or one on each of two sides.
     RemoveNode,
+    /// An operator adds a node.
+    AddNode,
 }
 
 impl Act {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Create,
         Self::Remove,
         Self::Toggle,
@@ -66,6 +68,7 @@ impl Act {
         Self::MakeNetwork,
         Self::RemoveNetwork,
         Self::RemoveNode,
+        Self::AddNode,
     ];
 
     /// How often it happens, as against the others.
@@ -78,7 +81,13 @@ impl Act {
             Self::KillAgent => 6,
             Self::KillHost | Self::MakeNetwork => 4,
             Self::Heal | Self::Loss | Self::Pause | Self::Partition | Self::RemoveNetwork => 3,
-            Self::LoseDisk | Self::KeepDisk | Self::RollBack | Self::Leave | Self::CloneDisk | Self::RemoveNode => 1,
+            Self::LoseDisk
+            | Self::KeepDisk
+            | Self::RollBack
+            | Self::Leave
+            | Self::CloneDisk
+            | Self::RemoveNode
+            | Self::AddNode => 1,
         }
     }
 
@@ -119,6 +128,7 @@ impl fmt::Display for Act {
             Self::MakeNetwork => "networks made",
             Self::RemoveNetwork => "networks removed",
             Self::RemoveNode => "wishes to remove nodes",
+            Self::AddNode => "wishes to add nodes",
         })
     }
 }
@@ -141,7 +151,8 @@ impl World {
             | Act::Leave
             | Act::MakeNetwork
             | Act::RemoveNetwork
-            | Act::RemoveNode => one(self, &awake),
+            | Act::RemoveNode
+            | Act::AddNode => one(self, &awake),
             Act::KillAgent | Act::KillHost => one(self, &running),
             Act::Start => one(self, &down),
             Act::LoseDisk | Act::RollBack | Act::CloneDisk | Act::Partition | Act::Heal | Act::Loss => {
@@ -213,6 +224,7 @@ impl World {
             Act::MakeNetwork => self.make_network(node),
             Act::RemoveNetwork => self.remove_network(node),
             Act::RemoveNode => self.remove_nodes(node),
+            Act::AddNode => self.add_node(node),
         }
         Ok(())
     }

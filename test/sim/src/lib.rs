@@ -12,6 +12,7 @@ mod act;
 mod clock;
 mod control;
 mod laws;
+mod members;
 mod network;
 mod node;
 mod promises;
@@ -63,6 +64,8 @@ pub enum Plant {
     ForgetRemovals,
     /// The heir of a removed node takes its chunks at once.
     HastyHeirs,
+    /// A node that is added founds a ring of its own.
+    FoundAgain,
 }
 
 impl Plant {
@@ -70,7 +73,7 @@ impl Plant {
     pub fn makes(self, breach: &Breach) -> bool {
         use Breach::{AddressTwice, ChunkTwice, Conflict, Name, Network, Networks, Unnoticed};
         match self {
-            Self::SendFirst | Self::NoCatchUp | Self::HastyHeirs => {
+            Self::SendFirst | Self::NoCatchUp | Self::HastyHeirs | Self::FoundAgain => {
                 matches!(breach, ChunkTwice { .. } | AddressTwice { .. } | Conflict { .. })
             }
             Self::IgnoreClones => {

@@ -5,8 +5,8 @@ mod networks;
 
 use crate::{
     Plant,
+    members::Known,
     network::Message,
-    removal::Known,
     world::{RANGE, member, number, peer},
 };
 use osier_mesh::{Event, Mesh, MeshConfig, incarnation};
@@ -41,7 +41,7 @@ pub(crate) struct Disk {
     pub(crate) ring: Ring,
     /// The networks of users; written before anybody hears of it.
     book: Book,
-    /// The nodes that it knows were removed.
+    /// What it knows of who belongs.
     pub(crate) known: Known,
 }
 
@@ -134,12 +134,12 @@ pub(crate) fn label(id: u64) -> Owner {
 }
 
 impl Node {
-    pub(crate) fn new(n: usize) -> Self {
+    pub(crate) fn new(n: usize, founds: bool, known: Known) -> Self {
         Self {
             peer: peer(n),
             side: 0,
             paused: Duration::ZERO,
-            disk: Disk::empty(n, n == 0),
+            disk: Disk::empty(n, founds, known),
             kept: None,
             containers: BTreeMap::new(),
             life: None,
@@ -180,9 +180,8 @@ impl Node {
     /// The disk is empty, as on a new machine under the old identity. A founder founds again, as the agent does.
     pub(crate) fn lose_disk(&mut self, founder: bool) {
         let n = number(self.peer);
-        // Who was removed is on a new machine before its agent is.
-        let known = std::mem::take(&mut self.disk.known);
-        self.disk = Disk { known, ..Disk::empty(n, founder) };
+        // Who belongs is on a new machine before its agent is.
+        self.disk = Disk::empty(n, founder, std::mem::take(&mut self.disk.known));
         (self.kept, self.behind) = (None, true);
         self.containers.clear();
     }
@@ -192,7 +191,7 @@ impl Node {
         let mut containers = self.containers.clone();
         containers.values_mut().for_each(|c| c.running = false);
         let (disk, starts) = (self.disk.clone(), self.starts);
-        Self { disk, containers, starts, behind: true, ..Self::new(number(self.peer)) }
+        Self { disk, containers, starts, behind: true, ..Self::new(number(self.peer), false, Known::default()) }
     }
 
     /// The disk may not know what a clone has done under its identity.
@@ -206,11 +205,11 @@ impl Node {
         self.containers.values().filter(move |c| Some(c.life) == life).map(|c| c.address)
     }
 
-    pub(crate) fn start(&mut self, now: Duration, nodes: usize, plant: Option<Plant>, mut rng: StdRng) {
+    pub(crate) fn start(&mut self, now: Duration, plant: Option<Plant>, mut rng: StdRng) {
         self.starts += 1;
         self.disk.starts += 1;
         let me = number(self.peer);
-        let belongs: Vec<usize> = (0..nodes).filter(|n| !self.disk.known.contains_key(&peer(*n))).collect();
+        let belongs: Vec<usize> = self.disk.known.members().map(number).collect();
         let members = belongs.iter().copied().map(member).collect();
         let incarnation = incarnation(self.disk.starts, rng.random());
         let config = MeshConfig { me: member(me), incarnation, members, settle_after: Duration::from_secs(10) };
@@ -387,7 +386,7 @@ impl Node {
         }
         if look {
             self.hear_networks(now);
-            self.hear_removals();
+            self.hear_members();
             self.inherit(now);
         }
         let Some(life) = &mut self.life else { return Vec::new() };
@@ -420,10 +419,10 @@ impl Node {
 }
 
 impl Disk {
-    fn empty(n: usize, founds: bool) -> Self {
+    fn empty(n: usize, founds: bool, known: Known) -> Self {
         let range = RANGE.parse().unwrap_or_default();
         let ring = if founds { Ring::found(range, peer(n), &[]) } else { Ring::join(range, peer(n), &[]) };
-        Self { starts: 0, ring, book: Book::default(), known: Known::new() }
+        Self { starts: 0, ring, book: Book::default(), known }
     }
 }
 

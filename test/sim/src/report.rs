@@ -23,6 +23,8 @@ pub struct Report {
     pub noticed: u64,
     /// See `noticed`.
     pub twice: u64,
+    /// Nodes that were added.
+    pub nodes_added: u64,
     /// Nodes that were removed for good, and chunks that their heirs took over.
     pub nodes_removed: u64,
     /// See `nodes_removed`.
@@ -45,6 +47,7 @@ impl Report {
         self.refused += other.refused;
         self.noticed += other.noticed;
         self.twice += other.twice;
+        self.nodes_added += other.nodes_added;
         self.nodes_removed += other.nodes_removed;
         self.inherited += other.inherited;
         self.comparisons += other.comparisons;
@@ -61,6 +64,7 @@ impl Report {
             ("addresses given".to_owned(), self.addresses, self.steps / 10),
             ("chunks given".to_owned(), self.chunks, self.steps / 20),
             ("clones noticed".to_owned(), self.noticed, self.steps / 1000),
+            ("nodes added".to_owned(), self.nodes_added, self.steps / 400),
             ("nodes removed".to_owned(), self.nodes_removed, self.steps / 400),
             ("chunks inherited".to_owned(), self.inherited, self.steps / 100),
             ("comparisons".to_owned(), self.comparisons, self.steps / 100),
@@ -79,7 +83,11 @@ impl fmt::Display for Report {
         writeln!(f, "{:>10}  addresses given, {} refused", self.addresses, self.refused)?;
         writeln!(f, "{:>10}  chunks given", self.chunks)?;
         writeln!(f, "{:>10}  clones noticed, {} addresses given by both", self.noticed, self.twice)?;
-        writeln!(f, "{:>10}  nodes removed, {} chunks inherited", self.nodes_removed, self.inherited)?;
+        writeln!(
+            f,
+            "{:>10}  nodes added, {} removed, {} chunks inherited",
+            self.nodes_added, self.nodes_removed, self.inherited
+        )?;
         write!(f, "{:>10}  comparisons while quiet, {} names answered", self.comparisons, self.answers)
     }
 }

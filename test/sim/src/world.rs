@@ -4,9 +4,9 @@ use crate::{
     Plant, Report,
     act::Act,
     control::equalise,
+    members::Known,
     network::{Message, Network, Parcel},
     node::{Node, Outcome},
-    removal::Known,
 };
 use osier_model::{NetworkId, PeerId, config::Member};
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IteratorRandom};
@@ -39,6 +39,8 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
     /// How many nodes there are.
     size: usize,
+    /// How many there were at first.
+    founders: usize,
     /// No datagram reaches the clone.
     deaf: bool,
     /// The share of datagrams that are lost.
@@ -47,8 +49,8 @@ pub(crate) struct World {
     /// The networks of users that there are, and those that were removed.
     pub(crate) networks: BTreeSet<NetworkId>,
     pub(crate) removed: BTreeSet<NetworkId>,
-    /// The nodes that an operator removed.
-    pub(crate) gone: Known,
+    /// Who was admitted, and who removed.
+    pub(crate) known: Known,
     /// Which node knows, or knew once, that which other was removed.
     pub(crate) acknowledged: BTreeSet<(usize, PeerId)>,
     /// A disk was lost in this cluster, with what only it knew.
@@ -80,14 +82,15 @@ pub(crate) fn member(n: usize) -> Member {
 impl World {
     pub(crate) fn new(nodes: usize, plant: Option<Plant>, rng: StdRng) -> Self {
         let mut world = Self {
-            nodes: (0..nodes).map(Node::new).collect(),
-            size: nodes,
+            nodes: Vec::new(),
+            size: 0,
+            founders: nodes,
             deaf: false,
             loss: 0.0,
             report: Report::default(),
             networks: BTreeSet::new(),
             removed: BTreeSet::new(),
-            gone: Known::new(),
+            known: Known::admit(0..nodes),
             acknowledged: BTreeSet::new(),
             forgetful: false,
             now: Duration::ZERO,
@@ -97,8 +100,19 @@ impl World {
             history: VecDeque::new(),
             next_id: 0,
         };
-        (0..nodes).for_each(|node| world.start(node));
+        let known = world.known.clone();
+        let all: Vec<usize> = (0..nodes).map(|_| world.grow(&known)).collect();
+        all.into_iter().for_each(|node| world.start(node));
         world
+    }
+
+    /// There is one more node, which knows this; its number.
+    pub(crate) fn grow(&mut self, known: &Known) -> usize {
+        let node = self.size;
+        let founds = node == 0 || (node >= self.founders && self.plant == Some(Plant::FoundAgain));
+        self.nodes.push(Node::new(node, founds, known.clone()));
+        self.size += 1;
+        node
     }
 
     pub(crate) fn into_report(mut self, steps: u64) -> Report {
@@ -109,6 +123,11 @@ impl World {
     /// How many nodes there are, removed ones among them.
     pub(crate) fn size(&self) -> usize {
         self.size
+    }
+
+    /// How many nodes there were at first.
+    pub(crate) fn founders(&self) -> usize {
+        self.founders
     }
 
     pub(crate) fn now(&self) -> Duration {
@@ -150,10 +169,10 @@ impl World {
             return;
         }
         let rng = StdRng::from_rng(&mut self.rng);
-        let (now, nodes, plant) = (self.now, self.size, self.plant);
+        let (now, plant) = (self.now, self.plant);
         self.nodes[node].paused = Duration::ZERO;
-        self.nodes[node].start(now, nodes, plant, rng);
-        let known = self.nodes[node].disk.known.keys();
+        self.nodes[node].start(now, plant, rng);
+        let known = self.nodes[node].disk.known.removed.keys();
         self.acknowledged.extend(known.map(|removed| (number(self.nodes[node].peer), *removed)));
     }
 
