@@ -206,10 +206,10 @@ impl Cluster {
         unseen.insert(id.to_owned(), Unseen { engine: Arc::downgrade(engine), made: OffsetDateTime::now_utc() });
     }
 
-    /// The container that a word means, on an engine that answers.
-    pub(crate) fn reachable(&self, word: &str) -> Result<(Arc<Engine>, Arc<Container>), Refusal> {
+    /// The container that a word means, on an engine that answers. One that was lost a moment ago is waited for.
+    pub(crate) async fn reachable(&self, word: &str) -> Result<(Arc<Engine>, Arc<Container>), Refusal> {
         let (engine, container) = self.container(word)?;
-        if engine.is_healthy() {
+        if engine.is_back().await {
             return Ok((engine, container));
         }
         let why = engine.view().error();

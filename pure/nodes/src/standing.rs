@@ -11,6 +11,9 @@ const QUICK: Duration = Duration::from_millis(300);
 /// A connection that held for so long was no accident.
 const STEADY: Duration = Duration::from_secs(30);
 
+/// How long after its loss an engine may be back before anybody has to know.
+const MOMENT: Duration = Duration::from_secs(6);
+
 /// Whether an engine can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -62,6 +65,13 @@ impl Standing {
     /// What is wrong with it. An engine whose connections keep breaking is shown with the reason also while it answers.
     pub fn trouble(&self) -> Option<&Trouble> {
         self.trouble.as_ref()
+    }
+
+    /// How much longer a call is to wait for an engine that was lost so long ago: nothing where it is not likely to be back in a
+    /// moment.
+    pub fn patience(&self, lost_for: Duration) -> Duration {
+        let is_brief = self.trouble.as_ref().is_some_and(|trouble| trouble.reason.is_brief());
+        if self.health == Health::Unhealthy && is_brief { MOMENT.saturating_sub(lost_for) } else { Duration::ZERO }
     }
 
     /// Failures in a row.
@@ -181,6 +191,19 @@ mod tests {
         standing.succeed(Duration::ZERO);
         assert_eq!(fail(&mut standing, Reason::DuplicateId), (Some(Turn::Lost), Duration::from_secs(5)));
         assert_eq!(standing.health(), Health::Unhealthy);
+    }
+
+    #[test]
+    fn only_an_engine_that_may_be_starting_anew_is_waited_for_and_not_for_long() {
+        let mut standing = Standing::new(Refresh::default());
+        assert_eq!(standing.patience(Duration::ZERO), Duration::ZERO, "it was never there");
+        standing.succeed(Duration::ZERO);
+        assert_eq!(standing.patience(Duration::ZERO), Duration::ZERO, "it is there");
+        while fail(&mut standing, Reason::Refused).0.is_none() {}
+        assert_eq!(standing.patience(Duration::from_secs(1)), MOMENT - Duration::from_secs(1));
+        assert_eq!(standing.patience(MOMENT * 2), Duration::ZERO);
+        fail(&mut standing, Reason::Timeout);
+        assert_eq!(standing.patience(Duration::ZERO), Duration::ZERO, "its host is away");
     }
 
     #[test]

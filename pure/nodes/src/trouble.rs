@@ -49,6 +49,11 @@ impl Reason {
         }
     }
 
+    /// Whether this is what an engine looks like that is started anew on a host that is there.
+    pub fn is_brief(self) -> bool {
+        matches!(self, Self::Refused | Self::Broken)
+    }
+
     /// Whether the engine answered and is not to be used as it is: asking again soon would change nothing.
     pub fn is_verdict(self) -> bool {
         use Reason::*;

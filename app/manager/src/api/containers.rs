@@ -131,7 +131,7 @@ impl Api {
 
     /// `POST /containers/{name}/rename`, unless the new name is another container's anywhere.
     pub(super) async fn container_rename(&self, mut call: Call, name: &str) -> Answer {
-        let (engine, container) = self.cluster.reachable(name)?;
+        let (engine, container) = self.cluster.reachable(name).await?;
         let wanted = call.query.get("name").unwrap_or_default().trim_start_matches('/').to_owned();
         let new = wanted.strip_prefix(&format!("{}/", engine.name())).unwrap_or(&wanted).to_owned();
         // No name, its own or one that cannot be is the engine's to refuse, in its own words.
@@ -171,7 +171,7 @@ impl Api {
         if name.is_empty() {
             return Err(Refusal::bad_request("invalid name or ID supplied: \"\""));
         }
-        let (engine, container) = self.cluster.reachable(&name)?;
+        let (engine, container) = self.cluster.reachable(&name).await?;
         let given = |key: &str| call.query.get(key).unwrap_or_default();
         let target = image::target(given("repo"), given("tag"));
         call.query.set("container", &container.row.id);

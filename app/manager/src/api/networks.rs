@@ -318,7 +318,7 @@ impl Api {
         if container.is_empty() {
             return Err(Refusal::bad_request("invalid name or ID supplied: \"\""));
         }
-        let (engine, found) = match self.cluster.reachable(&container) {
+        let (engine, found) = match self.cluster.reachable(&container).await {
             // What is left of a container that is gone is known to the engines alone.
             Err(missing) if missing.status == StatusCode::NOT_FOUND && body["Force"] == true => {
                 return self.force_disconnect(call.version, name, &body).await;

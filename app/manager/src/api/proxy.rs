@@ -42,7 +42,7 @@ impl Api {
 
     /// Forwards a call about one container, whose name the user may have written in many ways.
     pub(super) async fn forward_container(&self, call: Call, name: &str, rest: &[&str]) -> Result<Forwarded, Refusal> {
-        let (engine, container) = self.cluster.reachable(name)?;
+        let (engine, container) = self.cluster.reachable(name).await?;
         let need = container_need(call.request.method(), rest, &call.query, call.version);
         if let Some(need) = need.filter(|need| engine.api().nearest(call.version) < need.since) {
             return Err(Refusal::too_old(&engine, &need));

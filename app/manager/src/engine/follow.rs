@@ -73,6 +73,9 @@ impl Follower {
         let (turn, pause, failures) = self.engine.update(|view| {
             let (turn, pause) = view.standing.fail(trouble, held, luck());
             view.retry_at = Some(OffsetDateTime::now_utc() + pause);
+            if turn == Some(Turn::Lost) {
+                view.lost_at = Some(Instant::now());
+            }
             (turn, pause, view.standing.failures())
         });
         let (node, address) = (self.engine.name(), self.engine.target.address());

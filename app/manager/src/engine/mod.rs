@@ -36,6 +36,8 @@ const ANSWER: usize = 256 << 20;
 /// How long a call may go without an answer before the engine is looked at, and how often then.
 const PATIENCE: Duration = Duration::from_secs(2);
 const IMPATIENCE: Duration = Duration::from_secs(10);
+/// How often an engine is looked at that a call waits for.
+const EAGERNESS: Duration = Duration::from_millis(500);
 
 /// Where an engine is found.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -212,6 +214,23 @@ impl Engine {
         let mut health = self.health.subscribe();
         // As above.
         let _ = health.wait_for(|h| *h == Health::Healthy).await;
+    }
+
+    /// Whether it is healthy, or is so again in a moment, as one whose agent starts anew.
+    pub(crate) async fn is_back(&self) -> bool {
+        while !self.is_healthy() {
+            let patience = {
+                let view = self.view();
+                view.lost_at.map_or(Duration::ZERO, |at| view.standing.patience(at.elapsed()))
+            };
+            if patience.is_zero() {
+                return false;
+            }
+            self.suspect();
+            // Either way, the loop looks.
+            let _ = tokio::time::timeout(patience.min(EAGERNESS), self.recovered()).await;
+        }
+        true
     }
 
     /// Awaits a call to a healthy engine for as long as it is healthy, so that one that hangs is not waited for to the

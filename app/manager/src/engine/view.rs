@@ -85,6 +85,8 @@ pub(crate) struct View {
     pub(crate) standing: Standing,
     /// When the next attempt to reach it is due, while there is none.
     pub(crate) retry_at: Option<OffsetDateTime>,
+    /// When it was last seen to be lost.
+    pub(crate) lost_at: Option<Instant>,
     /// When it was last heard of.
     pub(crate) updated: OffsetDateTime,
     pub(crate) client: Option<Client>,
@@ -120,6 +122,7 @@ impl View {
         Self {
             standing: Standing::new(refresh),
             retry_at: None,
+            lost_at: None,
             updated: now,
             client: None,
             facts: None,

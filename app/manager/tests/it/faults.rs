@@ -66,6 +66,24 @@ async fn an_engine_that_dies_is_noticed_at_once_and_read_again_when_it_is_back()
 }
 
 #[tokio::test]
+async fn a_call_waits_for_an_engine_that_is_started_anew_and_not_for_one_that_stays_away() {
+    let fake = Fake::start("n1").await;
+    let id = fake.has("web");
+    let world = World::of(&[&fake]).await;
+    let lost = async || world.status("Status", "Unhealthy").await == 1;
+    fake.stop();
+    until("the loss is noticed", lost).await;
+    let path = format!("/containers/{id}/json");
+    let (answer, ()) = tokio::join!(world.ask(Method::GET, &path, None), fake.restart());
+    assert_eq!(answer.0, StatusCode::OK, "{}", answer.1);
+    fake.stop();
+    until("the loss is noticed again", lost).await;
+    let (status, body) = world.ask(Method::GET, &path, None).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{body}");
+    assert!(body["message"].as_str().unwrap().contains("unhealthy node n1"), "{body}");
+}
+
+#[tokio::test]
 async fn a_create_goes_elsewhere_when_its_node_cannot_be_reached() {
     let fakes = [Fake::start("n1").await, Fake::start("n2").await];
     fakes[1].has("one");
