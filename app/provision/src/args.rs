@@ -2,6 +2,7 @@
 //!
 //! Must not touch the world: parsing only validates.
 
+use osier_fleet::Serial;
 use osier_inventory::{Problem, variables};
 use osier_model::NodeName;
 use serde_json::{Map, Value};
@@ -82,6 +83,10 @@ pub struct ChangeArgs {
     /// Show the lines of files that change
     #[arg(long)]
     pub diff: bool,
+    /// Change so many hosts, then the next; a share of all ('30%'), or several sizes with commas between them, of which the last
+    /// holds on. All are asked before any is changed. Where all hosts of a batch fail, the others are not changed
+    #[arg(long, value_name = "N|%")]
+    pub serial: Option<Serial>,
     /// The program to install on the hosts, where it is not to be the running one
     #[arg(long, value_name = "PATH")]
     pub binary: Option<PathBuf>,
@@ -113,7 +118,9 @@ pub struct SetupClusterArgs {
 
 /// Prepare hosts and make a cluster of them: bootstrap and setup-cluster in one.
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "Examples:\n  osier site -i inventory\n  osier site -i inventory --check --diff")]
+#[command(
+    after_help = "Examples:\n  osier site -i inventory\n  osier site -i inventory --check --diff\n  osier site -i inventory --serial 1,30%     one host first, then the others by thirds"
+)]
 pub struct SiteArgs {
     #[command(flatten)]
     pub(crate) hosts: HostArgs,

@@ -17,6 +17,7 @@ use crate::{
     settings::{self, ClusterSettings, NodeSettings},
 };
 use osier_converge::{Desired, Digest};
+use osier_fleet::{Serial, batches};
 use osier_inventory::Inventory;
 use osier_ui::{ExitKind, Failure, Progress, Ui};
 use std::collections::BTreeMap;
@@ -272,6 +273,7 @@ fn forget(cluster: Cluster, outcomes: &BTreeMap<String, Outcome>, ui: &Ui) -> Re
 struct Run<'a> {
     remotes: Vec<Remote>,
     forks: u16,
+    serial: Option<Serial>,
     program: Program,
     delivery: Delivery<'a>,
     progress: Progress,
@@ -281,7 +283,8 @@ impl<'a> Run<'a> {
     fn begin(hosts: &HostArgs, change: &ChangeArgs, remotes: Vec<Remote>, ui: &'a Ui) -> Result<Self, Failure> {
         let program = Program::read(change.binary.as_deref())?;
         let delivery = Delivery { check: change.check, diff: change.diff, ui };
-        Ok(Self { remotes, forks: hosts.forks, program, delivery, progress: ui.progress() })
+        let (forks, serial) = (hosts.forks, change.serial.clone());
+        Ok(Self { remotes, forks, serial, program, delivery, progress: ui.progress() })
     }
 
     /// Asks every host; none is touched.
@@ -320,20 +323,33 @@ impl<'a> Run<'a> {
         Ok(outcomes)
     }
 
-    /// Makes each host what its document says.
+    /// Makes each host what its document says, batch by batch.
     async fn deliver(&self, ready: &[(&Remote, Desired, Report)]) -> Vec<(String, Outcome)> {
-        let documents: BTreeMap<&str, (&Desired, &Report)> =
-            ready.iter().map(|(remote, desired, report)| (remote.name.as_str(), (desired, report))).collect();
-        let remotes = ready.iter().map(|(remote, ..)| *remote);
-        let delivered = on_each(remotes, self.forks, async |remote| {
-            let (desired, report) = documents.get(remote.name.as_str())?;
+        let mut outcomes = Vec::new();
+        let mut goes_on = true;
+        for batch in batches(self.serial.as_ref(), ready.len()) {
+            let batch = &ready[batch];
+            if !goes_on {
+                outcomes.extend(batch.iter().map(|(remote, ..)| (remote.name.clone(), Outcome::Skipped)));
+                continue;
+            }
+            let delivered = self.deliver_to(batch).await;
+            let failed = delivered.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Failed(_))).count();
+            goes_on = osier_fleet::goes_on(batch.len(), failed);
+            outcomes.extend(delivered);
+        }
+        outcomes
+    }
+
+    async fn deliver_to(&self, ready: &[(&Remote, Desired, Report)]) -> Vec<(String, Outcome)> {
+        on_each(ready, self.forks, async |(remote, desired, report): &(&Remote, Desired, Report)| {
             let installed = report.binary == Some(self.program.sha256);
             let done = deliver(remote, desired, &self.program, installed, &self.delivery, &self.progress).await;
             let outcome = done.unwrap_or_else(Outcome::Failed);
             self.progress.done(&remote.name, outcome.summary());
-            Some((remote.name.clone(), outcome))
-        });
-        delivered.await.into_iter().flatten().collect()
+            (remote.name.clone(), outcome)
+        })
+        .await
     }
 
     fn failed(&self, host: &str, failure: Failure) -> Outcome {

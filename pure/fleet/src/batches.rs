@@ -55,6 +55,11 @@ impl Serial {
     }
 }
 
+/// The places of `hosts` hosts in the batches that are wished for; without a wish, in one.
+pub fn batches(serial: Option<&Serial>, hosts: usize) -> Vec<Range<usize>> {
+    serial.map_or_else(|| std::iter::once(0..hosts).collect(), |serial| serial.batches(hosts))
+}
+
 /// Whether the next batch is worked on after one of which so many hosts failed: not where all did.
 pub fn goes_on(batch: usize, failed: usize) -> bool {
     failed < batch

@@ -14,7 +14,7 @@ mod span;
 mod spare;
 mod tree;
 
-pub use batches::{Serial, SerialError, goes_on};
+pub use batches::{Serial, SerialError, batches, goes_on};
 pub use frames::{Channel, FrameError, Frames, stamped};
 pub use harmless::harmless;
 pub use journal::{Record, record};

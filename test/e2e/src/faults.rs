@@ -1,7 +1,7 @@
 //! What a cluster must survive: a dead agent under traffic, a node's reboot, a manager that is away, a node that is away.
 
 use crate::{
-    Cluster, eventually,
+    Cluster, eventually, repair,
     tour::{IMAGE, NODES},
 };
 use anyhow::{Context, Result, ensure};
@@ -27,7 +27,8 @@ pub fn all(cluster: &Cluster) -> Result<()> {
     manager_stops(cluster)?;
     rules_are_flushed_and_the_engine_restarts(cluster)?;
     node_reboots(cluster)?;
-    node_stops(cluster)
+    node_stops(cluster)?;
+    repair::a_host_fails(cluster)
 }
 
 /// Where a container runs and what it is called there.

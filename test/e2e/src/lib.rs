@@ -10,6 +10,7 @@ pub mod faults;
 pub mod networks;
 pub mod partition;
 pub mod removal;
+pub mod repair;
 pub mod terminal;
 pub mod tour;
 
@@ -100,6 +101,14 @@ impl Cluster {
         finish(&mut command)
     }
 
+    /// As [`Self::osier`], for what may fail.
+    pub fn try_osier(&self, args: &[&str]) -> Result<Output> {
+        println!("$ osier {}", args.join(" "));
+        let mut command = Command::new(&self.osier);
+        self.environment(command.args(args));
+        command.output().with_context(|| format!("run 'osier {}'", args.join(" ")))
+    }
+
     /// Runs a shell line where the nodes' names resolve and `ssh NODE` works, with the cluster as `DOCKER_HOST`, shows
     /// it and its output, and gives its standard output.
     pub fn sh(&self, line: &str) -> Result<String> {
@@ -148,6 +157,24 @@ impl Cluster {
         command.args(["lab", "exec", &self.lab, "--", "ssh", node, line]);
         self.environment(&mut command);
         command.output().with_context(|| format!("run '{line}' on {node}"))
+    }
+
+    /// Installs the engine of another Debian release than the node's own there, and nothing else of it that the node's has:
+    /// `osier site` then finds Docker present.
+    pub fn install_engine_of(&self, node: &str, release: &str) -> Result<()> {
+        let source = format!(
+            "awk -v RS= 'NR == 1' /etc/apt/sources.list.d/debian.sources | sed 's/^Suites:.*/Suites: {release}/' \
+             > /etc/apt/sources.list.d/{release}.sources"
+        );
+        let pin = format!(
+            "printf 'Package: *\\nPin: release n={release}\\nPin-Priority: 100\\n' > /etc/apt/preferences.d/{release}"
+        );
+        let packages =
+            ["docker.io", "containerd", "runc", "docker-cli"].map(|name| format!("{name}/{release}")).join(" ");
+        let install = format!(
+            "apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends {packages}"
+        );
+        self.on(node, &format!("set -e; {source}; {pin}; {install}")).map(|_| ())
     }
 
     /// Takes a node's power away.

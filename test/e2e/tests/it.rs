@@ -3,9 +3,13 @@
 use osier_e2e::{Cluster, behind, churn, faults, networks, partition, removal, tour};
 use std::{process::ExitCode, time::Duration};
 
-fn tour_and_faults(releases: &[&str], partitions: &[u64], cycles: usize) -> ExitCode {
+/// `engines` are nodes with Docker of another Debian release than their own.
+fn tour_and_faults(releases: &[&str], engines: &[(&str, &str)], partitions: &[u64], cycles: usize) -> ExitCode {
     let all = || {
         let cluster = Cluster::make(3, releases)?;
+        for (node, release) in engines {
+            cluster.install_engine_of(node, release)?;
+        }
         tour::take(&cluster)?;
         tour::load_image(&cluster)?;
         networks::all(&cluster)?;
@@ -22,11 +26,12 @@ fn tour_and_faults(releases: &[&str], partitions: &[u64], cycles: usize) -> Exit
 
 #[test]
 fn the_tour_runs_on_three_real_hosts_and_they_survive_faults() -> ExitCode {
-    tour_and_faults(&[], &[10, 30], 100)
+    tour_and_faults(&[], &[], &[10, 30], 100)
 }
 
 #[test]
 #[ignore = "tier full: one cluster is enough for every change"]
-fn engines_of_two_generations_make_one_cluster() -> ExitCode {
-    tour_and_faults(&["bookworm", "datalyse-2=trixie"], &[300], 2_000)
+fn engines_of_three_generations_make_one_cluster() -> ExitCode {
+    let releases = ["bookworm", "datalyse-1=trixie", "datalyse-2=trixie"];
+    tour_and_faults(&releases, &[("datalyse-2", "forky")], &[300], 2_000)
 }

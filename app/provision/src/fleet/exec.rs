@@ -11,7 +11,7 @@ use crate::{
     recap::{self, Outcome},
     remote::{self, Remote, on_each},
 };
-use osier_fleet::{Serial, Start, Turns, goes_on, start};
+use osier_fleet::{Start, Turns, batches, goes_on, start};
 use osier_ssh::{Command, Stream, quote};
 use osier_ui::{ExitKind, Failure, Ui};
 use serde_json::json;
@@ -116,8 +116,7 @@ struct Ran {
 async fn everywhere(fleet: Fleet, work: &Work, ui: &Ui) -> Result<(), Failure> {
     let (stop, width, hosts) = (Stop::listen()?, fleet.width(), fleet.remotes.len());
     let mut ran: Vec<Ran> = Vec::new();
-    let all = std::iter::once(0..hosts).collect();
-    for batch in work.batches.serial.as_ref().map_or(all, |serial: &Serial| serial.batches(hosts)) {
+    for batch in batches(work.batches.serial.as_ref(), hosts) {
         let remotes = &fleet.remotes[batch.clone()];
         let shown = Shown::new(ui, remotes, width, work.ordered);
         let of_batch = on_each(remotes.iter().enumerate(), fleet.forks, async |(at, remote): (usize, &Remote)| {

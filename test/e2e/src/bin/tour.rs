@@ -10,6 +10,9 @@ struct Args {
     /// The lab, as 'osier lab up' named it.
     #[arg(long)]
     lab: String,
+    /// Before it is provisioned, give a node Docker of another Debian release than its own.
+    #[arg(long, value_name = "NODE=RELEASE")]
+    engine: Option<String>,
     /// Leave the tour itself out: the lab has been on it.
     #[arg(long)]
     skip_tour: bool,
@@ -39,6 +42,9 @@ fn main() -> ExitCode {
 
 fn take(args: &Args) -> anyhow::Result<()> {
     let cluster = Cluster::of_lab(&args.lab)?;
+    if let Some((node, release)) = args.engine.as_deref().and_then(|engine| engine.split_once('=')) {
+        cluster.install_engine_of(node, release)?;
+    }
     if !args.skip_tour {
         tour::take(&cluster)?;
     }
