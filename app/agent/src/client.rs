@@ -11,11 +11,6 @@ use osier_engine::Client;
 use osier_model::config::path;
 use osier_ui::{ExitKind, Failure, FailureExt, Table, Ui};
 
-/// Shows this node: peers, links, addresses and names. Run it on a node.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  osier status\n  osier status -o json\n  ssh datalyse-master osier status")]
-pub struct StatusArgs {}
-
 /// Answers as Weave Net's command did. Run it on a node.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -76,7 +71,7 @@ pub(crate) const NO_AGENT: &str =
     "run this on a node, as root; 'systemctl status osier-agent' says whether the agent runs";
 
 /// `osier status`.
-pub async fn run_status(_: StatusArgs, ui: &Ui) -> Result<(), Failure> {
+pub async fn run_status(ui: &Ui) -> Result<(), Failure> {
     let status = ask().await?;
     if ui.is_json() {
         ui.json(&status);

@@ -32,7 +32,7 @@ mod setup;
 pub mod status;
 mod weave;
 
-pub use client::{StatusArgs, WeaveArgs, run_status, run_weave};
+pub use client::{WeaveArgs, run_status, run_weave};
 pub use dns::Lookup;
 pub use dns_command::{DnsCommand, run_dns};
 pub use exposure::{HostPlace, run_expose};

@@ -61,7 +61,14 @@ pub(crate) enum Command {
     Env(osier_provision::EnvArgs),
     List(osier_manager::ListArgs),
     Join(osier_manager::JoinArgs),
-    Status(osier_agent::StatusArgs),
+    /// Shows the cluster on one screen, or on a node that node: peers, links, addresses and names.
+    #[command(
+        after_help = "Examples:\n  osier status\n  osier status --cluster lab -o json\n  ssh datalyse-master osier status"
+    )]
+    Status {
+        #[command(flatten)]
+        manager: osier_manager::ManagerArgs,
+    },
     /// Puts this host itself on the cluster's network, as hosts are by default, and prints its address there. Run it on a node.
     #[command(after_help = "Examples:\n  osier expose\n  ssh datalyse-1 osier expose")]
     Expose,

@@ -11,7 +11,7 @@ mod swarm;
 use args::{Cli, Command, Node, Weave};
 use clap::{CommandFactory, Parser};
 use osier_manager::{Caller, Place};
-use osier_model::Token;
+use osier_model::{Token, config::path};
 use osier_pki::Identity;
 use osier_provision::KnownCluster;
 use osier_ui::{ExitKind, Failure, FailureExt, Output, Ui};
@@ -77,7 +77,14 @@ async fn run(command: Command, caller: &Caller, ui: &Ui) -> Result<(), Failure> 
         Command::Node { command: Node::Rm(args) } => osier_provision::run_node_rm(args, ui).await,
         Command::Explain(a) => osier_manager::run_explain(a, ui, cluster_place).await,
         Command::Agent(a) => Ok(osier_agent::run(a).await?),
-        Command::Status(a) => osier_agent::run_status(a, ui).await,
+        Command::Status { manager } => {
+            let is_node = manager.cluster.is_none() && manager.host.is_none() && Path::new(path::AGENT_SOCKET).exists();
+            if is_node {
+                return osier_agent::run_status(ui).await;
+            }
+            let done = osier_manager::run_overview(&manager, ui, cluster_place).await;
+            done.hint("on a node, 'systemctl status osier-agent' says why its agent cannot be asked")
+        }
         Command::Expose => osier_agent::run_expose(true, ui).await,
         Command::Hide => osier_agent::run_expose(false, ui).await,
         Command::Dns { command } => osier_agent::run_dns(command, ui).await,

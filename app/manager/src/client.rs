@@ -124,6 +124,11 @@ impl Manager {
         }
     }
 
+    /// The manager, as the user knows it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Asks for an answer that comes as JSON values, one after another, for as long as the work takes.
     pub(crate) async fn stream(&self, method: Method, path: &str, body: Option<&Value>) -> Result<JsonStream, Failure> {
         match tokio::time::timeout(ANSWER, self.client.call(method, path, body)).await {

@@ -110,8 +110,8 @@ async fn manage_provisioned(
     let listener = Listener::Tls(socket, identity.server().context("set up TLS")?);
     info!(cluster = config.cluster, listen = %config.listen, "managing a cluster");
     let agent = Client::unix(path::AGENT_SOCKET);
-    let following = tokio::spawn(discovery::follow_mesh(agent, cluster.clone(), tokens.clone()));
-    let api = Api::new(cluster.clone(), tokens).experimental(caller.experimental);
+    let following = tokio::spawn(discovery::follow_mesh(agent.clone(), cluster.clone(), tokens.clone()));
+    let api = Api::new(cluster.clone(), tokens).experimental(caller.experimental).beside(agent);
     serve_all(vec![listener], Front { api, cors, gate: None }, &cluster, shutdown).await;
     following.abort();
     Ok(())

@@ -88,6 +88,11 @@ impl Cluster {
         path.map(str::to_owned).with_context(|| format!("the lab '{}' has no inventory: {list}", self.lab))
     }
 
+    /// The lab's name, which is the cluster's.
+    pub fn name(&self) -> &str {
+        &self.lab
+    }
+
     /// The lab's inventory file.
     pub fn inventory(&self) -> &Path {
         Path::new(&self.inventory)

@@ -26,6 +26,7 @@ pub fn take(cluster: &Cluster) -> Result<()> {
     provision(cluster)?;
     create_token(cluster)?;
     info(cluster)?;
+    screen(cluster)?;
     list(cluster)?;
     load_image(cluster)?;
     ps(cluster)?;
@@ -46,6 +47,22 @@ pub fn provision(cluster: &Cluster) -> Result<()> {
     for host in hosts {
         ensure!(host["changed"] == 0, "a second run changed something: {host}");
     }
+    Ok(())
+}
+
+/// The cluster on one screen.
+fn screen(cluster: &Cluster) -> Result<()> {
+    eventually(SOON, || {
+        let screen = cluster.osier(&["status", "--cluster", cluster.name()])?;
+        for row in ["Nodes:      3 of 3 healthy", "3 of 3 nodes answer, 3 of 3 links stand"] {
+            ensure!(screen.contains(row), "'{row}' is missing in:\n{screen}");
+        }
+        ensure!(!screen.contains("PROBLEM"), "a new cluster has problems:\n{screen}");
+        Ok(())
+    })?;
+    let screen = cluster.osier(&["status", "--cluster", cluster.name(), "-o", "json"])?;
+    let screen: Value = serde_json::from_str(&screen).context("read 'osier status -o json'")?;
+    ensure!(screen["network"]["links"] == 3 && screen["nodes"].as_array().is_some_and(|n| n.len() == 3), "{screen}");
     Ok(())
 }
 

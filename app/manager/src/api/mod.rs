@@ -22,7 +22,14 @@ mod system;
 mod transfer;
 mod volumes;
 
-use crate::{cluster::Cluster, meetings::Meetings, refusal::Refusal, replication::Role, tokens::Tokens};
+use crate::{
+    cluster::Cluster,
+    meetings::Meetings,
+    overview::{self, Overview},
+    refusal::Refusal,
+    replication::Role,
+    tokens::Tokens,
+};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use osier_dockerapi::{
     members,
@@ -31,7 +38,7 @@ use osier_dockerapi::{
     route::{ContainerCall, ImageCall, NetworkCall, Route, route},
     version::ApiVersion,
 };
-use osier_engine::{Body, Hijacker, empty, server::Handler};
+use osier_engine::{Body, Client, Hijacker, empty, json_response, server::Handler};
 use serde_json::Value;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -48,6 +55,8 @@ pub struct Api {
     experimental: bool,
     /// What this manager is to others, where there are others.
     role: Option<watch::Receiver<Role>>,
+    /// The agent of the manager's own node, where the cluster has a network.
+    agent: Option<Client>,
 }
 
 /// One request with what its path and query say.
@@ -89,7 +98,7 @@ impl Handler for Api {
 impl Api {
     /// The API of this cluster, with its token service.
     pub fn new(cluster: Arc<Cluster>, tokens: Arc<Tokens>) -> Self {
-        Self { cluster, tokens, meetings: Arc::default(), experimental: false, role: None }
+        Self { cluster, tokens, meetings: Arc::default(), experimental: false, role: None, agent: None }
     }
 
     /// The same API, which tells clients that experimental features are on or off.
@@ -102,6 +111,12 @@ impl Api {
     #[must_use]
     pub(crate) fn replicated(self, role: Option<watch::Receiver<Role>>) -> Self {
         Self { role, ..self }
+    }
+
+    /// The same API of a manager beside an agent.
+    #[must_use]
+    pub(crate) fn beside(self, agent: Client) -> Self {
+        Self { agent: Some(agent), ..self }
     }
 
     async fn answer(&self, request: Request<Body>, hijacker: Hijacker) -> Answer {
@@ -122,10 +137,22 @@ impl Api {
         self.dispatch(route, call, &segments).await
     }
 
+    async fn overview(&self) -> Overview {
+        let network = match &self.agent {
+            Some(agent) => Some(overview::network(agent).await),
+            None => None,
+        };
+        let (version, api) = (env!("CARGO_PKG_VERSION").to_owned(), self.advertised().to_string());
+        Overview { version, api, nodes: self.reports(), network }
+    }
+
     /// What no engine has.
     async fn own(&self, call: Call, segments: &[&str]) -> Answer {
         match segments {
             ["nodes", rest @ ..] => self.nodes(call, rest).await,
+            ["status"] if call.request.method() == Method::GET => {
+                Ok(json_response(StatusCode::OK, &self.overview().await))
+            }
             ["explain"] => self.explain(Call { body: Some(members::Body::ContainerCreate), ..call }).await,
             _ => Err(Refusal::not_found("page not found")),
         }

@@ -56,7 +56,7 @@ impl Api {
         }
     }
 
-    fn reports(&self) -> Vec<NodeReport> {
+    pub(super) fn reports(&self) -> Vec<NodeReport> {
         let (said, now) = (self.cluster.hub.state.read(), OffsetDateTime::now_utc());
         let mut reports: Vec<NodeReport> =
             self.cluster.engines().iter().map(|engine| report(engine, &said, now)).collect();

@@ -138,8 +138,14 @@ async fn ls(manager: &Manager, ui: &Ui) -> Result<(), Failure> {
     let nodes: Vec<NodeReport> = manager.json(Method::GET, "/osier/v1/nodes", None).await?;
     if ui.is_json() {
         ui.json(&nodes);
-        return Ok(());
+    } else {
+        ui.line(table(&nodes));
     }
+    Ok(())
+}
+
+/// The nodes, one in a row.
+pub(crate) fn table(nodes: &[NodeReport]) -> Table {
     let mut table = Table::new(&[
         "NAME",
         "STATUS",
@@ -165,11 +171,10 @@ async fn ls(manager: &Manager, ui: &Ui) -> Result<(), Failure> {
             format!("{}/{}", cores(node.reserved_cpus), node.cpus),
             format!("{}/{}", Bytes(node.reserved_memory), Bytes(node.memory)),
             format!("{} s", node.age_seconds),
-            complaint(&node),
+            complaint(node),
         ]);
     }
-    ui.line(table);
-    Ok(())
+    table
 }
 
 fn cores(cores: f64) -> Cpus {

@@ -3,6 +3,7 @@
 mod command;
 mod settle;
 
+pub(crate) use command::table;
 pub use command::{NodeCommand, run_node};
 pub(crate) use settle::{Step, drain, resume, settle};
 
