@@ -80,6 +80,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: osier_agent::DnsCommand,
     },
+    Doctor(osier_provision::DoctorArgs),
     Exec(osier_provision::ExecArgs),
     Copy(osier_provision::CopyArgs),
     Logs(Box<LogsArgs>),

@@ -95,6 +95,7 @@ async fn run(command: Command, caller: &Caller, ui: &Ui) -> Result<(), Failure> 
         Command::Destroy(a) => osier_provision::run_destroy(a, ui).await,
         Command::Inventory(a) => osier_provision::run_inventory(a, ui).await,
         Command::Env(a) => osier_provision::run_env(a, ui).await,
+        Command::Doctor(a) => osier_provision::run_doctor(a, ui).await,
         Command::Exec(a) => osier_provision::run_exec(a, ui).await,
         Command::Copy(a) => osier_provision::run_copy(a, ui).await,
         Command::Logs(a) if a.containers.is_wanted() => {

@@ -7,6 +7,7 @@ mod args;
 mod cluster;
 mod context;
 mod deliver;
+mod doctor;
 mod documents;
 mod fleet;
 mod home;
@@ -27,6 +28,7 @@ pub use args::{
     SetupClusterArgs, ShowArgs, SiteArgs,
 };
 pub use context::{DockerContext, Written, docker_folder, run_env};
+pub use doctor::{DoctorArgs, run_doctor};
 pub use fleet::{
     CopyArgs, ExecArgs, RemoveContainersArgs, RemoveImagesArgs, RestartDockerArgs, ServiceLogsArgs, run_copy, run_exec,
     run_remove_containers, run_remove_images, run_restart_docker, run_service_logs,

@@ -126,10 +126,14 @@ impl Report {
         internal.or_else(|| connected.filter(|a| self.addresses.contains(a))).or(self.source)
     }
 
-    /// What is worth a word and keeps nothing from going on.
-    pub(crate) fn warnings(&self) -> Vec<String> {
-        let clock = (self.skew.abs() > SKEW_WARNING).then(|| format!("its clock is {}", ahead(self.skew)));
-        let taken = |n: &String| format!("/usr/local/bin/{n} is not ours and stays as it is");
+    /// What is worth a word and keeps nothing from going on, each with what mends it.
+    pub(crate) fn warnings(&self) -> Vec<(String, &'static str)> {
+        let clock = (self.skew.abs() > SKEW_WARNING)
+            .then(|| (format!("its clock is {}", ahead(self.skew)), "let an NTP service set it"));
+        let taken = |n: &String| {
+            let what = format!("/usr/local/bin/{n} is not ours and stays as it is");
+            (what, "take it away and run 'osier site' if that name is to be answered as the classic tool did")
+        };
         clock.into_iter().chain(self.taken.iter().map(taken)).collect()
     }
 
@@ -224,7 +228,7 @@ mod tests {
         let report = parse(TEXT, 990..=1010);
         assert_eq!(report.addresses, [Ipv4Addr::new(10, 67, 24, 194), Ipv4Addr::new(172, 17, 0, 1)]);
         assert_eq!(report.routes, [("eth0".to_owned(), "10.67.24.0/24".parse().unwrap())]);
-        assert_eq!(report.warnings(), [""; 0]);
+        assert_eq!(report.warnings(), []);
         report.judge("a", &needs()).unwrap();
         let again = parse(&format!("{TEXT}route=osier-host\t0001010A\t0\t1\t0\t0\t0\t00FFFFFF\n"), 990..=1010);
         assert_eq!(again.routes.len(), 2);

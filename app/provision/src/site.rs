@@ -150,7 +150,7 @@ pub(crate) async fn make(
         });
         match (judged, node) {
             (Ok(report), Some(node)) => {
-                report.warnings().iter().for_each(|w| ui.warn(format_args!("{}: {w}", remote.name)));
+                report.warnings().iter().for_each(|(w, _)| ui.warn(format_args!("{}: {w}", remote.name)));
                 passed.push((remote, node, report));
             }
             (Err(failure), _) => drop(outcomes.insert(remote.name.clone(), run.failed(&remote.name, failure))),

@@ -1,7 +1,7 @@
 //! What a cluster must survive: a dead agent under traffic, a node's reboot, a manager that is away, a node that is away.
 
 use crate::{
-    Cluster, eventually, repair,
+    Cluster, doctor, eventually, repair,
     tour::{IMAGE, NODES},
 };
 use anyhow::{Context, Result, ensure};
@@ -28,7 +28,8 @@ pub fn all(cluster: &Cluster) -> Result<()> {
     rules_are_flushed_and_the_engine_restarts(cluster)?;
     node_reboots(cluster)?;
     node_stops(cluster)?;
-    repair::a_host_fails(cluster)
+    repair::a_host_fails(cluster)?;
+    doctor::all(cluster)
 }
 
 /// Where a container runs and what it is called there.

@@ -1,0 +1,68 @@
+//! Taking secrets out of text that is handed on.
+
+/// What stands in a secret's place.
+const GONE: &str = "[removed]";
+/// A secret shorter than this is no secret, and is found everywhere.
+const SHORTEST: usize = 6;
+
+/// The text without these secrets and without the users and passwords of URLs, such as those of proxies.
+pub fn redact(text: &str, secrets: &[String]) -> String {
+    let mut text = text.to_owned();
+    for secret in secrets.iter().map(|secret| secret.trim()).filter(|secret| secret.len() >= SHORTEST) {
+        text = text.replace(secret, GONE);
+    }
+    without_logins(&text)
+}
+
+fn without_logins(text: &str) -> String {
+    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find("://") {
+        let (head, tail) = rest.split_at(at + 3);
+        out.push_str(head);
+        let authority = tail.find(|c: char| c.is_whitespace() || "/?#\"'<>|\\".contains(c)).unwrap_or(tail.len());
+        match tail[..authority].rfind('@') {
+            Some(login) => {
+                out.push_str(GONE);
+                rest = &tail[login..];
+            }
+            None => rest = tail,
+        }
+    }
+    out + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn secrets_and_logins_go_and_all_else_stays() {
+        let secrets = ["feba5683f4a1".to_owned(), "a".to_owned(), "  spaced-secret\n".to_owned()];
+        let text = "token feba5683f4a1, spaced-secret; proxy http://user:p%40ss@proxy:3128/x and https://me@h, not http://h/@x";
+        let clean =
+            "token [removed], [removed]; proxy http://[removed]@proxy:3128/x and https://[removed]@h, not http://h/@x";
+        assert_eq!(redact(text, &secrets), clean);
+        assert_eq!(redact("HTTPS_PROXY=http://a:b@c@d:1", &[]), "HTTPS_PROXY=http://[removed]@d:1");
+    }
+
+    proptest! {
+        #[test]
+        fn no_secret_is_left(before in "\\PC{0,20}", secret in "[0-9a-f]{8,64}", after in "\\PC{0,20}") {
+            let clean = redact(&format!("{before} {secret} {after} x://{secret}@{after}"), std::slice::from_ref(&secret));
+            prop_assert!(!clean.contains(&secret));
+        }
+
+        #[test]
+        fn a_password_in_a_url_is_gone(user in "[a-z]{1,5}", password in "[A-Z0-9]{6,12}", rest in "\\PC{0,20}") {
+            let clean = redact(&format!("x=http://{user}:{password}@host:1/ {rest}"), &[]);
+            let login = format!(":{password}@");
+            prop_assert!(!clean.contains(&login));
+        }
+
+        #[test]
+        fn text_without_either_is_as_it_was(text in "[a-z:/ .\n]{0,60}") {
+            prop_assert_eq!(redact(&text, &["0123456789".to_owned()]), text);
+        }
+    }
+}
