@@ -2,8 +2,8 @@
 //!
 //! Must not know the plan as a whole. Everything is in one table of nftables in the fabric's namespace, `bridge osier`: a
 //! chain whose rules are always the same, and two sets, the ports that have a guard and who may send there. Rules and sets
-//! are exchanged as one change, so no packet ever meets half of them. A frame costs one or two look-ups, however many ports
-//! there are. Frames of ports without a guard (the tunnel, the host) go on at the first rule.
+//! are exchanged as one change, so no packet ever meets half of them. A container's packet costs one look-up, however many ports
+//! there are, and one from a tunnel none. What comes by other ports without a guard (the host's) goes on, too.
 //!
 //! Of a guarded port's frames, IPv4 has to come from its MAC and address, and ARP has to speak of these as the sender, or of
 //! no address, as one who asks whether an address is taken (RFC 5227). The outermost VLAN tag hides nothing, since the kernel
@@ -18,7 +18,7 @@ use crate::{
 };
 use futures::{Stream, StreamExt, stream};
 use nix::errno::Errno;
-use osier_fabric::Guard;
+use osier_fabric::{Guard, TUNNEL_PREFIX};
 use osier_model::MacAddr;
 use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, TokioSocket, protocols::NETLINK_NETFILTER};
 use std::{
@@ -217,10 +217,12 @@ fn rules() -> Vec<(&'static str, Attributes)> {
         Accept,
     ];
     let unguarded = [Known(Meta::InterfaceName, first), NotIn(first, PORTS), Accept];
+    let tunnelled = [Known(Meta::InterfaceName, first), Equal(first, TUNNEL_PREFIX.as_bytes()), Accept];
     let mut rules = vec![
-        ("of others than containers", nftables::expressions(&unguarded)),
+        ("from other nodes", nftables::expressions(&tunnelled)),
         ("own IPv4", nftables::expressions(&[&protocol(IPV4)[..], &own_ipv4].concat())),
         ("own ARP", nftables::expressions(&[&protocol(ARP)[..], &own_arp].concat())),
+        ("of others than containers", nftables::expressions(&unguarded)),
         ("alien IPv4", dropped(IPV4)),
         ("alien ARP", dropped(ARP)),
     ];

@@ -88,9 +88,9 @@ pub(crate) enum Expression<'a> {
     Meta(Meta, Register),
     /// Puts so many bytes from this offset of a header into a register.
     Payload { base: Base, offset: u32, length: u32, register: Register },
-    /// Ends the rule unless the register has this value.
+    /// Ends the rule unless what begins at the register begins with these bytes.
     Equal(Register, &'a [u8]),
-    /// Ends the rule if the register has this value.
+    /// Ends the rule if what begins at the register begins with these bytes.
     Unequal(Register, &'a [u8]),
     /// Ends the rule unless what begins at the register is in the set.
     In(Register, &'a str),

@@ -11,4 +11,4 @@ mod plan;
 
 pub use desired::{Address, Bridge, Desired, FdbEntry, FdbTarget, Guard, HostLink, Neighbour, Port, Route, Vxlan};
 pub use input::{HostPort, Input, LocalPort, Network, Peer, Remote};
-pub use plan::{HOST_PORT, plan};
+pub use plan::{HOST_PORT, TUNNEL_PREFIX, plan};

@@ -18,6 +18,8 @@ use std::{
 
 /// The bridge's end of the veth that joins the host.
 pub const HOST_PORT: &str = "osier-hostbr";
+/// What the names of tunnel devices, and of nothing else, begin with.
+pub const TUNNEL_PREFIX: &str = "vxlan-";
 
 /// Plans the whole configuration. The result does not depend on the order of the input's lists, save that of two
 /// networks with one VNI, one bridge name or an address in common the first counts.
@@ -67,7 +69,7 @@ fn add_network(
     vteps: &BTreeMap<PeerId, Ipv4Addr>,
 ) {
     let Network { vni, bridge, mtu, subnet, .. } = network;
-    let tunnel = format!("vxlan-{vni}");
+    let tunnel = format!("{TUNNEL_PREFIX}{vni}");
     let entry = |link: &str, mac, target| FdbEntry { link: link.to_owned(), mac, target };
 
     let own_mac = bridge_mac(input.me.id, *vni);
