@@ -36,7 +36,7 @@ pub(crate) struct BenchArgs {
 }
 
 /// Debian packages that the tests use and the lab does not install itself.
-const TEST_PACKAGES: [&str; 16] = [
+const TEST_PACKAGES: [&str; 17] = [
     "busybox-static",
     "curl",
     "debootstrap",
@@ -49,6 +49,7 @@ const TEST_PACKAGES: [&str; 16] = [
     "iptables",
     "iputils-ping",
     "netcat-openbsd",
+    "nftables",
     "openssh-server",
     "sudo",
     "openssl",

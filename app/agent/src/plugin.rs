@@ -14,6 +14,7 @@ use ipnet::Ipv4Net;
 use osier_calls::plugin::{Call, CallError, POOL_PREFIX};
 use osier_endpoints::{Endpoint, mac_of};
 use osier_engine::{Body, Hijacker, body::collect, json_response, server::Handler};
+use osier_fabric::LocalPort;
 use osier_kernel::{Kernel, Sandbox};
 use osier_model::{DNS_ADDRESS, INTERFACE_PREFIX, MacAddr, NetworkId};
 use serde_json::{Value, json};
@@ -247,7 +248,8 @@ impl Plugin {
         let bridge = tokio::time::timeout(BRIDGE_DEADLINE, up.wait_for(|up| up.contains(&network))).await;
         bridge.map_err(|_| PluginError::NotUp)?.map_err(|_| PluginError::NotUp)?;
         let (bridge_end, container_end) = (Endpoint::bridge_end(id), Endpoint::container_end(id));
-        let made = self.kernel.create_port(&bridge_end, &container_end, endpoint.mac, &net.bridge, self.mtu).await;
+        let port = LocalPort { name: bridge_end, mac: endpoint.mac, address: Some(endpoint.address) };
+        let made = self.kernel.create_port(&port, &container_end, &net.bridge, self.mtu).await;
         made.map_err(|source| PluginError::Port { endpoint: id.to_owned(), source })?;
         // Of several interfaces in one sandbox the first has the names and the way to the resolver.
         let first = sandbox.as_ref().is_none_or(|sandbox| {

@@ -60,6 +60,8 @@ pub(crate) struct Seen {
     pub(crate) macs: BTreeMap<MacAddr, (PeerId, SystemTime)>,
     pub(crate) host: Option<Ipv4Addr>,
     pub(crate) problem: Option<String>,
+    /// Why the kernel does not check which addresses containers send from.
+    pub(crate) unguarded: Option<String>,
 }
 
 /// The segment's VXLAN network identifier: the founder's random identity cut to 24 bits, so that clusters that share
@@ -141,6 +143,7 @@ impl Segment {
         let input = self.input(&nets, &snapshot, host);
         let changes = self.kernel.apply(&osier_fabric::plan(&input)).await;
         let changes = changes.map_err(|e| crate::plugin::chain(&e))?;
+        self.say_whether_guarded(changes.unguarded.as_deref());
         if !changes.is_empty() {
             info!(?changes, "changed the overlay");
         }
@@ -149,6 +152,19 @@ impl Segment {
         let ready: BTreeSet<NetworkId> = nets.iter().map(|net| net.network.id).collect();
         self.up.send_if_modified(|up| std::mem::replace(up, ready.clone()) != ready);
         Ok(())
+    }
+
+    /// Says once that containers may send from any address, and once that this is over.
+    fn say_whether_guarded(&self, reason: Option<&str>) {
+        let mut seen = self.seen();
+        if seen.unguarded.as_deref() == reason {
+            return;
+        }
+        match reason {
+            Some(reason) => warn!(reason, "containers may send from any address: this kernel cannot check it"),
+            None => info!("containers may send from their own address only, again"),
+        }
+        seen.unguarded = reason.map(str::to_owned);
     }
 
     /// Everything the plan depends on.

@@ -1,19 +1,21 @@
 //! From the kernel's state to the desired one, in steps that never take away what is right.
 //!
-//! Order matters: switches that new devices inherit, deletions (a stale tunnel may hold a VNI), bridges, tunnels, the
-//! host's link, ports, the switches of bridges, and last the tables, read anew if any device changed.
+//! Order matters: guards before what they guard, switches that new devices inherit, deletions (a stale tunnel may hold a
+//! VNI), bridges, tunnels, the host's link, ports, the switches of bridges, and last the tables, read anew if any device
+//! changed.
 
 use crate::{
     Shared,
     device::{Device, Kind},
     entry::{self, Entry},
     error::Error,
+    guard::{self, Others},
     link::{self, Sender},
     observe::Snapshot,
     sysctl::{self, Switch},
 };
-use osier_fabric::{Address, Desired, HostLink, Route};
-use std::collections::BTreeSet;
+use osier_fabric::{Address, Desired, Guard, HostLink, Route};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What an application of the plan did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +25,9 @@ pub struct Changes {
     /// Ports of the plan that do not exist. They cannot be made without the container's end: the endpoint is gone, or
     /// has yet to be created.
     pub missing_ports: Vec<String>,
+    /// Why this kernel guards no ports, where it does not: containers may then send from any address. All else has been
+    /// done.
+    pub unguarded: Option<String>,
 }
 
 impl Changes {
@@ -40,10 +45,14 @@ impl Changes {
 pub(crate) async fn apply(
     shared: &Shared,
     desired: &Desired,
-    unplanned: &mut BTreeSet<String>,
+    unplanned: &mut BTreeMap<String, Option<Guard>>,
 ) -> Result<Changes, Error> {
     let mut changes = Changes::default();
-    unplanned.retain(|name| !desired.ports.iter().any(|p| p.name == *name));
+    unplanned.retain(|name, _| !desired.ports.iter().any(|p| p.name == *name));
+    match guard::reconcile(&shared.fabric, &guard::with_unplanned(&desired.guards, unplanned), Others::Removed) {
+        Ok(made) => changes.add(made),
+        Err(e) => changes.unguarded = Some(e.with_cause()),
+    }
     changes.add(sysctl::ensure(&shared.fabric, &namespace_switches())?);
 
     let mut snapshot = Snapshot::of_fabric(&shared.fabric_link).await?;
@@ -65,7 +74,7 @@ pub(crate) async fn apply(
 async fn devices(
     shared: &Shared,
     desired: &Desired,
-    unplanned: &BTreeSet<String>,
+    unplanned: &BTreeMap<String, Option<Guard>>,
     snapshot: &mut Snapshot,
     changes: &mut Changes,
 ) -> Result<(), Error> {
@@ -82,7 +91,7 @@ async fn devices(
         Kind::Vxlan { .. } => !desired.vxlans.iter().any(|v| v.name == device.name && link::is_vxlan(device, v)),
         Kind::Veth { .. } => match &desired.host {
             Some(want) if want.port == device.name => !joined(want, device),
-            _ => !unplanned.contains(&device.name) && !desired.ports.iter().any(|p| p.name == device.name),
+            _ => !unplanned.contains_key(&device.name) && !desired.ports.iter().any(|p| p.name == device.name),
         },
         Kind::Other => false,
     };
@@ -178,7 +187,7 @@ fn host_entries(host: &HostLink) -> BTreeSet<Entry> {
 }
 
 /// The namespace switches frames and answers DNS; it routes nothing, takes part in no IPv6 network, and its frames
-/// pass no firewall.
+/// pass no firewall but the guards.
 fn namespace_switches() -> Vec<Switch> {
     let off = |path: &str| (path.to_owned(), "0");
     let on = |path: &str| (path.to_owned(), "1");
@@ -187,6 +196,9 @@ fn namespace_switches() -> Vec<Switch> {
         on("ipv6/conf/all/disable_ipv6"),
         on("ipv6/conf/default/disable_ipv6"),
         off("ipv6/conf/default/accept_ra"),
+        // Frames to the addresses that bridges keep for themselves (01:80:c2:00:00:0x) meet no guard. What they carry is for
+        // no socket here.
+        on("ipv4/conf/all/drop_unicast_in_l2_multicast"),
         off("bridge/bridge-nf-call-iptables"),
         off("bridge/bridge-nf-call-ip6tables"),
         off("bridge/bridge-nf-call-arptables"),

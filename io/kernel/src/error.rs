@@ -16,6 +16,11 @@ impl Error {
         Self { doing: doing.into(), source: source.into() }
     }
 
+    /// What was being done and the kernel's answer, in one line.
+    pub(crate) fn with_cause(&self) -> String {
+        format!("{}: {}", self.doing, self.source)
+    }
+
     /// Whether the device had vanished meanwhile.
     pub(crate) fn is_vanished(&self) -> bool {
         self.source.raw_os_error() == Some(Errno::ENODEV as i32)

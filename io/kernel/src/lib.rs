@@ -1,4 +1,4 @@
-//! The kernel's network configuration: observed, and made what the fabric's planner wants, over rtnetlink.
+//! The kernel's network configuration: observed, and made what the fabric's planner wants, over rtnetlink and nfnetlink.
 //!
 //! Must not know containers, engines, peers or how a plan came about. Every call is level-triggered: it looks first
 //! and changes only what differs, so repeating one does nothing, and an agent that starts anew takes nothing away from
@@ -12,9 +12,12 @@ mod apply;
 mod device;
 mod entry;
 mod error;
+mod guard;
 mod link;
 mod namespace;
 mod netlink;
+mod nfnetlink;
+mod nftables;
 mod observe;
 mod port;
 mod sysctl;
@@ -30,10 +33,9 @@ use futures::Stream;
 use namespace::Namespace;
 use netlink::Netlink;
 use observe::Snapshot;
-use osier_fabric::Desired;
-use osier_model::MacAddr;
+use osier_fabric::{Desired, Guard, LocalPort};
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     path::Path,
     sync::{
         Arc,
@@ -54,8 +56,9 @@ struct Shared {
     fabric: Namespace,
     host_link: Netlink,
     fabric_link: Netlink,
-    /// Ports made by this process that no plan has named yet: a plan older than the port must not delete it.
-    unplanned: Mutex<BTreeSet<String>>,
+    /// Ports made by this process that no plan has named yet, with their guards: a plan older than the port must not delete
+    /// either.
+    unplanned: Mutex<BTreeMap<String, Option<Guard>>>,
     counters: Counters,
 }
 
@@ -128,25 +131,29 @@ impl Kernel {
     /// Reads the fabric's namespace.
     pub async fn observe(&self) -> Result<Observed, Error> {
         let _turn = self.0.unplanned.lock().await;
-        Ok(Snapshot::of_fabric(&self.0.fabric_link).await?.into_observed())
+        let guards = guard::observe(&self.0.fabric)?;
+        Ok(Observed { guards, ..Snapshot::of_fabric(&self.0.fabric_link).await?.into_observed() })
     }
 
     /// Creates a container's veth: `container_end`, with the container's MAC, in the host's namespace for Docker to
-    /// move; `host_end` in the fabric's, up, on the bridge, known to it by that MAC. Leftovers of either name are
-    /// replaced. Names have at most 15 bytes, MTUs are in bytes.
+    /// move; the port in the fabric's, up, on the bridge, known to it by that MAC, and guarded if the address is known and
+    /// the kernel can. Leftovers of either name are replaced. Names have at most 15 bytes, MTUs are in bytes.
     ///
-    /// The bridge must exist: [`Self::apply`] comes first.
+    /// The bridge must exist: [`Self::apply`] comes first, and says if the kernel cannot guard.
     pub async fn create_port(
         &self,
-        host_end: &str,
+        port: &LocalPort,
         container_end: &str,
-        mac: MacAddr,
         bridge: &str,
         mtu: u32,
     ) -> Result<(), Error> {
         let mut unplanned = self.0.unplanned.lock().await;
-        unplanned.insert(host_end.to_owned());
-        port::create(&self.0, &port::NewPort { host_end, container_end, mac, bridge, mtu }).await
+        unplanned.insert(port.name.clone(), port.guard());
+        let made = port::create(&self.0, &port::NewPort { port, container_end, bridge, mtu }).await;
+        if made.is_err() {
+            unplanned.remove(&port.name);
+        }
+        made
     }
 
     /// Deletes a container's veth, both ends; one that is not there is no error.

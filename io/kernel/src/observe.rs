@@ -8,7 +8,7 @@ use crate::{
     error::{Doing, Error},
     netlink::Netlink,
 };
-use osier_fabric::{Address, FdbEntry, Neighbour, Route};
+use osier_fabric::{Address, FdbEntry, Guard, Neighbour, Route};
 use rtnetlink::packet_route::{
     AddressFamily, RouteNetlinkMessage as Message, address::AddressMessage, link::LinkMessage,
     neighbour::NeighbourMessage, route::RouteAttribute, route::RouteMessage,
@@ -28,6 +28,8 @@ pub struct Observed {
     pub fdb: Vec<FdbEntry>,
     /// Permanent ARP entries.
     pub neighbours: Vec<Neighbour>,
+    /// Guards of ports; none where the rules that make them count are not there.
+    pub guards: Vec<Guard>,
 }
 
 impl Observed {

@@ -5,12 +5,13 @@ use crate::{
     device::{Device, Kind},
     entry::Entry,
     error::{Doing, Error},
+    guard::{self, Others},
     link,
     namespace::Namespace,
     netlink::{Netlink, is},
 };
 use nix::errno::Errno;
-use osier_fabric::{FdbEntry, FdbTarget, Route};
+use osier_fabric::{FdbEntry, FdbTarget, LocalPort, Route};
 use osier_model::MacAddr;
 use rtnetlink::packet_route::{RouteNetlinkMessage, link::LinkMessage};
 use std::{
@@ -21,15 +22,15 @@ use std::{
 
 /// A port to be made.
 pub(crate) struct NewPort<'a> {
-    pub(crate) host_end: &'a str,
+    pub(crate) port: &'a LocalPort,
     pub(crate) container_end: &'a str,
-    pub(crate) mac: MacAddr,
     pub(crate) bridge: &'a str,
     pub(crate) mtu: u32,
 }
 
 pub(crate) async fn create(shared: &Shared, want: &NewPort<'_>) -> Result<(), Error> {
-    let NewPort { host_end, container_end, mac, bridge, mtu } = *want;
+    let NewPort { port, container_end, bridge, mtu } = *want;
+    let (host_end, mac, guard) = (port.name.as_str(), port.mac, port.guard());
     let doing = || format!("create the port '{host_end}' for '{container_end}'");
     let (fabric, host) = (&shared.fabric_link, &shared.host_link);
     let bridge = link::find(fabric, bridge).await?;
@@ -42,6 +43,10 @@ pub(crate) async fn create(shared: &Shared, want: &NewPort<'_>) -> Result<(), Er
             make().await.doing(doing)?;
         }
         result => result.doing(doing)?,
+    }
+    if let Some(guard) = guard {
+        // Before it is up. A kernel that cannot is no reason not to make the port.
+        let _ = guard::reconcile(&shared.fabric, &[guard], Others::Kept);
     }
     let port = link::find(fabric, host_end).await?;
     link::attach(fabric, &port, &bridge, link::Sender::Member).await?;

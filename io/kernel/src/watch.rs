@@ -5,9 +5,10 @@
 
 use crate::{
     error::{Doing, Error},
+    guard,
     namespace::Namespace,
 };
-use futures::{Stream, StreamExt, future};
+use futures::{Stream, StreamExt, future, stream};
 use rtnetlink::{
     MulticastGroup::{Ipv4Ifaddr, Ipv4Route, Link, Neigh},
     packet_core::NetlinkPayload,
@@ -20,10 +21,11 @@ pub(crate) fn watch(namespace: &Namespace) -> Result<impl Stream<Item = ()> + Se
     let socket = namespace.enter(|| rtnetlink::new_multicast_connection(&groups))?;
     let (connection, handle, messages) = socket.doing(|| "open a netlink socket for notifications")?;
     let connection = Connection(tokio::spawn(connection), handle);
-    Ok(messages.filter_map(move |(message, _)| {
+    let configuration = messages.filter_map(move |(message, _)| {
         let _alive = &connection;
         future::ready(is_relevant(&message.payload).then_some(()))
-    }))
+    });
+    Ok(stream::select(configuration, guard::watch(namespace)?))
 }
 
 /// The task that reads the socket, which ends with the stream; the handle keeps it from ending earlier.

@@ -23,6 +23,8 @@ pub struct Desired {
     pub fdb: Vec<FdbEntry>,
     /// Permanent ARP entries on bridges.
     pub neighbours: Vec<Neighbour>,
+    /// What containers may send; at most one for a port.
+    pub guards: Vec<Guard>,
     /// The veth that joins the host.
     pub host: Option<HostLink>,
 }
@@ -113,6 +115,18 @@ pub struct Neighbour {
     pub address: Ipv4Addr,
     /// Its MAC.
     pub mac: MacAddr,
+}
+
+/// Who a port's container is: IPv4 from any other address and ARP in any other name is dropped as it enters the port. A
+/// port without a guard is only held to its MAC.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Guard {
+    /// The port.
+    pub port: String,
+    /// The container's MAC.
+    pub mac: MacAddr,
+    /// The container's address on the port's network.
+    pub address: Ipv4Addr,
 }
 
 /// The veth between the host's namespace and a bridge. The bridge's end is among [`Desired::ports`] too.

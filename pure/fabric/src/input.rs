@@ -1,5 +1,6 @@
 //! What the planner is told: this node, its peers, and the networks with everything attached to them.
 
+use crate::Guard;
 use ipnet::Ipv4Net;
 use osier_model::{MacAddr, PeerId};
 use std::net::Ipv4Addr;
@@ -20,8 +21,16 @@ pub struct LocalPort {
     pub name: String,
     /// The container's MAC.
     pub mac: MacAddr,
-    /// The container's address, once it has one.
+    /// The container's address, once it has one. Until then only its MAC is checked.
     pub address: Option<Ipv4Addr>,
+}
+
+impl LocalPort {
+    /// What its container may send, once it has an address.
+    pub fn guard(&self) -> Option<Guard> {
+        let address = self.address?;
+        Some(Guard { port: self.name.clone(), mac: self.mac, address })
+    }
 }
 
 /// A container, or the joined host itself, of another node on a network.

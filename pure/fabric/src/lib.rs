@@ -9,6 +9,6 @@ mod desired;
 mod input;
 mod plan;
 
-pub use desired::{Address, Bridge, Desired, FdbEntry, FdbTarget, HostLink, Neighbour, Port, Route, Vxlan};
+pub use desired::{Address, Bridge, Desired, FdbEntry, FdbTarget, Guard, HostLink, Neighbour, Port, Route, Vxlan};
 pub use input::{HostPort, Input, LocalPort, Network, Peer, Remote};
-pub use plan::{HOST_PORT, plan};
+pub use plan::{HOST_PORT, TUNNEL_PREFIX, plan};

@@ -18,6 +18,8 @@ use std::{
 
 /// The bridge's end of the veth that joins the host.
 pub const HOST_PORT: &str = "osier-hostbr";
+/// What the names of tunnel devices, and of nothing else, begin with.
+pub const TUNNEL_PREFIX: &str = "vxlan-";
 
 /// Plans the whole configuration. The result does not depend on the order of the input's lists, save that of two
 /// networks with one VNI, one bridge name or an address in common the first counts.
@@ -67,7 +69,7 @@ fn add_network(
     vteps: &BTreeMap<PeerId, Ipv4Addr>,
 ) {
     let Network { vni, bridge, mtu, subnet, .. } = network;
-    let tunnel = format!("vxlan-{vni}");
+    let tunnel = format!("{TUNNEL_PREFIX}{vni}");
     let entry = |link: &str, mac, target| FdbEntry { link: link.to_owned(), mac, target };
 
     let own_mac = bridge_mac(input.me.id, *vni);
@@ -103,6 +105,9 @@ fn add_network(
     ports.sort_by_key(|p| (&p.name, p.mac, p.address));
     for port in ports {
         attach(out, &port.name, port.mac, port.address);
+        // A container is held to what it is said to be, whether that makes sense or not. The host is not held to anything:
+        // it forwards for others.
+        out.guards.extend(port.guard());
     }
 
     for vtep in vteps.values().collect::<BTreeSet<_>>() {
@@ -161,6 +166,8 @@ impl Desired {
         tidy(&mut self.routes);
         tidy(&mut self.fdb);
         tidy(&mut self.neighbours);
+        tidy(&mut self.guards);
+        self.guards.dedup_by(|b, a| a.port == b.port);
     }
 }
 
@@ -221,6 +228,10 @@ mod tests {
         plan.neighbours.iter().map(|n| (n.address.octets()[3], n.mac.0[5])).collect()
     }
 
+    fn guards(plan: &Desired) -> Vec<(&str, u8, u8)> {
+        plan.guards.iter().map(|g| (g.port.as_str(), g.mac.0[5], g.address.octets()[3])).collect()
+    }
+
     #[test]
     fn a_network_becomes_bridge_tunnel_ports_and_entries() {
         let plan = plan(&input(vec![port(11, Some(11)), port(12, None)], vec![remote(21, 21, 2)]));
@@ -243,6 +254,7 @@ mod tests {
         seen.sort();
         assert_eq!(seen, expected);
         assert_eq!(arp(&plan), [(11, 11), (21, 21), (200, 200)]);
+        assert_eq!(guards(&plan), [("p11", 11, 11)], "neither the host nor whose address is not known");
         let host = plan.host.unwrap();
         assert_eq!((host.address, host.subnet.to_string()), (inside(200), "10.1.1.0/24".to_owned()));
     }
@@ -278,6 +290,35 @@ mod tests {
         let plan = plan(&input);
         assert_eq!(fdb(&plan), [("vxlan-6784", 0, Some(7))]);
         assert_eq!((plan.neighbours.len(), plan.bridges.len(), plan.host), (0, 1, None));
+    }
+
+    #[test]
+    fn a_container_is_held_to_one_address_on_each_of_its_networks() {
+        let mut input = input(vec![port(11, Some(11)), port(13, Some(13))], vec![remote(21, 21, 2)]);
+        let mut second = input.networks[0].clone();
+        (second.vni, second.bridge, second.subnet) = (7, "osier-7".into(), "10.2.0.0/24".parse().unwrap());
+        let other = Ipv4Addr::new(10, 2, 0, 12);
+        second.ports = vec![LocalPort { name: "p12".into(), mac: mac(12), address: Some(other) }, port(14, None)];
+        second.remotes.clear();
+        input.networks.push(second);
+        let before = plan(&input);
+        assert_eq!(guards(&before), [("p11", 11, 11), ("p12", 12, 12), ("p13", 13, 13)]);
+        assert_eq!(before.guards[1].address, other);
+
+        // One gets another address, one gets its first, one is gone.
+        input.networks[0].ports = vec![port(11, Some(99))];
+        input.networks[1].ports[1] = port(14, Some(14));
+        assert_eq!(guards(&plan(&input)), [("p11", 11, 99), ("p12", 12, 12), ("p14", 14, 14)]);
+    }
+
+    #[test]
+    fn contradictions_free_nobody() {
+        // Two with one address, one with an address of another network, one whose MAC cannot be.
+        let mut ports = vec![port(11, Some(11)), port(12, Some(11)), port(13, None), port(14, Some(14))];
+        ports[2].address = Some(Ipv4Addr::new(192, 0, 2, 1));
+        ports[3].mac = MacAddr([1, 0, 0, 0, 0, 14]);
+        let plan = plan(&input(ports, vec![]));
+        assert_eq!(guards(&plan), [("p11", 11, 11), ("p12", 12, 11), ("p13", 13, 1), ("p14", 14, 14)]);
     }
 
     #[test]
@@ -324,6 +365,10 @@ mod tests {
             prop_assert!(unique(plan.fdb.iter().filter(tunnelled).map(|e| e.mac)));
             prop_assert!(unique(plan.neighbours.iter().map(|n| n.address)));
             prop_assert!(unique(plan.ports.iter().map(|p| &p.name)));
+            prop_assert!(unique(plan.guards.iter().map(|g| &g.port)));
+            let known = facts.networks[0].ports.iter().filter(|p| p.address.is_some());
+            prop_assert!(known.clone().all(|p| plan.guards.iter().any(|g| g.port == p.name)));
+            prop_assert!(plan.guards.iter().all(|g| known.clone().any(|p| p.guard().as_ref() == Some(g))));
             prop_assert!(plan.fdb.iter().all(|e| e.target != FdbTarget::Vtep(facts.me.vtep)));
         }
     }

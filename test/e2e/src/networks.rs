@@ -12,6 +12,7 @@ pub fn all(cluster: &Cluster) -> Result<()> {
     one_network_on_all_nodes(cluster)?;
     connect_and_disconnect(cluster)?;
     addresses(cluster)?;
+    a_container_is_who_it_is(cluster)?;
     subnets_are_clear_of_every_nodes_routes(cluster)?;
     a_node_that_was_away(cluster)?;
     hide_and_expose(cluster)?;
@@ -147,6 +148,34 @@ pub fn addresses(cluster: &Cluster) -> Result<()> {
     cluster.sh("docker rm -f nd-0 nd-1 nd-2 nd-3 nd-any")?;
     cluster.sh("docker network rm net-d")?;
     Ok(())
+}
+
+/// A container that may set up its own interface and gives it an address that nobody has is answered as itself and not as
+/// somebody else, on this node and on another, also after somebody has flushed the rules on its node.
+pub fn a_container_is_who_it_is(cluster: &Cluster) -> Result<()> {
+    cluster.sh("docker network create -d osier --subnet 10.79.0.0/24 net-i")?;
+    run(cluster, "ni-liar", "datalyse-1", "--network net-i --cap-add NET_ADMIN")?;
+    run(cluster, "ni-near", "datalyse-1", "--network net-i")?;
+    run(cluster, "ni-far", "datalyse-2", "--network net-i")?;
+    let own = address(cluster, "ni-liar", "net-i")?;
+    let alien = Ipv4Addr::new(10, 79, 0, 250);
+    cluster.sh(&format!("docker exec ni-liar ip addr add {alien}/24 dev ethwe"))?;
+    let answered = |to: &str, from: Ipv4Addr| {
+        let ping = cluster.try_sh(&format!("docker exec ni-liar ping -c 2 -W 1 -I {from} {to}"))?;
+        anyhow::Ok(ping.status.success())
+    };
+    let held_to_itself = || {
+        for to in ["ni-near", "ni-far"] {
+            ensure!(answered(to, own)?, "{to} does not answer");
+            ensure!(!answered(to, alien)?, "{to} answers what is not an address of the asker");
+        }
+        Ok(())
+    };
+    held_to_itself()?;
+    cluster.on("datalyse-1", "ip netns exec osier nft delete table bridge osier")?;
+    eventually(SOON, held_to_itself)?;
+    cluster.sh("docker rm -f ni-liar ni-near ni-far")?;
+    cluster.sh("docker network rm net-i").map(drop)
 }
 
 /// A node that was away learns what was made and what was removed meanwhile.

@@ -3,7 +3,10 @@
 
 use futures::TryStreamExt;
 use ipnet::Ipv4Net;
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::{
+    libc::{AF_PACKET, sockaddr_ll},
+    sched::{CloneFlags, setns, unshare},
+};
 use osier_fabric::{Desired, Input, LocalPort, Network, Peer, Remote, plan};
 use osier_kernel::Kernel;
 use osier_model::{DNS_ADDRESS, MacAddr, PeerId};
@@ -12,12 +15,13 @@ use rtnetlink::{
     packet_route::link::{BridgePortState, InfoBridgePort, InfoData, InfoPortData, InfoVeth, LinkAttribute, LinkInfo},
     packet_route::route::RouteScope,
 };
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{
     fs::File,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     os::fd::{AsRawFd, RawFd},
     path::PathBuf,
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -120,13 +124,38 @@ impl Namespace {
         serve(self.udp(address, port), answer);
     }
 
-    /// All ARP frames of all devices inside, from now on.
     pub(crate) async fn set_mac(&self, link: &str, mac: MacAddr) {
         let index = self.index(link).await.unwrap();
         let changed = LinkUnspec::new_with_index(index).address(mac.0.to_vec()).build();
         self.netlink().link().change(changed).execute().await.unwrap();
     }
 
+    /// Sends a whole Ethernet frame by a link.
+    pub(crate) async fn send_frame(&self, link: &str, frame: &[u8]) {
+        let index = i32::try_from(self.index(link).await.unwrap()).unwrap();
+        let socket = self.run(|| Socket::new(Domain::PACKET, Type::RAW, None).unwrap());
+        #[expect(unsafe_code, reason = "no crate here makes an address of packet(7) without it")]
+        // SAFETY: the storage is zeroed and larger than `sockaddr_ll`, whose length is what is stored.
+        let (_, to) = unsafe {
+            SockAddr::try_init(|storage, length| {
+                let address = storage.cast::<sockaddr_ll>();
+                (*address).sll_family = AF_PACKET as u16;
+                (*address).sll_ifindex = index;
+                *length = size_of::<sockaddr_ll>() as u32;
+                Ok(())
+            })
+        }
+        .unwrap();
+        assert_eq!(socket.send_to(frame, &to).unwrap(), frame.len());
+    }
+
+    /// Has `nft` carry out a command inside.
+    pub(crate) fn nft(&self, command: &str) {
+        let output = self.run(|| Command::new("nft").arg(command).output().unwrap());
+        assert!(output.status.success(), "nft {command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// All ARP frames of all devices inside, from now on.
     pub(crate) fn arp_sniffer(&self) -> Sniffer {
         const ETH_P_ARP: u16 = 0x0806;
         let protocol = Protocol::from(i32::from(ETH_P_ARP.to_be()));
@@ -157,6 +186,11 @@ impl Sniffer {
     /// How many frames since the last look asked who has one of the addresses.
     pub(crate) fn asked_for(&self, addresses: &[Ipv4Addr]) -> usize {
         self.frames().iter().filter(|(_, question, target)| *question && addresses.contains(target)).count()
+    }
+
+    /// Whom the frames since the last look were about.
+    pub(crate) fn targets(&self) -> Vec<Ipv4Addr> {
+        self.frames().iter().map(|(_, _, target)| *target).collect()
     }
 
     /// Sender, whether it is a question, and target (RFC 826, behind a 14-byte Ethernet header).
@@ -250,7 +284,7 @@ impl Host {
     pub(crate) async fn start(&mut self, number: u8) -> &Container {
         let port = local_port(self.number, number);
         let near = format!("c{number}");
-        self.kernel.create_port(&port.name, &near, port.mac, BRIDGE, MTU).await.unwrap();
+        self.kernel.create_port(&port, &near, BRIDGE, MTU).await.unwrap();
         let namespace = Namespace::new();
         let index = self.host.index(&near).await.unwrap();
         let moved = LinkUnspec::new_with_index(index).name("ethwe0").setns_by_fd(namespace.fd()).build();

@@ -5,7 +5,7 @@ use crate::lab::{
 };
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use nix::mount::{MntFlags, umount2};
-use osier_fabric::{FdbTarget, Network, plan};
+use osier_fabric::{FdbTarget, LocalPort, Network, plan};
 use osier_kernel::{Kernel, Kind, Sandbox};
 use osier_model::MacAddr;
 use rtnetlink::{
@@ -33,6 +33,7 @@ async fn a_second_apply_changes_nothing() {
     assert_eq!(seen.ports().count(), 1);
     assert_eq!((seen.addresses, seen.routes), (desired.addresses, desired.routes));
     assert_eq!((seen.fdb, seen.neighbours), (desired.fdb, desired.neighbours));
+    assert_eq!((seen.guards.len(), seen.guards), (1, desired.guards));
 
     let netlink = a.fabric.netlink();
     let query = netlink.neighbours().get().set_address_family(AddressFamily::Bridge);
@@ -188,7 +189,7 @@ async fn ports_are_replaced_spared_and_deleted() {
     let without = plan(&a.input());
     a.kernel.apply(&without).await.unwrap();
     let port = local_port(1, 11);
-    let create = async || a.kernel.create_port(&port.name, "c11", port.mac, BRIDGE, MTU).await.unwrap();
+    let create = async || a.kernel.create_port(&port, "c11", BRIDGE, MTU).await.unwrap();
     create().await;
     let first = a.fabric.index(&port.name).await;
     create().await;
@@ -215,7 +216,7 @@ async fn ports_are_replaced_spared_and_deleted() {
     Kernel::open_in(&a.host.path(), &a.fabric.path()).await.unwrap().apply(&without).await.unwrap();
     assert_eq!(a.host.index("c11").await, None);
 
-    let error = b.kernel.create_port("vh-1", "c1", port.mac, BRIDGE, MTU).await.unwrap_err();
+    let error = b.kernel.create_port(&port, "c1", BRIDGE, MTU).await.unwrap_err();
     assert!(error.to_string().contains(BRIDGE), "{error}");
 }
 
@@ -223,9 +224,9 @@ async fn ports_are_replaced_spared_and_deleted() {
 async fn names_too_long_or_taken_by_others_are_refused_with_the_name() {
     let [a, _b] = two_hosts().await;
     a.kernel.apply(&plan(&a.input())).await.unwrap();
-    let mac = local_port(1, 11).mac;
     for name in ["a-name-far-too-long", TUNNEL] {
-        let error = a.kernel.create_port(name, "c1", mac, BRIDGE, MTU).await.unwrap_err();
+        let port = LocalPort { name: name.into(), ..local_port(1, 11) };
+        let error = a.kernel.create_port(&port, "c1", BRIDGE, MTU).await.unwrap_err();
         assert!(error.to_string().contains(name), "{error}");
     }
     a.kernel.delete_port(TUNNEL).await.unwrap();
@@ -254,7 +255,7 @@ async fn fifty_ports_and_plans_at_once() {
     let ports: Vec<_> = (100..150).map(|n| local_port(1, n)).collect();
     let create = ports.iter().map(|port| {
         let (kernel, near) = (a.kernel.clone(), format!("c{}", port.mac.0[5]));
-        async move { kernel.create_port(&port.name, &near, port.mac, BRIDGE, MTU).await.unwrap() }.boxed()
+        async move { kernel.create_port(port, &near, BRIDGE, MTU).await.unwrap() }.boxed()
     });
     let apply = (0..10).map(|_| a.kernel.apply(&desired).map(|result| drop(result.unwrap())).boxed());
     futures::future::join_all(create.chain(apply)).await;

@@ -108,8 +108,8 @@ impl Bench {
         let path = |name: &str| Path::new("/run/netns").join(self.ns(name));
         let kernel = Kernel::open_in(&path(host), &path(&format!("{host}-fabric"))).await?;
         kernel.apply(&plan(&input)).await?;
-        kernel.create_port("port", "cont", mac(number), "osier0", MTU).await?;
         let port = LocalPort { name: "port".into(), mac: mac(number), address: Some(container_address(number)) };
+        kernel.create_port(&port, "cont", "osier0", MTU).await?;
         input.networks[0].ports.push(port);
         kernel.apply(&plan(&input)).await?;
         let container = self.ns(&format!("{host}-osier"));
