@@ -19,6 +19,9 @@ struct Args {
     /// Decides everything that happens; a new one each time where it is not given.
     #[arg(long)]
     seed: Option<u64>,
+    /// Simulates one cluster alone, by the seed that a broken law names.
+    #[arg(long, value_name = "SEED")]
+    cluster: Option<u64>,
     /// The most nodes of a cluster.
     #[arg(long, default_value_t = 8)]
     nodes: usize,
@@ -39,9 +42,13 @@ fn main() -> Result<()> {
         return measure(most);
     }
     let seed = args.seed.unwrap_or_else(rand::random);
-    println!("{} steps with seed {seed}", args.steps);
     let started = Instant::now();
     let options = Options { steps: args.steps, seed, nodes: args.nodes, plant: args.plant };
+    if let Some(seed) = args.cluster {
+        println!("{}", live(seed, options)?);
+        return Ok(());
+    }
+    println!("{} steps with seed {seed}", args.steps);
     for kept in KEPT {
         live(kept, Options { plant: None, ..options })?;
     }

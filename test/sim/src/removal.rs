@@ -90,8 +90,21 @@ impl World {
             orders.extend(side.and_then(|side| self.order(side, other)));
         }
         for (reached, removal) in orders {
-            self.remove_node(&reached, removal);
+            if !self.alone_knows(number(removal.peer)) {
+                self.remove_node(&reached, removal);
+            }
         }
+    }
+
+    /// Whether a node is the last who knows of another: nobody may remove it then who knows nothing of that other one. The
+    /// records of who added that one would say so, which is not simulated.
+    fn alone_knows(&self, victim: usize) -> bool {
+        let knows = |a: usize, b: usize| self.nodes[a].disk.known.is_member(peer(b));
+        let known_to_another = |of: usize| {
+            let mut others = self.remaining().filter(|n| *n != victim && *n != of && *n < self.founders());
+            others.any(|n| knows(n, of))
+        };
+        self.remaining().any(|of| of != victim && knows(victim, of) && !known_to_another(of))
     }
 
     /// What an operator says who hears one side: whom it reaches, who is removed (where that matters, somebody of the other
