@@ -4,19 +4,13 @@
 
 use crate::{
     message::{HEADER, PLAIN_PAYLOAD, question},
-    wire::u16_at,
+    wire::{A, ANY, IN, PTR, SOA, u16_at},
 };
 use osier_model::Hostname;
 use osier_names::{Answer, QueryName, QueryType, TTL};
 
 /// The longest name (RFC 1035, 2.3.4).
 const LONGEST: usize = 255;
-/// Types and the class that matter (RFC 1035, 3.2).
-const A: u16 = 1;
-const SOA: u16 = 6;
-const PTR: u16 = 12;
-const ANY: u16 = 255;
-const IN: u16 = 1;
 
 /// A query with one question.
 #[derive(Debug)]
