@@ -72,7 +72,7 @@ pub(crate) fn measure() -> Result<Vec<Row>> {
 /// What an inventory says of a server of this machine.
 fn variables(sshd: &Sshd) -> String {
     format!(
-        "ansible_host=127.0.0.1 ansible_port={} ansible_ssh_private_key_file={} ansible_ssh_common_args='-F none \
+        "ansible_python_interpreter=/usr/bin/python3 ansible_host=127.0.0.1 ansible_port={} ansible_ssh_private_key_file={} ansible_ssh_common_args='-F none \
          -o IdentitiesOnly=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null'",
         sshd.port,
         sshd.folder.path().join("user").display()
