@@ -31,7 +31,7 @@ pub(crate) struct CiArgs {
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct BenchArgs {
-    /// Rows to measure: overlay, list, place, idle, run, parallel, stream; all where none is named.
+    /// Rows to measure: overlay, swarm, names, dns, footprint, ansible, list, place, idle, run, parallel, stream; all where none is named.
     rows: Vec<String>,
 }
 
@@ -94,6 +94,7 @@ pub(crate) fn check(args: &CiArgs) -> Result<()> {
 pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     install(&TEST_PACKAGES)?;
     let osier = build("osier", "osier", "release")?;
+    is_static(&osier)?;
     let bench = build("osier-e2e", "bench", "release")?;
     run(command(bench).args(&args.rows).env("OSIER_BIN", osier))
 }

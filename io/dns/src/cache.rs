@@ -8,7 +8,7 @@
 
 use crate::{
     message::{HEADER, PLAIN_PAYLOAD, Transport, question},
-    wire::{OPT, Place, Section, records, u16_at, u32_at},
+    wire::{ANY, IN, OPT, Place, SOA, Section, records, u16_at, u32_at},
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,13 +25,8 @@ const OVERHEAD: usize = 256;
 /// Codes of replies (RFC 1035, 4.1.1).
 const NO_ERROR: u8 = 0;
 const NX_DOMAIN: u8 = 3;
-/// Types that matter (RFC 1035, 3.2.2 and 3.2.3).
-const SOA: u16 = 6;
-const ANY: u16 = 255;
 /// Transfers of zones are no answers to keep (RFC 5936, RFC 1995).
 const TRANSFERS: [u16; 2] = [251, 252];
-/// The class of the Internet.
-const IN: u16 = 1;
 
 /// A query whose reply may be kept.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,9 +7,11 @@
 
 mod cache;
 mod counts;
+mod datagrams;
 mod forward;
 mod message;
 mod order;
+mod plain;
 mod resolv_conf;
 mod resolver;
 mod server;

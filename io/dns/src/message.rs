@@ -4,6 +4,7 @@
 //! servers would talk for ever), what cannot be read but has an id gets `FORMERR`, an operation other than a query
 //! `NOTIMP`. Own replies echo the question as it was spelt, EDNS (RFC 6891), and RD and CD (RFC 4035, 3.1.6).
 
+use crate::plain::Plain;
 use hickory_proto::{
     op::{Edns, Message, MessageType, Metadata, OpCode, ResponseCode},
     rr::{
@@ -14,7 +15,7 @@ use hickory_proto::{
 use osier_model::Hostname;
 use osier_names::{Answer, QueryName, QueryType, Records, TTL, Zone};
 use rand::Rng;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// The UDP payload every client can take (RFC 1035, 4.2.1).
 pub(crate) const PLAIN_PAYLOAD: u16 = 512;
@@ -53,6 +54,33 @@ pub fn handle(
     records: &Records,
     rng: &mut impl Rng,
 ) -> Action {
+    let asker = match asker.to_canonical() {
+        IpAddr::V4(asker) => Some(asker),
+        IpAddr::V6(_) => None,
+    };
+    if let Some(plain) = Plain::read(bytes) {
+        let (name, kind) = plain.wanted();
+        match osier_names::answer(&name, kind, asker, zone, records, rng) {
+            Answer::Forward => return Action::Forward,
+            answer => {
+                if let Some(reply) = plain.reply(&answer) {
+                    return Action::Reply(reply);
+                }
+            }
+        }
+    }
+    read_whole(bytes, transport, asker, zone, records, rng)
+}
+
+/// As [`handle`], for any query.
+fn read_whole(
+    bytes: &[u8],
+    transport: Transport,
+    asker: Option<Ipv4Addr>,
+    zone: &Zone,
+    records: &Records,
+    rng: &mut impl Rng,
+) -> Action {
     let Some(&[high, low]) = bytes.first_chunk() else { return Action::Drop };
     let id = u16::from_be_bytes([high, low]);
     let flags = bytes.get(2).copied().unwrap_or_default();
@@ -81,10 +109,6 @@ pub fn handle(
         _ => QueryType::Other,
     };
     let name = QueryName::from_labels(asked.name.iter());
-    let asker = match asker.to_canonical() {
-        IpAddr::V4(asker) => Some(asker),
-        IpAddr::V6(_) => None,
-    };
     match osier_names::answer(&name, kind, asker, zone, records, rng) {
         Answer::Forward => Action::Forward,
         answer => match own(&query, answer) {
@@ -327,6 +351,30 @@ mod tests {
     }
 
     #[test]
+    fn the_short_way_is_taken_and_says_the_same() {
+        for (name, kind, short) in [
+            ("b.weave.local.", RecordType::A, true),
+            ("B.weave.local.", RecordType::ANY, true),
+            ("b.weave.local.", RecordType::AAAA, true),
+            ("c.weave.local.", RecordType::A, true),
+            ("weave.local.", RecordType::SOA, true),
+            ("9.9.1.10.in-addr.arpa.", RecordType::PTR, true),
+            ("c.WEAVE.local.", RecordType::A, false),
+            ("b.", RecordType::AAAA, false),
+            ("many.weave.local.", RecordType::A, false),
+            ("1.0.1.10.in-addr.arpa.", RecordType::PTR, false),
+        ] {
+            let bytes = query(name, kind).to_vec().unwrap();
+            let plain = Plain::read(&bytes).unwrap();
+            let (asked, kind) = plain.wanted();
+            let mut rng = SmallRng::seed_from_u64(1);
+            let answer = osier_names::answer(&asked, kind, None, &zone(), &records(), &mut rng);
+            assert_eq!(plain.reply(&answer).is_some(), short, "{name}");
+            check(&bytes);
+        }
+    }
+
+    #[test]
     fn other_names_and_classes_are_forwarded() {
         assert_eq!(act(&query("example.com.", RecordType::A).to_vec().unwrap(), Transport::Udp), Action::Forward);
         let mut chaos = query("b.weave.local.", RecordType::TXT);
@@ -369,6 +417,16 @@ mod tests {
 
     fn check(bytes: &[u8]) {
         for transport in [Transport::Udp, Transport::Tcp] {
+            let (asker, mut rng) = (Some([10, 1, 1, 9].into()), SmallRng::seed_from_u64(1));
+            let whole = read_whole(bytes, transport, asker, &zone(), &records(), &mut rng);
+            if let Some(plain) = Plain::read(bytes) {
+                let (name, kind) = plain.wanted();
+                let answer =
+                    osier_names::answer(&name, kind, asker, &zone(), &records(), &mut SmallRng::seed_from_u64(1));
+                if let Some(reply) = plain.reply(&answer) {
+                    assert_eq!(Action::Reply(reply), whole, "the short way says the same");
+                }
+            }
             if let Action::Reply(reply) = act(bytes, transport) {
                 assert_eq!(reply[..2], bytes[..2], "the id is the query's");
                 assert!(reply[2] & 0x80 != 0, "a reply is a response");

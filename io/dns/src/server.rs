@@ -6,6 +6,7 @@
 //! again).
 
 use crate::{
+    datagrams::{self, Datagrams},
     forward::{read_message, write_message},
     message::Transport,
     resolver::{Resolver, Step},
@@ -90,9 +91,10 @@ async fn serve_datagrams(socket: Arc<tokio::net::UdpSocket>, resolver: Resolver)
     let mut rng = SmallRng::from_rng(&mut rand::rng());
     // The set ends its tasks when it is dropped, and so does the server.
     let mut waiting = JoinSet::new();
-    let mut buffer = vec![0; usize::from(u16::MAX)];
+    let mut datagrams = Datagrams::new(socket.clone());
+    let mut replies = Vec::new();
     loop {
-        let (length, client) = match socket.recv_from(&mut buffer).await {
+        let received = match datagrams.receive().await {
             Ok(received) => received,
             Err(error) => {
                 warn!(%error, "cannot receive DNS queries; trying again");
@@ -100,27 +102,29 @@ async fn serve_datagrams(socket: Arc<tokio::net::UdpSocket>, resolver: Resolver)
                 continue;
             }
         };
-        let query = &buffer[..length];
-        match resolver.begin(query, Transport::Udp, client.ip(), &mut rng) {
-            Step::Drop => {}
-            // A full send buffer loses the datagram, as any network may.
-            Step::Reply(reply) => drop(socket.try_send_to(&reply, client)),
-            Step::Ask(pending) => {
-                let Some(slot) = slots.take(client.ip()) else {
-                    debug!(%client, "dropped a query: too many are waiting for resolvers");
-                    resolver.note_overload();
-                    continue;
-                };
-                let (socket, resolver, query) = (socket.clone(), resolver.clone(), query.to_vec());
-                waiting.spawn(async move {
-                    if let Some(reply) = resolver.finish(&query, Transport::Udp, pending).await {
-                        drop(socket.send_to(&reply, client).await);
-                    }
-                    drop(slot);
-                });
-                while waiting.try_join_next().is_some() {}
+        for (query, client) in received {
+            match resolver.begin(query, Transport::Udp, client.ip(), &mut rng) {
+                Step::Drop => {}
+                Step::Reply(reply) => replies.push((reply, client)),
+                Step::Ask(pending) => {
+                    let Some(slot) = slots.take(client.ip()) else {
+                        debug!(%client, "dropped a query: too many are waiting for resolvers");
+                        resolver.note_overload();
+                        continue;
+                    };
+                    let (socket, resolver, query) = (socket.clone(), resolver.clone(), query.to_vec());
+                    waiting.spawn(async move {
+                        if let Some(reply) = resolver.finish(&query, Transport::Udp, pending).await {
+                            drop(socket.send_to(&reply, client).await);
+                        }
+                        drop(slot);
+                    });
+                }
             }
         }
+        datagrams::send(&socket, &replies);
+        replies.clear();
+        while waiting.try_join_next().is_some() {}
     }
 }
 

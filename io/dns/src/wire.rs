@@ -6,6 +6,12 @@
 use crate::message::{HEADER, question};
 use std::ops::Range;
 
+/// Types and the class that matter (RFC 1035, 3.2).
+pub(crate) const A: u16 = 1;
+pub(crate) const SOA: u16 = 6;
+pub(crate) const PTR: u16 = 12;
+pub(crate) const ANY: u16 = 255;
+pub(crate) const IN: u16 = 1;
 /// The type of the pseudo record that carries EDNS (RFC 6891); its time to live is none.
 pub(crate) const OPT: u16 = 41;
 

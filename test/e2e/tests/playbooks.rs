@@ -50,7 +50,7 @@ impl Play {
 fn play() -> Result<()> {
     let home = tempfile::tempdir()?;
     std::fs::write(home.path().join("ansible.cfg"), "")?;
-    let ansible = ansible_env::environment().join("bin").display().to_string();
+    let ansible = ansible_env::environment(Path::new(env!("CARGO_TARGET_TMPDIR"))).join("bin").display().to_string();
     let play = Play { cluster: Cluster::make(2, &[])?, ansible, home };
     let nodes = ["datalyse-1", "datalyse-master"];
     let all = |count: u32| nodes.map(|node| (node.to_owned(), count)).into();

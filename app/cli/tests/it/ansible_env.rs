@@ -19,9 +19,10 @@ const PACKAGES: [&str; 9] = [
     "resolvelib==1.2.1",
 ];
 
-/// A virtual environment with the packages, made where later runs find it. Two runs at once wait for each other.
-pub(crate) fn environment() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ansible");
+/// A virtual environment with the packages, made in a build's folder where later runs find it. Two runs at once wait for each
+/// other.
+pub(crate) fn environment(folder: &Path) -> PathBuf {
+    let folder = folder.join("ansible");
     fs::create_dir_all(&folder).unwrap();
     let lock = fs::File::create(folder.join("lock")).unwrap();
     lock.lock().unwrap();

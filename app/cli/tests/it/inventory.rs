@@ -39,7 +39,7 @@ struct Ansible {
 
 impl Ansible {
     fn new(home: &Path) -> Self {
-        let environment = environment();
+        let environment = environment(Path::new(env!("CARGO_TARGET_TMPDIR")));
         let mut command = Command::new(environment.join("bin/python"));
         quiet(&mut command, home);
         command.arg("-c").arg(include_str!("ansible.py")).stdin(Stdio::piped()).stdout(Stdio::piped());

@@ -1,5 +1,6 @@
 //! A thousand engines, faked because nobody has them, and `osier manage` over them.
 
+use crate::usage;
 use anyhow::{Context, Result, ensure};
 use osier_engine::{
     Body, Hijacker, full, json_response,
@@ -21,8 +22,6 @@ pub(crate) const ENGINES: usize = 1000;
 pub(crate) const CONTAINERS: usize = 30;
 /// How long the manager may take to know all engines.
 const SETTLE: Duration = Duration::from_secs(180);
-/// The unit of processor times in /proc, per second (`USER_HZ`).
-const TICKS: f64 = 100.0;
 
 /// What the fakes run on: one thread, so that the manager has the other cores.
 pub(crate) fn runtime() -> Result<Runtime> {
@@ -142,12 +141,7 @@ impl Manager {
 
     /// The processor time that it has used so far, in seconds.
     pub(crate) fn busy(&self) -> Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // Behind the name in brackets, which may hold anything, come the fields from the third on.
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks =
-            |field: usize| fields.get(field - 3).and_then(|f| f.parse::<f64>().ok()).context("no processor time");
-        Ok((ticks(14)? + ticks(15)?) / TICKS)
+        usage::busy(&std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?)
     }
 
     /// One request on a connection of its own: the body, the time to its first byte and to its last.
@@ -157,9 +151,7 @@ impl Manager {
 
     /// The memory that it occupies.
     pub(crate) fn resident_mib(&self) -> Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        Ok(line.split_whitespace().next().unwrap_or_default().parse::<u64>()? / 1024)
+        Ok(usage::resident(&std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?)? >> 20)
     }
 }
 

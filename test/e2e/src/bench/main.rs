@@ -3,14 +3,22 @@
 //! No row prints an absolute figure as a result: machines differ, ratios taken in one run much less.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
+mod ansible;
+mod dns;
 mod fakes;
+mod footprint;
 mod idle;
+mod lab;
 mod list;
+mod names;
 mod overlay;
 mod parallel;
 mod place;
 mod run;
 mod stream;
+mod swarm;
+mod tool;
+mod usage;
 
 use anyhow::{Result, bail};
 
@@ -22,8 +30,13 @@ pub(crate) const MANAGER: &str =
 type Measure = fn() -> Result<Vec<Row>>;
 
 /// All measurements by name.
-const ROWS: [(&str, Measure); 7] = [
+const ROWS: [(&str, Measure); 12] = [
     ("overlay", overlay::measure),
+    ("swarm", swarm::measure),
+    ("names", names::measure),
+    ("dns", dns::measure),
+    ("footprint", footprint::measure),
+    ("ansible", ansible::measure),
     ("list", list::measure),
     ("place", place::measure),
     ("idle", idle::measure),
@@ -42,6 +55,9 @@ pub(crate) struct Row {
 
 fn main() -> Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(done) = tool::run(&wanted) {
+        return done;
+    }
     if let Some(unknown) = wanted.iter().find(|w| !ROWS.iter().any(|(name, _)| name == w)) {
         bail!("there is no row '{unknown}'; there are {}", ROWS.map(|(name, _)| name).join(", "));
     }

@@ -3,21 +3,20 @@
 //! The lab's nodes share the machine's cores, so three engines are not faster than one here; what is measured is that
 //! scheduling, reservations and the manager's streams do not get in the way.
 
-use crate::{MANAGER, Row, quantile};
-use anyhow::{Context, Result, ensure};
-use osier_e2e::{
-    Cluster,
-    tour::{IMAGE, load_image},
+use crate::{
+    MANAGER, Row,
+    lab::{self, MASTER},
+    quantile,
 };
+use anyhow::{Context, Result, ensure};
+use osier_e2e::{Cluster, tour::IMAGE};
 
 const RUNS: usize = 200;
 /// How many times each is done.
 const TURNS: usize = 2;
 
 pub(crate) fn measure() -> Result<Vec<Row>> {
-    let cluster = Cluster::make(3, &[])?;
-    cluster.osier(&["site", "-i", &cluster.inventory().display().to_string()])?;
-    load_image(&cluster)?;
+    let cluster = lab::cluster(3)?;
     let (mut one, mut three) = (Burst::default(), Burst::default());
     for _ in 0..TURNS {
         one.run(&cluster, "docker run --rm --network osier")?;
@@ -46,7 +45,7 @@ impl Burst {
             "now() {{ date +%s%N; }}; s=$(now); for i in $(seq {RUNS}); do \
              (a=$(now); {docker_run} {IMAGE} true >/dev/null && echo $(($(now)-a))) & done; wait; echo total $(($(now)-s))"
         );
-        let measured = cluster.on("datalyse-master", &script)?;
+        let measured = cluster.on(MASTER, &script)?;
         let mut done = 0;
         for line in measured.lines() {
             let (list, time) = match line.strip_prefix("total ") {

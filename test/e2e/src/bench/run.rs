@@ -3,26 +3,25 @@
 //! Both run inside the node, in turns, the direct one on the overlay's network too, so that what is left is the path
 //! through manager, proxy and address reservation.
 
-use crate::{MANAGER, Row, quantile};
-use anyhow::{Context, Result};
-use osier_e2e::{
-    Cluster,
-    tour::{IMAGE, load_image},
+use crate::{
+    MANAGER, Row,
+    lab::{self, MASTER},
+    quantile,
 };
+use anyhow::{Context, Result};
+use osier_e2e::tour::IMAGE;
 
 /// How many times each is run.
 const TURNS: usize = 60;
 
 pub(crate) fn measure() -> Result<Vec<Row>> {
-    let cluster = Cluster::make(1, &[])?;
-    cluster.osier(&["site", "-i", &cluster.inventory().display().to_string()])?;
-    load_image(&cluster)?;
+    let cluster = lab::cluster(1)?;
     let script = format!(
         "now() {{ date +%s%N; }}; for i in $(seq {TURNS}); do \
          a=$(now); docker run --rm --network osier {IMAGE} true; b=$(now); {MANAGER} run --rm {IMAGE} true; c=$(now); \
          echo $((b-a)) $((c-b)); done"
     );
-    let measured = cluster.on("datalyse-master", &script)?;
+    let measured = cluster.on(MASTER, &script)?;
     let (mut direct, mut more) = (Vec::new(), Vec::new());
     for line in measured.lines() {
         let (a, b) = line.split_once(' ').with_context(|| format!("'{line}' is not two times"))?;

@@ -3,12 +3,13 @@
 //! crosses two processes, which here share their cores with the engine and the client; HAProxy shows what that costs by
 //! itself.
 
-use crate::{MANAGER, Row, quantile};
-use anyhow::{Result, ensure};
-use osier_e2e::{
-    Cluster,
-    tour::{IMAGE, load_image},
+use crate::{
+    MANAGER, Row,
+    lab::{self, MASTER},
+    quantile,
 };
+use anyhow::{Result, ensure};
+use osier_e2e::{Cluster, tour::IMAGE};
 
 /// How many times each is measured.
 const TURNS: usize = 3;
@@ -35,21 +36,20 @@ backend dockerd
 ";
 
 pub(crate) fn measure() -> Result<Vec<Row>> {
-    let cluster = Cluster::make(1, &[])?;
-    cluster.osier(&["site", "-i", &cluster.inventory().display().to_string()])?;
-    load_image(&cluster)?;
+    let cluster = lab::cluster(1)?;
     let prepare = format!(
         "set -e; cd /root; head -c {BYTES} /dev/urandom > blob; tar -c blob | docker import - bench/blob; rm blob; \
          docker save bench/blob > blob.tar; \
          docker run --name bench-logs --network none {IMAGE} sh -c 'yes $(printf %01000d 0) | head -c {BYTES}' > /dev/null"
     );
-    cluster.on("datalyse-master", &prepare)?;
+    cluster.on(MASTER, &prepare)?;
+    lab::install(&cluster, MASTER, "haproxy")?;
     let hops = format!(
-        "set -e; apt-get -qq update; DEBIAN_FRONTEND=noninteractive apt-get -qq install -y haproxy; systemctl stop haproxy; \
+        "set -e; systemctl stop haproxy; \
          umask 077; cat /etc/osier/pki/cert.pem /etc/osier/pki/key.pem > /root/pair.pem; \
          printf %s '{HOPS}' > /root/hops.cfg; haproxy -D -f /root/hops.cfg; {HAPROXY} version"
     );
-    cluster.on("datalyse-master", &hops)?;
+    cluster.on(MASTER, &hops)?;
     let mut rows = Vec::new();
     for (arguments, what) in [
         ("save bench/blob", "docker save of 1 GiB, its rate over the engine's own"),
@@ -73,7 +73,7 @@ fn times(cluster: &Cluster, arguments: &str) -> Result<[Vec<f64>; 3]> {
          {HAPROXY} {arguments} > /dev/null; c=$(now); {MANAGER} {arguments} > /dev/null; d=$(now); \
          echo $((b-a)) $((c-b)) $((d-c)); done"
     );
-    let measured = cluster.on("datalyse-master", &script)?;
+    let measured = cluster.on(MASTER, &script)?;
     let mut times: [Vec<f64>; 3] = Default::default();
     for line in measured.lines() {
         let turn: Vec<f64> = line.split(' ').map(str::parse).collect::<Result<_, _>>()?;
