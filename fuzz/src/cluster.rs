@@ -3,6 +3,7 @@
 use crate::text;
 use osier_discovery::{DiscoveryUrl, Entry, GoDuration, parse_file};
 use osier_dns::{Action, Transport, handle, replay};
+use osier_doctor::{Seen, diagnose, redact};
 use osier_inventory::{Host, Inventory, Source, SourceKind, hosts_to_ask, split_words};
 use osier_members::{Roll, Signed};
 use osier_mesh::{Mesh, MeshConfig};
@@ -209,4 +210,18 @@ pub(crate) fn members(data: &[u8]) {
     assert_eq!((&again, again.digest()), (&roll, roll.digest()));
     let removed: Vec<_> = roll.removals().map(|removal| removal.peer).collect();
     assert!(roll.members().iter().all(|member| !removed.contains(&member.peer)));
+}
+
+/// What hosts say to a doctor, line by line: findings about the hosts that there are, each with a fix; and no login is left in what
+/// is handed on.
+pub(crate) fn doctor(data: &[u8]) {
+    let Some(said) = text(data) else { return };
+    let hosts: BTreeMap<String, Seen> = [("a".to_owned(), Seen::parse(said)), ("b".to_owned(), Seen::default())].into();
+    for finding in diagnose(&hosts, "1") {
+        assert!(finding.host.as_ref().is_none_or(|host| hosts.contains_key(host)));
+        assert!(!finding.fix.is_empty());
+    }
+    let clean = redact(said, &["secret word".to_owned()]);
+    assert!(!clean.contains("secret word"));
+    assert_eq!(redact(&clean, &[]), clean, "something was left");
 }

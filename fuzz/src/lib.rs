@@ -44,6 +44,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "endpoints", run: calls::endpoints },
     Target { name: "network", run: network::network },
     Target { name: "reach", run: cluster::reach },
+    Target { name: "doctor", run: cluster::doctor },
     Target { name: "words", run: cluster::words },
 ];
 
