@@ -42,6 +42,7 @@ fn run(cluster: &Cluster, more: &[&str], code: i32) -> Result<BTreeMap<String, S
     let (text, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     ensure!(output.status.code() == Some(code), "'osier site' ended with {}: {text}{err}", output.status);
     ensure!(code == 0 || err.contains(FILE), "the error does not name '{FILE}': {err}");
-    let rows = text.lines().filter_map(|line| line.split_once("  "));
+    let rows =
+        text.lines().skip_while(|line| !line.starts_with("HOST ")).skip(1).filter_map(|line| line.split_once("  "));
     Ok(rows.map(|(host, result)| (host.to_owned(), result.trim().to_owned())).collect())
 }
