@@ -154,6 +154,10 @@ pub(super) async fn purge(system: &System, names: &[Name], journal: &mut Journal
     journal.packages.retain(|n| !names.contains(&n.as_str()));
     journal.replaced.clear();
     journal.dependencies.clear();
+    // The engine's own files kept these from going with ours.
+    for folder in std::mem::take(&mut journal.folders).iter().rev() {
+        let _ = std::fs::remove_dir(system.path(folder.as_str()));
+    }
     write_journal(system, journal)
 }
 
