@@ -92,11 +92,21 @@ pub struct ChangeArgs {
     pub binary: Option<PathBuf>,
 }
 
-/// Prepare hosts: Docker from their distribution, and this program.
+/// Prepare hosts: Docker where there is none, and this program.
 #[derive(Debug, Clone, clap::Args)]
-#[command(
-    after_help = "Examples:\n  osier bootstrap -i inventory\n  osier bootstrap -i inventory --limit datalyse-2 --check"
-)]
+#[command(after_help = "Variables of the inventory about Docker:
+  docker_packages          NAME or NAME=VERSION, several as a list; the distribution's without
+  docker_version           the exact version of those packages that name none
+  docker_apt_source        where they come from: 'deb URL SUITE COMPONENT'
+  docker_apt_key           a file with the keys that sign it
+  http_proxy, https_proxy, no_proxy
+                           for apt, and for an engine that this program installed
+  docker_registry_mirrors  mirrors for that engine, several as a list
+
+Examples:
+  osier bootstrap -i inventory
+  osier bootstrap -i inventory --limit datalyse-2 --check
+  osier bootstrap -i inventory -e docker_version=26.1.5+dfsg1-9+b9 --check --diff")]
 pub struct BootstrapArgs {
     #[command(flatten)]
     pub(crate) hosts: HostArgs,
@@ -169,7 +179,7 @@ pub struct DestroyArgs {
     pub(crate) hosts: HostArgs,
     #[command(flatten)]
     pub(crate) change: ChangeArgs,
-    /// Remove Docker as well, where this program installed it
+    /// Remove Docker as well, with its source and files, where this program installed it
     #[arg(long)]
     pub(crate) purge: bool,
     /// Do not ask

@@ -96,8 +96,11 @@ async fn converge(
     let mut heard = Heard::default();
     let on_line = |stream: Stream, line: &str| match (stream, Event::from_line(line)) {
         (Stream::Out, Some(event)) => {
+            if let Event::Plan { warnings, .. } = &event {
+                warnings.iter().for_each(|w| delivery.ui.warn(format_args!("{}: {w}", remote.name)));
+            }
             match &event {
-                Event::Plan { steps } if delivery.check || delivery.diff => show(delivery, &remote.name, steps),
+                Event::Plan { steps, .. } if delivery.check || delivery.diff => show(delivery, &remote.name, steps),
                 Event::Started { step } => progress.doing(&remote.name, step),
                 _ => {}
             }
@@ -133,7 +136,7 @@ struct Heard {
 impl Heard {
     fn event(&mut self, event: Event) {
         match event {
-            Event::Plan { steps } => self.planned = Some(steps.into_iter().map(|s| s.text).collect()),
+            Event::Plan { steps, .. } => self.planned = Some(steps.into_iter().map(|s| s.text).collect()),
             Event::Started { .. } | Event::Changed { .. } => {}
             Event::Failed { step, causes } => self.failures.push((step, causes)),
             Event::Done { changed, .. } => self.changed = Some(changed),

@@ -3,9 +3,11 @@
 //! Must not know how a host is now. Paths are those of `osier_model::config::path`; the units are the ones of
 //! `pkg/systemd`.
 
-use crate::cluster::Cluster;
+use crate::{cluster::Cluster, settings::DockerSettings};
 use anyhow::{Context, Result};
-use osier_converge::{AbsPath, Absent, Binary, Content, Desired, Digest, File, Folder, Link, Name, Unit};
+use osier_converge::{
+    AbsPath, Absent, Binary, Content, Desired, Digest, File, Folder, Link, Name, OsRelease, Package, Unit, WantedEngine,
+};
 use osier_model::{
     NETWORK, NodeName,
     config::{AgentConfig, ManagerConfig, path},
@@ -23,10 +25,72 @@ const SOCKET: (&str, &str) = ("osier-plugin.socket", include_str!("../../../pkg/
 const AGENT: (&str, &str) = ("osier-agent.service", include_str!("../../../pkg/systemd/osier-agent.service"));
 const MANAGER: (&str, &str) = ("osier-manager.service", include_str!("../../../pkg/systemd/osier-manager.service"));
 
-/// Adds what bootstrap brings: an engine and the program. `taken` names links at whose place something else lies.
-pub(crate) fn bootstrap(desired: &mut Desired, program: Digest, taken: &[String]) -> Result<()> {
-    desired.engine = true;
+/// Files of the engine's, which are there where the inventory asks for what they say.
+const APT_SOURCE: &str = "/etc/apt/sources.list.d/osier-docker.list";
+const APT_KEY: &str = "/etc/apt/keyrings/osier-docker.asc";
+const APT_PIN: &str = "/etc/apt/preferences.d/osier-docker.pref";
+const PROXY_DROP_IN: &str = "/etc/systemd/system/docker.service.d/osier-proxy.conf";
+const PROXY_ENV: &str = "/etc/systemd/system/docker.service.d/osier-proxy.env";
+const DAEMON_JSON: &str = "/etc/docker/daemon.json";
+
+/// Adds what bootstrap brings: an engine and the program. `key` are the armored keys of the packages' source, `taken` names
+/// links at whose place something else lies.
+pub(crate) fn bootstrap(
+    desired: &mut Desired,
+    docker: &DockerSettings,
+    key: Option<&str>,
+    os: &OsRelease,
+    program: Digest,
+    taken: &[String],
+) -> Result<()> {
+    desired.engine = Some(engine(docker, key, os)?);
     add_program(desired, program, taken)
+}
+
+/// The engine that the inventory wants on a host with this system.
+fn engine(docker: &DockerSettings, key: Option<&str>, os: &OsRelease) -> Result<WantedEngine> {
+    let mut packages = docker.packages.clone();
+    if packages.is_empty() && docker.version.is_some() {
+        let names = os.system()?.engine_packages();
+        packages.extend(names.into_iter().map(|name| Package { name, version: None }));
+    }
+    for package in &mut packages {
+        package.version = package.version.take().or_else(|| docker.version.clone());
+    }
+    let mut apt = Vec::new();
+    if let Some(key) = key {
+        apt.push(public(APT_KEY, key)?);
+    }
+    if let Some(source) = &docker.source {
+        let line = source.line(key.map(|_| APT_KEY));
+        apt.push(public(APT_SOURCE, &format!("# Written by Osier: docker_apt_source of the inventory.\n{line}"))?);
+    }
+    let pins = packages.iter().filter_map(|p| Some((&p.name, p.version.as_ref()?)));
+    let pins: Vec<String> =
+        pins.map(|(name, version)| format!("Package: {name}\nPin: version {version}\nPin-Priority: 1001\n")).collect();
+    if !pins.is_empty() {
+        let head = "Explanation: written by Osier, so that other runs of apt leave the engine's version as it is\n";
+        apt.push(public(APT_PIN, &format!("{head}{}", pins.join("\n")))?);
+    }
+    let mut files = Vec::new();
+    let proxies: Vec<String> =
+        docker.proxies.variables().map(|(name, value)| format!("{}=\"{value}\"\n", name.to_uppercase())).collect();
+    if !proxies.is_empty() {
+        // Not in the unit: systemd tells every user of the host what Environment= says.
+        let drop_in =
+            format!("# Written by Osier: the proxies of the inventory.\n[Service]\nEnvironmentFile={PROXY_ENV}\n");
+        files.extend([secret(PROXY_ENV, &proxies.concat())?, public(PROXY_DROP_IN, &drop_in)?]);
+    }
+    let mirrors: Vec<&str> = docker.mirrors.iter().map(|m| m.as_str()).collect();
+    let config = (!mirrors.is_empty()).then(|| json(&serde_json::json!({ "registry-mirrors": mirrors })));
+    Ok(WantedEngine {
+        packages,
+        source: docker.source.as_ref().map(|_| APT_SOURCE.parse()).transpose()?,
+        apt,
+        files,
+        config: config.transpose()?.map(|text| public(DAEMON_JSON, &text)).transpose()?,
+        proxies: docker.proxies.clone(),
+    })
 }
 
 /// Adds what setup-cluster brings to one node: certificates, configuration and services.
@@ -153,4 +217,44 @@ fn secret(at: &str, text: &str) -> Result<File> {
 
 fn json(value: &impl Serialize) -> Result<String> {
     Ok(serde_json::to_string_pretty(value)? + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(docker: &DockerSettings, key: Option<&str>) -> WantedEngine {
+        let mut desired = Desired::default();
+        let trixie = OsRelease::parse("ID=debian\nVERSION_ID=13\n");
+        bootstrap(&mut desired, docker, key, &trixie, Digest::of(b"x"), &[]).unwrap();
+        let json = serde_json::to_vec(&desired).unwrap();
+        assert_eq!(Desired::parse(&json).unwrap(), desired, "it goes through JSON");
+        desired.engine.unwrap()
+    }
+
+    #[test]
+    fn an_inventory_that_says_nothing_wants_any_engine() {
+        assert_eq!(wanted(&DockerSettings::default(), None), WantedEngine::default());
+    }
+
+    #[test]
+    fn the_inventorys_words_become_files() {
+        let docker = DockerSettings {
+            version: "26.1.5".parse().ok(),
+            source: Some("deb http://x/ ./".parse().unwrap()),
+            proxies: osier_converge::Proxies { http: Some("http://me:pa%20ss@p:1".into()), ..Default::default() },
+            ..DockerSettings::default()
+        };
+        let engine = wanted(&docker, Some("KEY\n"));
+        let names: Vec<_> = engine.packages.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["docker.io=26.1.5", "docker-cli=26.1.5"]);
+        let text = |at: &str| engine.all_files().find(|f| f.path.as_str() == at).unwrap().content.as_str().to_owned();
+        assert!(text(APT_SOURCE).ends_with("\ndeb [signed-by=/etc/apt/keyrings/osier-docker.asc] http://x/ ./\n"));
+        assert!(text(APT_PIN).contains("Package: docker-cli\nPin: version 26.1.5\nPin-Priority: 1001\n"));
+        assert_eq!(text(PROXY_ENV), "HTTP_PROXY=\"http://me:pa%20ss@p:1\"\n");
+        let hidden: Vec<_> = engine.all_files().filter(|f| f.secret).map(|f| (f.path.as_str(), f.mode)).collect();
+        assert_eq!(hidden, [(PROXY_ENV, 0o600)]);
+        assert!(!text(PROXY_DROP_IN).contains("pa%20ss"));
+        assert_eq!(engine.config, None);
+    }
 }

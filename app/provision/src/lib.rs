@@ -3,6 +3,7 @@
 //! Must not know how agents and managers work, only what they are given. Two sides live here: the operator's (inventory,
 //! preflight, the cluster's keys, one document per host) and the node's (`converge`: observe, plan, carry out).
 
+mod apt_key;
 mod args;
 mod cluster;
 mod context;

@@ -12,11 +12,12 @@ free /usr/local free_usr
 digest /usr/local/bin/osier binary
 digest /etc/osier/pki/ca.pem ca
 sed -n 's/.*"me": *"\([0-9a-f:]*\)".*/peer=\1/p' /var/lib/osier/ring.json 2>/dev/null
-for path in /usr/local/bin/osier /etc/osier /var/lib/osier /usr/local/lib/systemd/system/osier-agent.service; do
+for path in /usr/local/bin/osier /etc/osier /var/lib/osier /var/lib/osier-engine.json /usr/local/lib/systemd/system/osier-agent.service; do
     [ -e "$path" ] && echo traces=yes
 done
 for name in docker-swarm swarm weave; do
-    [ -e "/usr/local/bin/$name" ] && [ ! -L "/usr/local/bin/$name" ] && echo "taken=$name"
+    at=/usr/local/bin/$name
+    { [ -e "$at" ] || [ -L "$at" ]; } && [ "$(readlink "$at")" != osier ] && echo "taken=$name"
 done
 for address in $(hostname -I 2>/dev/null); do echo "address=$address"; done
 echo "source=$(ip -4 route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p')"

@@ -116,7 +116,7 @@ fn unreachable_hint(reason: Unreachable) -> &'static str {
 }
 
 /// `~/x` as a path in the user's home.
-fn expand_home(path: &str) -> PathBuf {
+pub(crate) fn expand_home(path: &str) -> PathBuf {
     match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
         (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
         _ => PathBuf::from(path),

@@ -3,7 +3,13 @@
 //! Must not know how hosts are reached or changed. All mistakes are reported at once. The names are the seed's
 //! (`swarm_token`, `weave_ip_pool`, `internal_ip`, …), with `osier_` names for what the seed had no word for.
 
+mod docker;
+
+pub(crate) use docker::{AptSource, DockerSettings};
+
+use docker::{Direct, ProxyUrl};
 use ipnet::Ipv4Net;
+use osier_converge::{Content, Proxies};
 use osier_inventory::{Host, Inventory};
 use osier_model::{Hostname, NodeName, Token, port};
 use osier_ui::Failure;
@@ -40,6 +46,8 @@ pub(crate) struct NodeSettings {
     pub(crate) internal: Option<Ipv4Addr>,
     /// `floating_ip`: the address the operator reaches it at.
     pub(crate) floating: Option<Ipv4Addr>,
+    /// Docker, where this program installs it.
+    pub(crate) docker: DockerSettings,
 }
 
 /// Mistakes found so far.
@@ -61,7 +69,90 @@ impl Mistakes {
             }
         };
         let value = text.trim().parse();
-        value.map_err(|e| self.0.push(format!("{name} of host '{}' is '{text}': {e}", host.name()))).ok()
+        // A URL that names a user may hold a password.
+        let shown = if text.contains('@') { String::new() } else { format!(" is '{text}'") };
+        value.map_err(|e| self.0.push(format!("{name} of host '{}'{shown}: {e}", host.name()))).ok()
+    }
+
+    /// The words of a host's variable, which is a list, or text with blanks or commas between them. One that cannot be read is
+    /// noted and missing; it is shown where it is no `secret`.
+    fn words<T: FromStr<Err: Display>>(&mut self, host: &Host, name: &str, secret: bool) -> Vec<T> {
+        use serde_json::Value;
+        let host_name = host.name();
+        let value = match host.value(name) {
+            Ok(value) => value.unwrap_or_default(),
+            Err(_) if secret => {
+                self.0.push(format!(
+                    "{name} of host '{host_name}' names a variable that is not set or cannot be expanded"
+                ));
+                return Vec::new();
+            }
+            Err(e) => {
+                self.0.push(format!("{name} of host '{host_name}': {e}"));
+                return Vec::new();
+            }
+        };
+        let words: Vec<String> = match &value {
+            Value::Null => Vec::new(),
+            Value::String(text) => {
+                text.split([',', ' ', '\t', '\n']).filter(|w| !w.is_empty()).map(str::to_owned).collect()
+            }
+            Value::Array(items) if items.iter().all(Value::is_string) => {
+                items.iter().filter_map(Value::as_str).map(|item| item.trim().to_owned()).collect()
+            }
+            _ => {
+                self.0.push(format!("{name} of host '{host_name}' must be text or a list of texts"));
+                return Vec::new();
+            }
+        };
+        let mut parsed = Vec::new();
+        for word in words {
+            let shown = if secret { String::new() } else { format!(" has '{word}'") };
+            match word.parse() {
+                Ok(word) => parsed.push(word),
+                Err(e) => self.0.push(format!("{name} of host '{host_name}'{shown}: {e}")),
+            }
+        }
+        parsed
+    }
+
+    /// What a host's variables say about Docker.
+    fn docker(&mut self, host: &Host) -> DockerSettings {
+        let name = host.name();
+        let mut proxy = |variable: &str| {
+            let mut urls: Vec<ProxyUrl> = self.words(host, variable, true);
+            if urls.len() > 1 {
+                self.0.push(format!("{variable} of host '{name}' has more than one URL"));
+            }
+            urls.pop().map(ProxyUrl::into_content)
+        };
+        let (http, https) = (proxy("http_proxy"), proxy("https_proxy"));
+        let direct: Vec<Direct> = self.words(host, "no_proxy", false);
+        let direct = direct.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let none = (!direct.is_empty()).then(|| Content::from(direct));
+        // YAML and INI read 28.10 as a number, which is 28.1.
+        let number = host.value("docker_version").ok().flatten().is_some_and(|v| v.is_f64());
+        if number {
+            self.0
+                .push(format!("docker_version of host '{name}' is a number; put it into quotes, for 1.10 is not 1.1"));
+        }
+        let docker = DockerSettings {
+            packages: self.words(host, "docker_packages", false),
+            version: if number { None } else { self.var(host, "docker_version") },
+            source: self.var(host, "docker_apt_source"),
+            key: self.var(host, "docker_apt_key"),
+            proxies: Proxies { http, https, none },
+            mirrors: self.words(host, "docker_registry_mirrors", false),
+        };
+        if docker.key.is_some() && host.var("docker_apt_source").is_none_or(serde_json::Value::is_null) {
+            self.0.push(format!("docker_apt_key of host '{name}' is set, docker_apt_source is not"));
+        }
+        if docker.key.is_some() && docker.source.as_ref().is_some_and(AptSource::names_keyring) {
+            self.0.push(format!(
+                "docker_apt_source of host '{name}' names a keyring (signed-by), docker_apt_key another"
+            ));
+        }
+        docker
     }
 
     /// A variable on which all hosts that have it must agree.
@@ -117,6 +208,7 @@ pub(crate) fn read(inventory: &Inventory) -> Result<(ClusterSettings, Vec<NodeSe
             master: if grouped { is_master(host) } else { index == 0 },
             internal: mistakes.var(host, "internal_ip"),
             floating: mistakes.var(host, "floating_ip"),
+            docker: mistakes.docker(host),
         };
         nodes.extend(name.ok().map(node));
     }
@@ -160,6 +252,53 @@ mod tests {
         assert_eq!(cluster.pool, "10.1.1.0/24".parse().ok());
         assert_eq!(nodes.iter().map(|n| n.master).collect::<Vec<_>>(), [true, false, false]);
         assert_eq!(nodes[0].floating, Some(Ipv4Addr::new(178, 237, 109, 178)));
+    }
+
+    #[test]
+    fn what_is_said_about_docker_is_understood() {
+        let text = "a docker_packages='docker-ce=5:27.5.1-1~debian.12~bookworm, containerd.io' docker_version=1.7 \
+            docker_apt_source='deb https://x.example.org/debian bookworm stable' docker_apt_key=~/docker.asc \
+            http_proxy=http://me:secret@p:3128 no_proxy='localhost,.example.org 10.0.0.0/8' \
+            docker_registry_mirrors=https://m.example.org\nb docker_version=26.1.5+dfsg1-9+b9\n";
+        let text = text.replace("docker_version=1.7 ", "docker_version=\"'1.7'\" ");
+        let (_, nodes) = settings(&text).unwrap();
+        let docker = &nodes[0].docker;
+        let packages: Vec<_> = docker.packages.iter().map(ToString::to_string).collect();
+        assert_eq!(packages, ["docker-ce=5:27.5.1-1~debian.12~bookworm", "containerd.io"]);
+        assert_eq!(docker.version.as_ref().unwrap().as_str(), "1.7");
+        let proxies: Vec<_> = docker.proxies.variables().collect();
+        assert_eq!(
+            proxies,
+            [("http_proxy", "http://me:secret@p:3128"), ("no_proxy", "localhost,.example.org,10.0.0.0/8")]
+        );
+        assert_eq!((docker.mirrors[0].as_str(), docker.mirrors.len()), ("https://m.example.org", 1));
+        assert_eq!(nodes[1].docker.version.as_ref().unwrap().as_str(), "26.1.5+dfsg1-9+b9");
+        assert!(!format!("{nodes:?}").contains("secret"));
+    }
+
+    #[test]
+    fn mistakes_about_docker_are_reported_at_once_and_show_no_password() {
+        let text = "a docker_packages='docker-ce=, x' docker_version=26.10 docker_apt_key=/k http_proxy=me:secret@p:3128 \
+            docker_registry_mirrors=m https_proxy='http://me:secret@{{ p }}'\n\
+            b docker_apt_source='deb http://x/' docker_version='a b'\n\
+            d docker_apt_source='deb http://me:secret@x/ ./'\n\
+            c docker_apt_source='deb [signed-by=/a] http://x/ ./' docker_apt_key=/k docker_packages='{\"a\": 1}'\n";
+        let failure = settings(text).unwrap_err();
+        let message = failure.message();
+        for part in [
+            "docker_packages of host 'a' has 'docker-ce='",
+            "docker_version of host 'a' is a number; put it into quotes",
+            "docker_apt_key of host 'a' is set, docker_apt_source is not",
+            "http_proxy of host 'a': it must be a URL",
+            "https_proxy of host 'a' names a variable that is not set",
+            "docker_registry_mirrors of host 'a' has 'm'",
+            "docker_apt_source of host 'b' is 'deb http://x/'",
+            "docker_version of host 'b' is 'a b'",
+            "docker_apt_source of host 'c' names a keyring",
+        ] {
+            assert!(message.contains(part), "no '{part}' in: {message}");
+        }
+        assert!(!message.contains("secret"), "{message}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! and only then touch hosts; a host that fails is left behind and the others carry on.
 
 use crate::{
+    apt_key,
     args::{BootstrapArgs, ChangeArgs, DestroyArgs, HostArgs, SetupClusterArgs, SiteArgs},
     cluster::{Cluster, NodeIdentity},
     context::{self, DockerContext},
@@ -20,7 +21,10 @@ use osier_converge::{Desired, Digest};
 use osier_fleet::{Serial, batches};
 use osier_inventory::Inventory;
 use osier_ui::{ExitKind, Failure, Progress, Ui};
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 use time::OffsetDateTime;
 
 /// Which parts of the work a command does.
@@ -119,6 +123,7 @@ pub(crate) async fn make(
     let (settings, nodes) = settings::read(inventory)?;
     let selected = inventory::select(inventory, hosts.limit.as_deref())?;
     let remotes = remote::remotes(&selected)?;
+    let keys = if bootstrap { apt_keys(&nodes)? } else { BTreeMap::new() };
     let now = OffsetDateTime::now_utc();
     for member in cluster.iter().flat_map(|c| &c.record.members) {
         if !nodes.iter().any(|node| node.name == member.name) {
@@ -170,7 +175,8 @@ pub(crate) async fn make(
         let mut desired = Desired::default();
         let program = run.program.sha256;
         if bootstrap {
-            documents::bootstrap(&mut desired, program, &report.taken)?;
+            let key = node.docker.key.as_ref().and_then(|path| keys.get(path)).map(String::as_str);
+            documents::bootstrap(&mut desired, &node.docker, key, &report.os, program, &report.taken)?;
         }
         if let Some(cluster) = &cluster {
             let ports = Ports { manager: settings.manager_port, proxy: settings.proxy_port };
@@ -183,6 +189,23 @@ pub(crate) async fn make(
         point_docker_at(&cluster, ui)?;
     }
     run.finish(before, outcomes, ui).await
+}
+
+/// Reads the keys of all sources of packages; every file that holds none is reported at once.
+fn apt_keys(nodes: &[NodeSettings]) -> Result<BTreeMap<PathBuf, String>, Failure> {
+    let mut keys = BTreeMap::new();
+    let mut mistakes = Vec::new();
+    for path in nodes.iter().filter_map(|node| node.docker.key.as_ref()).collect::<BTreeSet<_>>() {
+        let file = std::fs::read(remote::expand_home(&path.to_string_lossy())).map_err(|e| e.to_string());
+        match file.and_then(|file| apt_key::armored(&file).map_err(|e| e.to_string())) {
+            Ok(key) => drop(keys.insert(path.clone(), key)),
+            Err(e) => mistakes.push(format!("docker_apt_key '{}': {e}", path.display())),
+        }
+    }
+    match mistakes.as_slice() {
+        [] => Ok(keys),
+        list => Err(Failure::usage(format!("read the keys of apt's sources:\n  {}", list.join("\n  ")))),
+    }
 }
 
 /// Makes the hosts that passed members of the cluster; gives back those that cannot be.

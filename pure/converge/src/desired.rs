@@ -2,7 +2,7 @@
 //!
 //! Must not know who writes it. It may hold secrets (keys): it travels on standard input only and is never stored.
 
-use crate::{AbsPath, Content, Digest, Name};
+use crate::{AbsPath, Content, Digest, Name, Package};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -12,9 +12,9 @@ use std::collections::BTreeSet;
 pub struct Desired {
     /// The document's format, [`Desired::VERSION`].
     pub version: u32,
-    /// Whether a Docker engine is wanted. One that is there is left alone; else the distribution's is installed.
+    /// The Docker engine, where one is wanted. One that somebody else installed is left alone.
     #[serde(default)]
-    pub engine: bool,
+    pub engine: Option<WantedEngine>,
     /// Where the running program itself is to be installed.
     #[serde(default)]
     pub binary: Option<Binary>,
@@ -33,6 +33,45 @@ pub struct Desired {
     /// What is to be taken away.
     #[serde(default)]
     pub absent: Absent,
+}
+
+/// A Docker engine: where it comes from, and what it reads.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WantedEngine {
+    /// Its packages. None means: the distribution's where there is no engine, and otherwise those that are there.
+    #[serde(default)]
+    pub packages: Vec<Package>,
+    /// The one of `apt` that names a source of packages: its lists are read before anything is installed.
+    #[serde(default)]
+    pub source: Option<AbsPath>,
+    /// Files that apt reads, in place before anything is installed. What lies there and is not ours is never replaced.
+    #[serde(default)]
+    pub apt: Vec<File>,
+    /// Files for which the engine is restarted when they change. What lies there and is not ours is never replaced.
+    #[serde(default)]
+    pub files: Vec<File>,
+    /// The engine's own configuration, an object of JSON. One that is not ours stays, and a warning says what to add.
+    #[serde(default)]
+    pub config: Option<File>,
+    /// The proxies through which apt reaches its sources.
+    #[serde(default)]
+    pub proxies: Proxies,
+}
+
+/// Proxies, as URLs that may hold passwords.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proxies {
+    /// The one for `http://`.
+    #[serde(default)]
+    pub http: Option<Content>,
+    /// The one for `https://`.
+    #[serde(default)]
+    pub https: Option<Content>,
+    /// Hosts that are reached without, with commas between them.
+    #[serde(default)]
+    pub none: Option<Content>,
 }
 
 /// The program, which installs itself.
@@ -133,7 +172,7 @@ impl Default for Desired {
     fn default() -> Self {
         Self {
             version: Self::VERSION,
-            engine: false,
+            engine: None,
             binary: None,
             folders: Vec::new(),
             files: Vec::new(),
@@ -146,7 +185,7 @@ impl Default for Desired {
 
 impl Desired {
     /// The format that this program reads and writes.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 
     /// Reads and checks a document.
     pub fn parse(json: &[u8]) -> Result<Self, DesiredError> {
@@ -162,6 +201,11 @@ impl Desired {
         let desired: Self = serde_json::from_slice(json).map_err(DesiredError::Format)?;
         desired.check()?;
         Ok(desired)
+    }
+
+    /// Every file of the document, the engine's too.
+    pub fn all_files(&self) -> impl Iterator<Item = &File> {
+        self.files.iter().chain(self.engine.iter().flat_map(WantedEngine::all_files))
     }
 
     /// Every path that the document speaks of, wanted or not.
@@ -186,7 +230,8 @@ impl Desired {
     /// Every path at which the document wants something.
     pub fn present(&self) -> impl Iterator<Item = &AbsPath> {
         let files = self.files.iter().map(|f| &f.path).chain(self.links.iter().map(|l| &l.path));
-        self.binary.iter().map(|b| &b.path).chain(self.folders.iter().map(|f| &f.path)).chain(files)
+        let engine = self.engine.iter().flat_map(WantedEngine::all_files).map(|f| &f.path);
+        self.binary.iter().map(|b| &b.path).chain(self.folders.iter().map(|f| &f.path)).chain(files).chain(engine)
     }
 
     fn check(&self) -> Result<(), DesiredError> {
@@ -203,11 +248,62 @@ impl Desired {
                 return wrong(format!("it speaks of '{name}' twice"));
             }
         }
+        if let Some(engine) = &self.engine
+            && let Some(source) = engine.source.as_ref().filter(|source| !engine.apt.iter().any(|f| f.path == **source))
+        {
+            return wrong(format!("packages come from '{source}', which is not in it"));
+        }
         let readable: BTreeSet<_> =
             self.binary.iter().map(|b| &b.path).chain(self.files.iter().map(|f| &f.path)).collect();
         let strange = self.units.iter().flat_map(|u| &u.restart_on).find(|path| !readable.contains(path));
         strange.map_or(Ok(()), |path| wrong(format!("a unit depends on '{path}', which is not in it")))
     }
+}
+
+impl WantedEngine {
+    /// All of its files: apt's, the engine's, and its configuration.
+    pub fn all_files(&self) -> impl Iterator<Item = &File> {
+        self.apt.iter().chain(&self.files).chain(&self.config)
+    }
+}
+
+impl Proxies {
+    /// As the variables that programs look for in their environment.
+    pub fn variables(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let all = [("http_proxy", &self.http), ("https_proxy", &self.https), ("no_proxy", &self.none)];
+        all.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?.as_str())))
+    }
+}
+
+impl Proxies {
+    /// The text without users and passwords of these proxies, as they stand here and decoded.
+    pub fn scrub(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (_, value) in self.variables() {
+            let authority = value.split_once("://").map_or(value, |(_, rest)| rest);
+            let Some((user, _)) = authority.rsplit_once('@') else { continue };
+            let password = user.split_once(':').map_or("", |(_, password)| password);
+            let decoded = [user, password].map(decode);
+            for secret in [user, password].into_iter().chain(decoded.iter().map(String::as_str)) {
+                if !secret.is_empty() {
+                    text = text.replace(secret, "…");
+                }
+            }
+        }
+        text
+    }
+}
+
+/// A text with its `%XX` decoded; what does not decode to text stays.
+fn decode(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let decoded = (*first == b'%').then(|| hex::decode(tail.get(..2)?).ok()).flatten();
+        bytes.push(decoded.as_ref().map_or(*first, |d| d[0]));
+        rest = if decoded.is_some() { &tail[2..] } else { tail };
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
 #[cfg(test)]
@@ -221,16 +317,39 @@ mod tests {
 
     #[test]
     fn a_document_that_contradicts_itself_is_refused() {
-        assert!(refusal(r#"{"version":2,"future":1}"#).contains("version 2"));
-        assert_eq!(refusal(r#"{"version":1,"unknown":1}"#), "read the desired state");
-        let twice = r#"{"version":1,"folders":[{"path":"/a","mode":493}],"absent":{"files":["/a"]}}"#;
+        assert!(refusal(r#"{"version":3,"future":1}"#).contains("version 3"));
+        assert!(refusal(r#"{"version":1,"engine":true}"#).contains("version 1, this program knows 2"));
+        assert_eq!(refusal(r#"{"version":2,"unknown":1}"#), "read the desired state");
+        let twice = r#"{"version":2,"folders":[{"path":"/a","mode":493}],"absent":{"files":["/a"]}}"#;
         assert!(refusal(twice).contains("'/a' twice"));
-        let missing = r#"{"version":1,"units":[{"name":"a.service","restart_on":["/x"]}]}"#;
+        let missing = r#"{"version":2,"units":[{"name":"a.service","restart_on":["/x"]}]}"#;
         assert!(refusal(missing).contains("'/x'"));
-        assert_eq!(Desired::parse(br#"{"version":1}"#).unwrap(), Desired::default());
+        let nowhere = r#"{"version":2,"engine":{"source":"/s"}}"#;
+        assert!(refusal(nowhere).contains("'/s', which is not in it"));
+        let twice = r#"{"version":2,"files":[{"path":"/a","mode":1,"content":""}],"engine":{"files":[{"path":"/a","mode":1,"content":""}]}}"#;
+        assert!(refusal(twice).contains("'/a' twice"));
+        assert_eq!(Desired::parse(br#"{"version":2}"#).unwrap(), Desired::default());
+    }
+
+    #[test]
+    fn no_password_is_left_in_what_a_program_said() {
+        let proxies = Proxies {
+            http: Some("http://me:s%3Acr%65t@p:3128".into()),
+            none: Some("a,b".into()),
+            ..Proxies::default()
+        };
+        let said = proxies.scrub("no http://me:s%3Acr%65t@p:3128, nor s:cret at p");
+        assert_eq!(said, "no http://…@p:3128, nor … at p");
+        assert!(!format!("{proxies:?}").contains("cr"), "{proxies:?}");
     }
 
     proptest! {
+        #[test]
+        fn any_proxy_is_scrubbed(proxy in "\\PC{0,12}@?%?\\PC{0,3}", text in "\\PC{0,20}") {
+            let proxies = Proxies { https: Some(Content::from(proxy)), ..Proxies::default() };
+            let _ = proxies.scrub(&text);
+        }
+
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = Desired::parse(&bytes);
@@ -238,7 +357,7 @@ mod tests {
 
         #[test]
         fn a_damaged_document_is_read_or_refused(cut in 0_usize..200, byte in any::<u8>()) {
-            let mut json = br#"{"version":1,"engine":true,"binary":{"path":"/b","sha256":"00"},"files":[{"path":"/a","mode":420,"content":"x"}],"units":[{"name":"u","restart_on":["/a"]}]}"#.to_vec();
+            let mut json = br#"{"version":2,"engine":{"packages":["a=1"],"source":"/s","apt":[{"path":"/s","mode":420,"content":"deb"}]},"binary":{"path":"/b","sha256":"00"},"files":[{"path":"/a","mode":420,"content":"x"}],"units":[{"name":"u","restart_on":["/a"]}]}"#.to_vec();
             let at = cut % json.len();
             json[at] = byte;
             let _ = Desired::parse(&json);

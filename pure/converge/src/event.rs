@@ -12,6 +12,9 @@ pub enum Event {
     Plan {
         /// The steps in order.
         steps: Vec<PlannedStep>,
+        /// What is worth a word besides.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
     },
     /// A step began.
     Started {
@@ -70,7 +73,8 @@ mod tests {
 
     #[test]
     fn events_survive_their_line() {
-        let plan = Event::Plan { steps: vec![PlannedStep { text: "write '/a'\n".into(), diff: Some("+x".into()) }] };
+        let steps = vec![PlannedStep { text: "write '/a'\n".into(), diff: Some("+x".into()) }];
+        let plan = Event::Plan { steps, warnings: vec!["mind".into()] };
         let line = plan.to_line();
         assert!(line.starts_with(r#"{"event":"plan""#) && !line.contains('\n'), "{line}");
         assert_eq!(Event::from_line(&line), Some(plan));

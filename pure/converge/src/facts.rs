@@ -2,7 +2,7 @@
 //!
 //! Must not know how it was observed.
 
-use crate::{AbsPath, Digest, Name, OsRelease};
+use crate::{AbsPath, Digest, Name, OsRelease, Version};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,9 +13,15 @@ pub struct Facts {
     pub os: OsRelease,
     /// The Docker engine.
     pub engine: Engine,
-    /// Installed packages among those that [`crate::System::engine_packages`] names.
-    pub packages: BTreeSet<Name>,
-    /// What lies at the paths of the document; a path that is not in here has nothing.
+    /// The packages that the engine's program belongs to.
+    pub owners: BTreeSet<Name>,
+    /// How many containers run on the engine.
+    pub containers: u64,
+    /// Whether they run on while the engine is restarted.
+    pub live_restore: bool,
+    /// Installed packages among those that the document, the journal and [`crate::System::engine_packages`] name.
+    pub packages: BTreeMap<Name, Version>,
+    /// What lies at the paths of the document and of the journal; a path that is not in here has nothing.
     pub entries: BTreeMap<AbsPath, Entry>,
     /// The document's units that the host knows.
     pub units: BTreeMap<Name, UnitFact>,
@@ -77,7 +83,31 @@ pub struct Journal {
     /// Packages that came along with those as their dependencies.
     #[serde(default)]
     pub dependencies: BTreeSet<Name>,
+    /// Packages that it installed and others took the place of; their configuration is still there.
+    #[serde(default)]
+    pub replaced: BTreeSet<Name>,
     /// For each unit, the digest of what it was last started with ([`crate::Desired::inputs`]).
     #[serde(default)]
     pub units: BTreeMap<Name, Digest>,
+    /// The engine's files that it wrote: the digest of what, and while one takes the place of another, of both.
+    #[serde(default)]
+    pub files: BTreeMap<AbsPath, BTreeSet<Digest>>,
+    /// Folders that it made for those.
+    #[serde(default)]
+    pub folders: BTreeSet<AbsPath>,
+}
+
+impl Journal {
+    /// Whether it lists what outlives everything else of ours: an engine that we installed, and its files.
+    pub fn has_engine(&self) -> bool {
+        !(self.packages.is_empty() && self.replaced.is_empty() && self.files.is_empty())
+    }
+
+    /// What is left to remember of a host that belongs to no cluster any more.
+    #[must_use]
+    pub fn of_engine(&self) -> Self {
+        let unit = |(name, _): &(&Name, &Digest)| name.as_str() == crate::ENGINE_UNIT;
+        let units = self.units.iter().filter(unit).map(|(name, digest)| (name.clone(), *digest)).collect();
+        Self { units, ..self.clone() }
+    }
 }

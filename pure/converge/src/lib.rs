@@ -7,17 +7,20 @@
 
 mod desired;
 mod diff;
+mod engine;
 mod event;
 mod facts;
 mod os;
+mod package;
 mod plan;
 mod step;
 mod words;
 
-pub use desired::{Absent, Binary, Desired, DesiredError, File, Folder, Link, Unit};
+pub use desired::{Absent, Binary, Desired, DesiredError, File, Folder, Link, Proxies, Unit, WantedEngine};
 pub use event::{Event, PlannedStep};
 pub use facts::{Engine, Entry, Facts, Journal, UnitFact};
 pub use os::{OsRelease, System, Unsupported};
-pub use plan::{ENGINE_UNIT, Plan, plan};
-pub use step::Step;
+pub use package::{Change, Package, Version};
+pub use plan::{ENGINE_UNIT, Plan, PlanError, plan};
+pub use step::{Source, Step};
 pub use words::{AbsPath, Content, Digest, Name, WordError};

@@ -1,10 +1,10 @@
 //! Planning: the steps that lead from a host's facts to its desired state, in an order that is safe.
 //!
 //! Must not know how steps are carried out. Order: what is unwanted stops first (the network while its driver still
-//! answers), then packages, folders, the program, files and links come, then units start, then leftovers go. A plan cut
+//! answers), then the engine comes (`engine.rs`), folders, the program, files and links come, then units start, then leftovers go. A plan cut
 //! short and made again ends in the same state: a unit's restart is owed until the journal says that it happened.
 
-use crate::{AbsPath, Desired, Digest, Engine, Entry, Facts, Name, Step, Unit, Unsupported};
+use crate::{AbsPath, Desired, Digest, Entry, Facts, Name, Step, Unit, Unsupported, engine};
 
 /// The unit that runs the distribution's Docker engine.
 pub const ENGINE_UNIT: &str = "docker.service";
@@ -16,15 +16,28 @@ const UNIT_FOLDER: &str = "/systemd/system/";
 pub struct Plan {
     /// The steps in order.
     pub steps: Vec<Step>,
+    /// What people must know besides.
+    pub warnings: Vec<String>,
 }
 
-/// Plans the way from `facts` to `desired`. Fails only where an engine must be installed on a system whose packages
-/// are not known.
-pub fn plan(desired: &Desired, facts: &Facts) -> Result<Plan, Unsupported> {
+/// There is no way from a host's facts to its desired state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// An engine must be installed on a system whose packages are not known.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
+    /// At the place of one of the engine's files lies something that is not ours.
+    #[error("'{0}' is there and is not ours; move it away")]
+    Foreign(AbsPath),
+}
+
+/// Plans the way from `facts` to `desired`.
+pub fn plan(desired: &Desired, facts: &Facts) -> Result<Plan, PlanError> {
     let mut steps = Vec::new();
+    let mut warnings = Vec::new();
     stop_unwanted(desired, facts, &mut steps);
-    if desired.engine {
-        engine(facts, &mut steps)?;
+    if let Some(wanted) = &desired.engine {
+        engine::plan(wanted, facts, &mut steps, &mut warnings)?;
     }
     let mut units_changed = place(desired, facts, &mut steps);
     if units_changed && !desired.units.is_empty() {
@@ -35,7 +48,7 @@ pub fn plan(desired: &Desired, facts: &Facts) -> Result<Plan, Unsupported> {
         run(desired, unit, facts, &mut steps);
     }
     remove_unwanted(desired, facts, units_changed, &mut steps);
-    Ok(Plan { steps })
+    Ok(Plan { steps, warnings })
 }
 
 fn stop_unwanted(desired: &Desired, facts: &Facts, steps: &mut Vec<Step>) {
@@ -52,27 +65,6 @@ fn stop_unwanted(desired: &Desired, facts: &Facts, steps: &mut Vec<Step>) {
     }
     let there = |path: &&AbsPath| facts.entries.contains_key(*path);
     steps.extend(absent.namespaces.iter().filter(there).cloned().map(Step::RemoveNamespace));
-}
-
-/// An engine that somebody else installed is never touched, only started where it is not running.
-fn engine(facts: &Facts, steps: &mut Vec<Step>) -> Result<(), Unsupported> {
-    let Ok(unit) = ENGINE_UNIT.parse::<Name>() else { return Ok(()) };
-    let ours = |p: &Name| facts.journal.packages.contains(p);
-    // An installation that we began and that was cut short; where none of ours is left, the engine is somebody else's.
-    let began = facts.packages.iter().any(ours) && facts.journal.packages.iter().any(|p| !facts.packages.contains(p));
-    if facts.engine == Engine::Missing || began {
-        let wanted = facts.os.system()?.engine_packages();
-        let missing: Vec<Name> = wanted.into_iter().filter(|p| !facts.packages.contains(p)).collect();
-        if !missing.is_empty() {
-            steps.push(Step::Install(missing));
-            steps.push(Step::Start(unit, None));
-            return Ok(());
-        }
-    }
-    if facts.engine == Engine::Stopped && facts.units.get(&unit).is_some_and(|u| !u.active) {
-        steps.push(Step::Start(unit, None));
-    }
-    Ok(())
 }
 
 /// Puts folders, the program, files and links in their places; says whether a unit file is among them.
@@ -132,11 +124,15 @@ fn remove_unwanted(desired: &Desired, facts: &Facts, mut units_changed: bool, st
         units_changed |= is_unit_file(path);
         steps.push(Step::RemoveFile(path.clone()));
     }
+    if absent.packages {
+        units_changed |= engine::remove_files(facts, |_| false, steps);
+    }
     if units_changed {
         steps.push(Step::Reload);
     }
     if absent.packages {
-        let ours: Vec<Name> = facts.journal.packages.intersection(&facts.packages).cloned().collect();
+        let installed = facts.journal.packages.iter().filter(|p| facts.packages.contains_key(*p));
+        let ours: Vec<Name> = installed.chain(&facts.journal.replaced).cloned().collect();
         if !ours.is_empty() {
             steps.push(Step::Purge(ours));
         }
@@ -144,6 +140,6 @@ fn remove_unwanted(desired: &Desired, facts: &Facts, mut units_changed: bool, st
     steps.extend(absent.folders.iter().filter(there).cloned().map(Step::RemoveFolder));
 }
 
-fn is_unit_file(path: &AbsPath) -> bool {
+pub(crate) fn is_unit_file(path: &AbsPath) -> bool {
     path.as_str().contains(UNIT_FOLDER)
 }

@@ -15,6 +15,12 @@ pub struct WordError {
     kind: &'static str,
 }
 
+impl WordError {
+    pub(crate) fn new(text: &str, kind: &'static str) -> Self {
+        Self { text: text.to_owned(), kind }
+    }
+}
+
 /// An absolute path without `.`, `..`, doubled slashes or control characters; not the root itself.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -158,8 +164,8 @@ impl fmt::Display for Digest {
 macro_rules! text_form {
     ($type:ident) => {
         impl TryFrom<String> for $type {
-            type Error = WordError;
-            fn try_from(text: String) -> Result<Self, WordError> {
+            type Error = $crate::words::WordError;
+            fn try_from(text: String) -> Result<Self, Self::Error> {
                 text.parse()
             }
         }
@@ -169,12 +175,13 @@ macro_rules! text_form {
             }
         }
         impl fmt::Debug for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(self, f)
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::fmt::Display::fmt(self, f)
             }
         }
     };
 }
+pub(crate) use text_form;
 text_form!(AbsPath);
 text_form!(Name);
 text_form!(Digest);

@@ -7,6 +7,7 @@
 pub mod behind;
 pub mod churn;
 pub mod doctor;
+pub mod engine;
 pub mod faults;
 pub mod networks;
 pub mod partition;

@@ -1,6 +1,6 @@
 //! Clusters of real hosts: the tour, networks that users make, and then the faults that they must survive.
 
-use osier_e2e::{Cluster, behind, churn, faults, networks, partition, removal, tour};
+use osier_e2e::{Cluster, behind, churn, engine, faults, networks, partition, removal, tour};
 use std::{process::ExitCode, time::Duration};
 
 /// `engines` are nodes with Docker of another Debian release than their own.
@@ -34,4 +34,10 @@ fn the_tour_runs_on_three_real_hosts_and_they_survive_faults() -> ExitCode {
 fn engines_of_three_generations_make_one_cluster() -> ExitCode {
     let releases = ["bookworm", "datalyse-1=trixie", "datalyse-2=trixie"];
     tour_and_faults(&releases, &[("datalyse-2", "forky")], &[300], 2_000)
+}
+
+#[test]
+#[ignore = "tier full: it makes a source of packages on a host of its own"]
+fn docker_comes_from_a_source_in_an_exact_version() -> ExitCode {
+    osier_e2e::verdict(Cluster::make(1, &["trixie"]).and_then(|cluster| engine::comes_from_a_source(&cluster)))
 }

@@ -2,9 +2,9 @@
 //!
 //! Must not decide anything: what to do is in the step.
 
-use super::{System, engine, packages, write_journal};
+use super::{System, engine, packages, write_journal, write_left};
 use anyhow::{Context, Result, bail};
-use osier_converge::{AbsPath, Binary, Digest, Journal, Name, Step};
+use osier_converge::{AbsPath, Binary, Digest, File, Journal, Name, Step};
 use osier_model::config::path;
 use std::{
     fs::{self, Permissions},
@@ -25,17 +25,28 @@ pub(super) async fn apply(system: &System, step: &Step, journal: &mut Journal) -
         Step::Stop(name) => stop(system, name, journal).await,
         Step::Disable(name) => systemctl(system, "disable", name).await,
         Step::RemoveNamespace(path) => remove_namespace(&at(path)),
-        Step::Install(names) => packages::install(system, names, journal).await,
+        Step::Install(changes, source) => packages::install(system, changes, source, journal).await,
         Step::Folder(folder) => make_folder(&at(&folder.path), folder.mode),
         Step::Binary(binary) => install_binary(system, binary),
         Step::Write(file, _) => {
             let written = osier_store::write(&at(&file.path), file.content.as_str().as_bytes(), file.mode);
             written.map_err(anyhow::Error::new)
         }
+        Step::Own(file, _) => own(system, file, journal),
+        Step::RemoveOwned(path) => remove_owned(system, path, journal),
+        Step::Disown(path) => {
+            journal.files.remove(path);
+            write_journal(system, journal)
+        }
         Step::Mode(path, mode) => Ok(fs::set_permissions(at(path), Permissions::from_mode(*mode))?),
         Step::Link(link) => make_link(&at(&link.path), &link.target),
         Step::RemoveFile(path) => Ok(osier_store::remove(&at(path))?),
-        Step::RemoveFolder(path) => ignore_missing(fs::remove_dir_all(at(path))),
+        Step::RemoveFolder(folder) => {
+            if folder.as_str() == path::STATE {
+                write_left(system, journal)?;
+            }
+            ignore_missing(fs::remove_dir_all(at(folder)))
+        }
         Step::Reload => system.run("systemctl", &["daemon-reload"]).await.map(drop),
         Step::Enable(name) => systemctl(system, "enable", name).await,
         Step::Start(name, inputs) => {
@@ -48,6 +59,31 @@ pub(super) async fn apply(system: &System, step: &Step, journal: &mut Journal) -
         }
         Step::Purge(names) => packages::purge(system, names, journal).await,
     }
+}
+
+/// Writes a file of the engine's. The journal lists it first, so that it is known as ours whenever this is cut short.
+fn own(system: &System, file: &File, journal: &mut Journal) -> Result<()> {
+    let parents = file.path.as_path().ancestors().skip(1).filter_map(|p| p.to_str()?.parse::<AbsPath>().ok());
+    journal.folders.extend(parents.filter(|folder| !system.path(folder.as_str()).exists()));
+    let digest = file.content.digest();
+    journal.files.entry(file.path.clone()).or_default().insert(digest);
+    write_journal(system, journal)?;
+    osier_store::write(&system.path(file.path.as_str()), file.content.as_str().as_bytes(), file.mode)?;
+    journal.files.insert(file.path.clone(), [digest].into());
+    write_journal(system, journal)
+}
+
+/// Removes a file of the engine's, and the folders that were made for it where nothing else is in them.
+fn remove_owned(system: &System, path: &AbsPath, journal: &mut Journal) -> Result<()> {
+    osier_store::remove(&system.path(path.as_str()))?;
+    journal.files.remove(path);
+    for folder in path.as_path().ancestors().skip(1).filter_map(|p| p.to_str()?.parse::<AbsPath>().ok()) {
+        if !journal.folders.contains(&folder) || fs::remove_dir(system.path(folder.as_str())).is_err() {
+            break;
+        }
+        journal.folders.remove(&folder);
+    }
+    write_journal(system, journal)
 }
 
 async fn stop(system: &System, name: &Name, journal: &mut Journal) -> Result<()> {

@@ -27,6 +27,30 @@ pub(super) async fn state(system: &System) -> Engine {
     }
 }
 
+/// The packages that an engine's program on this host belongs to, as dpkg knows.
+pub(super) async fn owners(system: &System) -> BTreeSet<Name> {
+    let mut owners = BTreeSet::new();
+    for program in PROGRAMS.iter().filter(|p| system.path(p).exists()) {
+        // It fails where no package has the file.
+        let said = system.run("dpkg-query", &["--search", "--", program]).await.unwrap_or_default();
+        owners.extend(parse_owners(&said));
+    }
+    owners
+}
+
+/// Reads lines `NAME[:ARCHITECTURE][, NAME …]: PATH`; those on diversions are left out.
+fn parse_owners(text: &str) -> BTreeSet<Name> {
+    let lines = text.lines().filter(|l| !l.starts_with("diversion ")).filter_map(|l| l.split_once(": "));
+    let names = lines.flat_map(|(names, _)| names.split(", "));
+    names.filter_map(|name| name.split(':').next()?.parse().ok()).collect()
+}
+
+/// How many containers run, and whether they run on while the engine is restarted.
+pub(super) async fn containers(system: &System) -> (u64, bool) {
+    let info: Value = client(system).json(Method::GET, "/info", None).await.unwrap_or_default();
+    (info["ContainersRunning"].as_u64().unwrap_or_default(), info["LiveRestoreEnabled"] == true)
+}
+
 /// Which of these networks the engine has. A gateway bridge that Swarm mode uses counts as none of ours.
 pub(super) async fn networks(system: &System, names: &[Name]) -> Result<BTreeSet<Name>> {
     let mut found = BTreeSet::new();
@@ -72,4 +96,24 @@ async fn swarm_mode(engine: &Client) -> Result<bool> {
 
 fn client(system: &System) -> Client {
     Client::unix(system.path(ENGINE_SOCKET))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn owners_are_read_as_dpkg_prints_them() {
+        let text = "diversion by x from: /usr/bin/dockerd\ndocker.io, other:amd64: /usr/sbin/dockerd\n";
+        let names: Vec<_> = parse_owners(text).iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["docker.io", "other"]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_output_is_taken(text in "\\PC{0,9}(: |, |\n)\\PC{0,9}") {
+            parse_owners(&text);
+        }
+    }
 }

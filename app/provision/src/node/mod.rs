@@ -12,12 +12,15 @@ mod system;
 use crate::args::ConvergeArgs;
 use anyhow::Context;
 use osier_converge::{Desired, Event, Facts, Journal, Plan, plan};
+use osier_model::config::path::STATE;
 use osier_ui::{ExitKind, Failure, Ui};
 use std::{fs, io::Read};
 use system::System;
 
 /// What this host remembers between runs.
 const JOURNAL: &str = "/var/lib/osier/journal.json";
+/// The same of an engine of ours that was left when all else was taken away, so that it can still be purged.
+const LEFT: &str = "/var/lib/osier-engine.json";
 /// Held while a run is at work.
 const LOCK: &str = "/run/lock/osier-converge.lock";
 /// A document larger than this is refused; a large cluster's is below a megabyte.
@@ -34,7 +37,8 @@ pub async fn run_converge(args: ConvergeArgs, ui: &Ui) -> Result<(), Failure> {
     let facts = observe::observe(&system, &desired).await?;
     let plan = plan(&desired, &facts).map_err(|e| Failure::new(ExitKind::Failed, e))?;
     let emit = |event: &Event| ui.line(event.to_line());
-    emit(&Event::Plan { steps: plan.steps.iter().map(osier_converge::Step::planned).collect() });
+    let steps = plan.steps.iter().map(osier_converge::Step::planned).collect();
+    emit(&Event::Plan { steps, warnings: plan.warnings.clone() });
     if args.check {
         return match plan.steps.len() {
             0 => Ok(()),
@@ -89,17 +93,34 @@ fn lock(system: &System) -> Result<fs::File, Failure> {
 }
 
 fn read_journal(system: &System) -> anyhow::Result<Journal> {
-    Ok(osier_store::read_json(&system.path(JOURNAL))?.unwrap_or_default())
+    let journal = osier_store::read_json(&system.path(JOURNAL))?;
+    let left = || osier_store::read_json(&system.path(LEFT));
+    Ok(journal.map_or_else(left, |j| Ok(Some(j)))?.unwrap_or_default())
 }
 
+/// Where only an engine was left, the journal goes back beside the folder of state, until that is there again.
 fn write_journal(system: &System, journal: &Journal) -> anyhow::Result<()> {
-    Ok(osier_store::write_json(&system.path(JOURNAL), journal, osier_store::PUBLIC)?)
+    let (path, left) = (system.path(JOURNAL), system.path(LEFT));
+    if left.exists() && !system.path(STATE).exists() {
+        return write_left(system, journal);
+    }
+    osier_store::write_json(&path, journal, osier_store::PUBLIC)?;
+    Ok(osier_store::remove(&left)?)
+}
+
+/// Remembers what is left where there is no folder of state: an engine of ours, or nothing.
+fn write_left(system: &System, journal: &Journal) -> anyhow::Result<()> {
+    let left = system.path(LEFT);
+    if journal.has_engine() {
+        return Ok(osier_store::write_json(&left, &journal.of_engine(), osier_store::PUBLIC)?);
+    }
+    Ok(osier_store::remove(&left)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use osier_converge::{Absent, Binary, Content, Digest, Entry, File, Folder, Link};
+    use osier_converge::{Absent, Binary, Content, Digest, Entry, File, Folder, Link, Step};
     use std::{cell::RefCell, os::unix::fs::PermissionsExt, path::Path};
 
     fn document(text: &str) -> Desired {
@@ -156,6 +177,32 @@ mod tests {
         };
         assert_eq!(converge(&system, &Desired { absent, ..Desired::default() }).await.len(), 3);
         assert!(!dir.path().join("etc/osier").exists() && !dir.path().join("usr/local/bin/osier").exists());
+    }
+
+    #[tokio::test]
+    async fn files_of_the_engine_are_journaled_before_they_are_written_and_go_with_their_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let system = host(dir.path());
+        let path: osier_converge::AbsPath = "/etc/docker/daemon.json".parse().unwrap();
+        let file = |text: &str| File { path: path.clone(), mode: 0o644, secret: false, content: Content::from(text) };
+        let mut journal = Journal { packages: ["docker.io".parse().unwrap()].into(), ..Journal::default() };
+        apply::apply(&system, &Step::Own(file("1"), None), &mut journal).await.unwrap();
+        apply::apply(&system, &Step::Own(file("2"), None), &mut journal).await.unwrap();
+        assert_eq!(read_journal(&system).unwrap(), journal);
+        assert_eq!(journal.files[&path], [Digest::of(b"2")].into());
+        assert_eq!(journal.folders.iter().map(ToString::to_string).collect::<Vec<_>>(), ["/etc", "/etc/docker"]);
+
+        // All else goes: what is left of the engine is remembered, and may go later.
+        apply::apply(&system, &Step::RemoveFolder(STATE.parse().unwrap()), &mut journal).await.unwrap();
+        assert!(!dir.path().join("var/lib/osier").exists());
+        let mut journal = read_journal(&system).unwrap();
+        assert!(journal.files.contains_key(&path));
+        fs::write(dir.path().join("etc/other"), "").unwrap();
+        apply::apply(&system, &Step::RemoveOwned(path), &mut journal).await.unwrap();
+        assert!(!dir.path().join("etc/docker").exists() && dir.path().join("etc/other").exists());
+        journal.packages.clear();
+        write_journal(&system, &journal).unwrap();
+        assert_eq!(fs::read_dir(dir.path().join("var/lib")).unwrap().count(), 0);
     }
 
     #[tokio::test]

@@ -17,24 +17,41 @@ const LARGEST_TEXT: usize = 1 << 20;
 
 /// Looks at everything that `desired` speaks of.
 pub(super) async fn observe(system: &System, desired: &Desired) -> Result<Facts> {
-    let journal = read_journal(system)?;
+    let mut journal = read_journal(system)?;
     let os = OsRelease::parse(&fs::read_to_string(system.path("/etc/os-release")).unwrap_or_default());
-    let may_show: BTreeSet<&AbsPath> = desired.files.iter().filter(|f| !f.secret).map(|f| &f.path).collect();
+    let may_show: BTreeSet<&AbsPath> = desired.all_files().filter(|f| !f.secret).map(|f| &f.path).collect();
     let mut entries = BTreeMap::new();
-    let wanted: BTreeSet<&AbsPath> = desired.present().collect();
-    for path in desired.paths() {
+    let wanted: BTreeSet<&AbsPath> = desired.present().chain(journal.files.keys()).collect();
+    let paths: BTreeSet<&AbsPath> = desired.paths().chain(journal.files.keys()).collect();
+    for path in paths {
         if let Some(entry) = look(system, path, wanted.contains(path), may_show.contains(path))? {
             entries.insert(path.clone(), entry);
         }
     }
+    packages::forget_gone(system, &mut journal).await?;
+    // Somebody removed it, or it was never written.
+    journal.files.retain(|path, _| entries.contains_key(path));
     let mut asked: BTreeSet<Name> = journal.packages.union(&journal.dependencies).cloned().collect();
-    asked.extend(desired.engine.then(|| os.system().ok()).flatten().into_iter().flat_map(|s| s.engine_packages()));
+    if let Some(engine) = &desired.engine {
+        asked.extend(engine.packages.iter().map(|p| p.name.clone()));
+        asked.extend(os.system().into_iter().flat_map(|s| s.engine_packages()));
+    }
     let mut units: Vec<&str> = desired.unit_names().map(Name::as_str).collect();
-    units.extend(desired.engine.then_some(ENGINE_UNIT));
+    units.extend(desired.engine.is_some().then_some(ENGINE_UNIT));
     let units = observe_units(system, &units).await?;
+    let (mut state, mut owners, mut containers) = Default::default();
+    if desired.engine.is_some() {
+        (state, owners) = (engine::state(system).await, engine::owners(system).await);
+        if state == osier_converge::Engine::Running {
+            containers = engine::containers(system).await;
+        }
+    }
     Ok(Facts {
         os,
-        engine: if desired.engine { engine::state(system).await } else { osier_converge::Engine::default() },
+        engine: state,
+        owners,
+        containers: containers.0,
+        live_restore: containers.1,
         packages: packages::installed(system, &asked).await?,
         entries,
         units,
