@@ -273,9 +273,7 @@ impl Proxies {
         let all = [("http_proxy", &self.http), ("https_proxy", &self.https), ("no_proxy", &self.none)];
         all.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?.as_str())))
     }
-}
 
-impl Proxies {
     /// The text without users and passwords of these proxies, as they stand here and decoded.
     pub fn scrub(&self, text: &str) -> String {
         let mut text = text.to_owned();
