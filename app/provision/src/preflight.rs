@@ -45,6 +45,8 @@ pub(crate) struct Report {
     pub(crate) peer: Option<PeerId>,
     /// Whether anything of ours is there.
     pub(crate) traces: bool,
+    /// Whether it is a node, and not only has been one or was prepared.
+    pub(crate) node: bool,
     /// Names of our links at which something else lies.
     pub(crate) taken: Vec<String>,
     pub(crate) addresses: Vec<Ipv4Addr>,
@@ -103,6 +105,7 @@ fn parse(text: &str, asked: std::ops::RangeInclusive<i64>) -> Report {
         ca: one("ca").parse().ok(),
         peer: one("peer").parse().ok(),
         traces: one("traces") == "yes",
+        node: one("node") == "yes",
         taken: values("taken").map(str::to_owned).collect(),
         addresses: values("address").filter_map(|a| a.parse().ok()).collect(),
         source: one("source").parse().ok(),

@@ -15,6 +15,7 @@ sed -n 's/.*"me": *"\([0-9a-f:]*\)".*/peer=\1/p' /var/lib/osier/ring.json 2>/dev
 for path in /usr/local/bin/osier /etc/osier /var/lib/osier /var/lib/osier-engine.json /usr/local/lib/systemd/system/osier-agent.service; do
     [ -e "$path" ] && echo traces=yes
 done
+[ -e /usr/local/lib/systemd/system/osier-agent.service ] && echo node=yes
 for name in docker-swarm swarm weave; do
     at=/usr/local/bin/$name
     { [ -e "$at" ] || [ -L "$at" ]; } && [ "$(readlink "$at")" != osier ] && echo "taken=$name"

@@ -107,7 +107,8 @@ impl Mistakes {
         };
         let mut parsed = Vec::new();
         for word in words {
-            let shown = if secret { String::new() } else { format!(" has '{word}'") };
+            // What names a user may name a password.
+            let shown = if secret || word.contains('@') { String::new() } else { format!(" has '{word}'") };
             match word.parse() {
                 Ok(word) => parsed.push(word),
                 Err(e) => self.0.push(format!("{name} of host '{host_name}'{shown}: {e}")),

@@ -26,7 +26,7 @@ pub(crate) struct Datagrams {
     /// A place for each of a batch; pages that nothing was ever written to take no memory.
     room: Vec<u8>,
     /// How long each is, and whose.
-    came: Vec<(usize, SocketAddr)>,
+    came: Vec<Option<(usize, SocketAddr)>>,
 }
 
 impl Datagrams {
@@ -38,16 +38,17 @@ impl Datagrams {
     pub(crate) async fn receive(&mut self) -> io::Result<impl Iterator<Item = (&[u8], SocketAddr)>> {
         let Self { socket, room, came } = self;
         socket.async_io(Interest::READABLE, || take(socket, room, came)).await?;
-        Ok(room.chunks_exact(LARGEST).zip(came).map(|(bytes, (length, from))| (&bytes[..*length], *from)))
+        let each = room.chunks_exact(LARGEST).zip(came.iter());
+        Ok(each.filter_map(|(bytes, came)| came.map(|(length, from)| (&bytes[..length], from))))
     }
 }
 
-fn take(socket: &UdpSocket, room: &mut [u8], came: &mut Vec<(usize, SocketAddr)>) -> io::Result<()> {
+fn take(socket: &UdpSocket, room: &mut [u8], came: &mut Vec<Option<(usize, SocketAddr)>>) -> io::Result<()> {
     came.clear();
     let mut places: Vec<[IoSliceMut; 1]> = room.chunks_exact_mut(LARGEST).map(|p| [IoSliceMut::new(p)]).collect();
     let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(places.len(), None);
     let messages = recvmmsg(socket.as_raw_fd(), &mut headers, places.iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
-    came.extend(messages.filter_map(|m| Some((m.bytes, address(&m.address?)?))));
+    came.extend(messages.map(|m| Some((m.bytes, address(&m.address?)?))));
     Ok(())
 }
 

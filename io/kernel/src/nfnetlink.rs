@@ -7,7 +7,10 @@
 
 use nix::{
     errno::Errno,
-    sys::socket::{setsockopt, sockopt::SndBufForce},
+    sys::socket::{
+        setsockopt,
+        sockopt::{SndBuf, SndBufForce},
+    },
 };
 use rtnetlink::{
     packet_core::{
@@ -251,7 +254,9 @@ impl Nfnetlink {
 
     fn send(&self, bytes: &[u8]) -> io::Result<()> {
         // A batch has to go as one piece, however long it is.
-        setsockopt(&self.0, SndBufForce, &bytes.len().saturating_add(PIECE))?;
+        let room = bytes.len().saturating_add(PIECE);
+        // In a user namespace of its own, a host may only ask for as much as its administrator allows.
+        setsockopt(&self.0, SndBufForce, &room).or_else(|_| setsockopt(&self.0, SndBuf, &room))?;
         self.0.send_to(bytes, &SocketAddr::new(0, 0), 0).map(drop)
     }
 

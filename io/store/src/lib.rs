@@ -63,7 +63,7 @@ pub const PUBLIC: u32 = 0o644;
 
 /// Replaces `path` with `contents`, atomically and durably, creating its folder if need be.
 pub fn write(path: &Path, contents: &[u8], mode: u32) -> Result<(), Error> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
+    let folder = folder(path);
     fs::create_dir_all(folder).map_err(Error::io("create the folder of", path))?;
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io("create", path))?;
     file.write_all(contents).map_err(Error::io("write", path))?;
@@ -71,6 +71,15 @@ pub fn write(path: &Path, contents: &[u8], mode: u32) -> Result<(), Error> {
     file.as_file().sync_all().map_err(Error::io("flush", path))?;
     file.persist(path).map_err(|e| Error::io("replace", path)(e.error))?;
     File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io("flush the folder of", path))
+}
+
+/// The folder of a file; that of a bare name is the one where the program runs.
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        None => Path::new("/"),
+        Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+        Some(folder) => folder,
+    }
 }
 
 /// Replaces `path` with `value` as indented JSON. See [`write`].
@@ -138,8 +147,7 @@ pub struct Lock {
 /// Takes the lock that `path` stands for, a file of its own that stays and is empty. It does not wait: where another
 /// process has the lock, that is an error.
 pub fn lock(path: &Path) -> Result<Lock, Error> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(folder).map_err(Error::io("create the folder of", path))?;
+    fs::create_dir_all(folder(path)).map_err(Error::io("create the folder of", path))?;
     let file = File::options().create(true).append(true).mode(SECRET).open(path).map_err(Error::io("open", path))?;
     match file.try_lock() {
         Ok(()) => Ok(Lock { _file: file }),
@@ -190,6 +198,12 @@ mod tests {
         assert!(error.is_format() && error.to_string().contains("state.json"), "{error}");
         remove(&path).unwrap();
         remove(&path).unwrap();
+    }
+
+    #[test]
+    fn a_bare_name_is_in_the_folder_where_the_program_runs() {
+        let folders = ["a", "./a", "/a", "b/a", "/"].map(|path| folder(Path::new(path)).to_str());
+        assert_eq!(folders, [".", ".", "/", "b", "/"].map(Some));
     }
 
     #[test]

@@ -100,10 +100,14 @@ fn changes(wanted: &WantedEngine, facts: &Facts) -> Result<Vec<Change>, Unsuppor
         // An installation that we began and that was cut short; else what is there is good.
         let ours = &facts.journal.packages;
         let there = ours.iter().filter(|p| facts.packages.contains_key(*p)).count();
-        if facts.engine == Engine::Missing || (there > 0 && there < ours.len()) {
-            let names = facts.os.system()?.engine_packages();
-            packages.extend(names.into_iter().map(|name| Package { name, version: None }));
-        }
+        let names: Vec<Name> = if facts.engine == Engine::Missing {
+            facts.os.system()?.engine_packages()
+        } else if there > 0 {
+            ours.iter().cloned().collect()
+        } else {
+            Vec::new()
+        };
+        packages.extend(names.into_iter().map(|name| Package { name, version: None }));
     }
     let missing = packages.into_iter().filter(|package| !fits(package, facts));
     Ok(missing.map(|to| Change { from: facts.packages.get(&to.name).cloned(), to }).collect())

@@ -132,7 +132,9 @@ fn remove_unwanted(desired: &Desired, facts: &Facts, mut units_changed: bool, st
     }
     if absent.packages {
         let installed = facts.journal.packages.iter().filter(|p| facts.packages.contains_key(*p));
-        let ours: Vec<Name> = installed.chain(&facts.journal.replaced).cloned().collect();
+        // One that others took the place of and that is there again was installed by somebody else.
+        let replaced = facts.journal.replaced.iter().filter(|p| !facts.packages.contains_key(*p));
+        let ours: Vec<Name> = installed.chain(replaced).cloned().collect();
         if !ours.is_empty() {
             steps.push(Step::Purge(ours));
         }

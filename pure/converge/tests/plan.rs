@@ -221,6 +221,19 @@ fn an_engine_of_ours_changes_its_version_both_ways() {
 }
 
 #[test]
+fn what_somebody_else_installed_again_is_not_purged_and_what_was_ours_is_made_whole() {
+    let mut host = Facts { os: os(), engine: Engine::Running, ..Facts::default() };
+    host.journal.packages = [name("docker-ce"), name("docker-compose-plugin")].into();
+    host.journal.replaced = [name("docker.io"), name("docker-cli")].into();
+    host.packages = [(name("docker-ce"), version("5")), (name("docker.io"), version("1"))].into();
+    host.owners.insert(name("docker-ce"));
+    let whole = plan(&engine_of(&[], false), &host).unwrap();
+    assert_eq!(texts(&whole)[0], "install docker-compose-plugin", "not another engine");
+    let purge = Desired { absent: Absent { packages: true, ..Absent::default() }, ..Desired::default() };
+    assert_eq!(texts(&plan(&purge, &host).unwrap()), ["purge docker-ce docker-cli"]);
+}
+
+#[test]
 fn files_of_the_engine_come_before_it_and_go_with_it() {
     let mut host = Facts { os: os(), ..Facts::default() };
     let mut desired = engine_of(&["docker.io=1"], true);

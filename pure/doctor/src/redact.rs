@@ -7,10 +7,14 @@ const SHORTEST: usize = 6;
 
 /// The text without these secrets and without the users and passwords of URLs, such as those of proxies.
 pub fn redact(text: &str, secrets: &[String]) -> String {
-    let mut text = text.to_owned();
-    for secret in secrets.iter().map(|secret| secret.trim()).filter(|secret| secret.len() >= SHORTEST) {
-        text = text.replace(secret, GONE);
-    }
+    let mut secrets: Vec<String> =
+        secrets.iter().map(|s| s.trim().to_owned()).filter(|s| s.len() >= SHORTEST).collect();
+    // As they stand in JSON, too.
+    let escaped: Vec<String> = secrets.iter().map(|s| s.replace('\\', r"\\").replace('"', r#"\""#)).collect();
+    secrets.extend(escaped);
+    // One may begin another.
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    let text = secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), GONE));
     without_logins(&text)
 }
 
@@ -43,6 +47,9 @@ mod tests {
         let clean =
             "token [removed], [removed]; proxy http://[removed]@proxy:3128/x and https://[removed]@h, not http://h/@x";
         assert_eq!(redact(text, &secrets), clean);
+        let secrets = ["hunter2".to_owned(), "hunter2-root".to_owned(), r#"qu"ot\ed"#.to_owned()];
+        let text = r#"{"a": "hunter2-root", "b": "hunter2", "c": "qu\"ot\\ed"}"#;
+        assert_eq!(redact(text, &secrets), r#"{"a": "[removed]", "b": "[removed]", "c": "[removed]"}"#);
         assert_eq!(redact("HTTPS_PROXY=http://a:b@c@d:1", &[]), "HTTPS_PROXY=http://[removed]@d:1");
     }
 

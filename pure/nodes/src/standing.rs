@@ -11,6 +11,8 @@ const QUICK: Duration = Duration::from_millis(300);
 /// A connection that held for so long was no accident.
 const STEADY: Duration = Duration::from_secs(30);
 
+/// The longest wait where the host is there and nobody listens.
+const BRIEF: Duration = Duration::from_secs(5);
 /// How long after its loss an engine may be back before anybody has to know.
 const MOMENT: Duration = Duration::from_secs(6);
 
@@ -115,6 +117,10 @@ impl Standing {
             None => QUICK,
             // Somebody has to go and change something first.
             Some(more) if reason.is_verdict() => doubled(Duration::from_secs(5), more),
+            // A refusal costs nothing, and calls that wait have it looked at often: that must not put off the next look by much.
+            Some(more) if reason.is_brief() && self.flaps < self.refresh.failure_retry.max(1) => {
+                doubled(Duration::from_secs(1), more).min(BRIEF)
+            }
             Some(more) => doubled(Duration::from_secs(1), more),
         };
         full.min(self.refresh.max).min(LONGEST).mul_f64(0.5 + luck.clamp(0.0, 1.0) / 2.0)
@@ -221,6 +227,16 @@ mod tests {
         standing.succeed(STEADY);
         assert_eq!(standing.trouble(), None);
         assert_eq!(standing.fail(trouble(Reason::Broken), Some(STEADY), 1.0).1, QUICK);
+    }
+
+    #[test]
+    fn an_engine_that_is_away_for_a_moment_is_looked_at_soon_however_often_calls_asked() {
+        let mut standing = Standing::new(Refresh::default());
+        standing.succeed(Duration::ZERO);
+        let last = (0..30).map(|_| fail(&mut standing, Reason::Refused).1).last();
+        assert_eq!(last, Some(BRIEF));
+        let gone = (0..30).map(|_| fail(&mut standing, Reason::Unreachable).1).last();
+        assert!(gone > Some(BRIEF), "{gone:?}");
     }
 
     fn reason() -> impl Strategy<Value = Reason> {

@@ -9,15 +9,17 @@ done
 echo "free=$(df -Pk /var/lib 2>/dev/null | awk 'NR == 2 { print $4 }')"
 echo "inodes=$(df -Pi /var/lib 2>/dev/null | awk 'NR == 2 && $2 > 0 { print $4 }')"
 if command -v docker >/dev/null; then
-    if out=$(timeout 20 docker -H unix:///var/run/docker.sock version --format '{{.Server.Version}}' 2>&1); then
+    engine="timeout 20 docker -H unix:///var/run/docker.sock version"
+    if out=$($engine --format '{{.Server.Version}}' 2>/dev/null); then
         echo "engine=$out"
     else
-        echo "engine_error=$(last "$out")"
+        echo "engine_error=$(last "$($engine 2>&1 >/dev/null)")"
     fi
 fi
-if out=$(timeout 20 /usr/local/bin/osier status -o json 2>&1); then
+agent="timeout 20 /usr/local/bin/osier status -o json"
+if out=$($agent 2>/dev/null); then
     echo "agent=$(printf '%s' "$out" | tr -d '\n')"
 else
-    echo "agent_error=$(last "$out")"
+    echo "agent_error=$(last "$($agent 2>&1 >/dev/null)")"
 fi
 exit 0

@@ -22,7 +22,7 @@ use osier_engine::Client;
 use osier_inventory::{Host, Inventory};
 use osier_ssh::Command;
 use osier_ui::{ExitKind, Failure, Table, Ui};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use time::OffsetDateTime;
 
@@ -50,7 +50,7 @@ pub struct DoctorArgs {
 
 /// What became of looking at one host.
 enum Looked {
-    /// It has nothing of ours.
+    /// It is no node.
     Before,
     Node(Box<Seen>),
     Away(Failure),
@@ -114,7 +114,8 @@ pub async fn run_doctor(args: DoctorArgs, ui: &Ui) -> Result<(), Failure> {
     show(ui, &states, &findings);
     if let Some(path) = &args.bundle {
         let text = serde_json::to_vec_pretty(&findings).context("write the findings")?;
-        files.insert(0, ("findings.json".to_owned(), text));
+        let text = osier_doctor::redact(&String::from_utf8_lossy(&text), &secrets);
+        files.insert(0, ("findings.json".to_owned(), text.into_bytes()));
         bundle::write(path, &files, u64::try_from(now.unix_timestamp()).unwrap_or(0))?;
         ui.note(format_args!("'{}' has {} files of {} hosts", path.display(), files.len(), states.len() - away.len()));
         ui.note("keys and known secrets are not in it; look through it before you hand it on");
@@ -136,7 +137,7 @@ async fn look(remote: &Remote, needs: &Needs) -> (Looked, Vec<Finding>) {
         fix: fix.to_owned(),
     };
     let mut findings: Vec<Finding> = report.warnings().into_iter().map(warning).collect();
-    if !report.traces {
+    if !report.node {
         if let Err(failure) = report.judge(host, needs) {
             findings.push(finding(host, Level::Failure, &failure));
         }
@@ -188,7 +189,12 @@ fn secrets(inventory: &Inventory, cluster: Option<&Cluster>) -> Vec<String> {
             !name.ends_with("_file") && ["pass", "token", "secret", "key"].iter().any(|word| name.contains(word))
         };
         let named: Vec<String> = host.vars().keys().filter(|name| is_secret(name)).cloned().collect();
-        named.into_iter().filter_map(|name| host.value(&name).ok()??.as_str().map(str::to_owned)).collect::<Vec<_>>()
+        let text = |value: Value| match value {
+            Value::String(text) => Some(text),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        };
+        named.into_iter().filter_map(|name| text(host.value(&name).ok()??)).collect::<Vec<_>>()
     };
     let mut secrets: Vec<String> = inventory.hosts().iter().flat_map(of_host).collect();
     secrets.extend(cluster.into_iter().flat_map(|c| [c.record.token.to_string(), c.gossip_key().to_owned()]));

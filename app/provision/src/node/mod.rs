@@ -98,13 +98,13 @@ fn read_journal(system: &System) -> anyhow::Result<Journal> {
     Ok(journal.map_or_else(left, |j| Ok(Some(j)))?.unwrap_or_default())
 }
 
-/// Where only an engine was left, the journal goes back beside the folder of state, until that is there again.
+/// Nobody else reads it: a digest of a file with a password lets passwords be tried. Where only an engine was left, the journal goes back beside the folder of state, until that is there again.
 fn write_journal(system: &System, journal: &Journal) -> anyhow::Result<()> {
     let (path, left) = (system.path(JOURNAL), system.path(LEFT));
     if left.exists() && !system.path(STATE).exists() {
         return write_left(system, journal);
     }
-    osier_store::write_json(&path, journal, osier_store::PUBLIC)?;
+    osier_store::write_json(&path, journal, osier_store::SECRET)?;
     Ok(osier_store::remove(&left)?)
 }
 
@@ -112,7 +112,7 @@ fn write_journal(system: &System, journal: &Journal) -> anyhow::Result<()> {
 fn write_left(system: &System, journal: &Journal) -> anyhow::Result<()> {
     let left = system.path(LEFT);
     if journal.has_engine() {
-        return Ok(osier_store::write_json(&left, &journal.of_engine(), osier_store::PUBLIC)?);
+        return Ok(osier_store::write_json(&left, &journal.of_engine(), osier_store::SECRET)?);
     }
     Ok(osier_store::remove(&left)?)
 }

@@ -31,7 +31,8 @@ pub(super) async fn observe(system: &System, desired: &Desired) -> Result<Facts>
     packages::forget_gone(system, &mut journal).await?;
     // Somebody removed it, or it was never written.
     journal.files.retain(|path, _| entries.contains_key(path));
-    let mut asked: BTreeSet<Name> = journal.packages.union(&journal.dependencies).cloned().collect();
+    let lists = [&journal.packages, &journal.dependencies, &journal.replaced];
+    let mut asked: BTreeSet<Name> = lists.into_iter().flatten().cloned().collect();
     if let Some(engine) = &desired.engine {
         asked.extend(engine.packages.iter().map(|p| p.name.clone()));
         asked.extend(os.system().into_iter().flat_map(|s| s.engine_packages()));
@@ -46,13 +47,16 @@ pub(super) async fn observe(system: &System, desired: &Desired) -> Result<Facts>
             containers = engine::containers(system).await;
         }
     }
+    let packages = packages::installed(system, &asked).await?;
+    // One that others took the place of, and that is there again, is somebody else's.
+    journal.replaced.retain(|name| !packages.contains_key(name));
     Ok(Facts {
         os,
         engine: state,
         owners,
         containers: containers.0,
         live_restore: containers.1,
-        packages: packages::installed(system, &asked).await?,
+        packages,
         entries,
         units,
         networks: engine::networks(system, &desired.absent.networks).await?,

@@ -42,18 +42,31 @@ pub(super) async fn forget_gone(system: &System, journal: &mut Journal) -> Resul
 
 /// Installs packages, and writes down first which, then what came along and what had to go.
 pub(super) async fn install(system: &System, changes: &[Change], source: &Source, journal: &mut Journal) -> Result<()> {
-    let done = try_install(system, changes, source, journal).await;
+    let before = all_installed(system).await?;
+    let done = try_install(system, changes, source, &before, journal).await;
     if done.is_err() {
-        // What did not come is not ours, should somebody else install it.
+        // What did not come is not ours, should somebody else install it; what came along is.
         let present = present(system).await?;
         journal.packages.retain(|n| present.contains(n));
+        note_dependencies(&before, &all_installed(system).await?, journal);
         write_journal(system, journal)?;
     }
     done
 }
 
-async fn try_install(system: &System, changes: &[Change], source: &Source, journal: &mut Journal) -> Result<()> {
-    let before = all_installed(system).await?;
+/// Writes down what came along with our packages.
+fn note_dependencies(before: &BTreeMap<Name, Version>, after: &BTreeMap<Name, Version>, journal: &mut Journal) {
+    let came = after.keys().filter(|n| !before.contains_key(*n) && !journal.packages.contains(*n));
+    journal.dependencies.extend(came.cloned().collect::<Vec<_>>());
+}
+
+async fn try_install(
+    system: &System,
+    changes: &[Change],
+    source: &Source,
+    before: &BTreeMap<Name, Version>,
+    journal: &mut Journal,
+) -> Result<()> {
     let new = changes.iter().map(|c| &c.to.name).filter(|n| !before.contains_key(*n));
     journal.packages.extend(new.cloned());
     write_journal(system, journal)?;
@@ -83,8 +96,7 @@ async fn try_install(system: &System, changes: &[Change], source: &Source, journ
         }
     }
     let after = all_installed(system).await?;
-    let came = after.keys().filter(|n| !before.contains_key(*n) && !journal.packages.contains(*n));
-    journal.dependencies.extend(came.cloned());
+    note_dependencies(before, &after, journal);
     let (there, gone) = std::mem::take(&mut journal.packages).into_iter().partition(|n| after.contains_key(n));
     journal.packages = there;
     journal.replaced.extend(gone);
