@@ -1,21 +1,30 @@
 //! Real clusters to measure on, and what the measurements bring along.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use osier_e2e::{
-    Cluster,
+    Cluster, eventually,
     tour::{IMAGE, load_image},
 };
-use std::{fs::Permissions, os::unix::fs::PermissionsExt};
+use std::{fs::Permissions, os::unix::fs::PermissionsExt, time::Duration};
 
 /// Where this program is on nodes, once [`bring_program`] has put it there.
 pub(crate) const PROGRAM: &str = "/root/osier-bench";
 /// The node that the manager runs on.
 pub(crate) const MASTER: &str = "datalyse-master";
 
+/// How long the manager may take to know all nodes.
+const SOON: Duration = Duration::from_secs(30);
+
 /// A cluster of so many nodes, each of which has [`IMAGE`].
 pub(crate) fn cluster(nodes: usize) -> Result<Cluster> {
     let cluster = Cluster::make(nodes, &[])?;
     site(&cluster)?;
+    // What is loaded goes to the nodes that the manager knows by then.
+    eventually(SOON, || {
+        let info = cluster.sh("docker info 2>&1")?;
+        ensure!(info.matches("Status: Healthy").count() == nodes, "not all nodes are healthy");
+        Ok(())
+    })?;
     load_image(&cluster)?;
     Ok(cluster)
 }
