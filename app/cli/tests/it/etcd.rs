@@ -1,8 +1,9 @@
 //! Discovery in a real etcd that is stopped and started again under a manager, and engines that vanish without a word.
 
 use crate::{
-    program::{Bench, row, until},
+    program::{Bench, row},
     server::Server,
+    wait::{equal, until},
 };
 
 #[tokio::test]
@@ -11,7 +12,7 @@ async fn engines_are_found_in_etcd_through_its_restarts() {
     let mut etcd = Server::start();
     let url = format!("etcd://{}/ours", etcd.address);
     let list = |options: &str| bench.run(&format!("swarm list {options} {url}"));
-    until("etcd answers", async || list("").code == Some(0)).await;
+    until("etcd answers", async || equal(list("").code, Some(0))).await;
     let join =
         |engine: &str, ttl: &str| bench.start(&format!("swarm join --addr {engine} --heartbeat 1s --ttl {ttl} {url}"));
     let mut first = join("127.0.0.1:1", "1h");
@@ -30,7 +31,8 @@ async fn engines_are_found_in_etcd_through_its_restarts() {
     second.signal("KILL");
     second.end();
     etcd.restart();
-    until("the killed one's lease ends, and the other one's does not", async || list("").out == "127.0.0.1:1\n").await;
+    until("the killed one's lease ends, and the other one's does not", async || equal(list("").out, "127.0.0.1:1\n"))
+        .await;
     until("the manager knows", async || nodes("1").await).await;
     let _third = join("127.0.0.1:3", "1h");
     until("the watch works again", async || nodes("2").await).await;

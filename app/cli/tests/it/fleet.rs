@@ -1,8 +1,9 @@
 //! Commands on all hosts at once, over a real `sshd` of this machine that stands for several hosts.
 
 use crate::{
-    program::{Bench, Said, file, until},
+    program::{Bench, Said, file},
     sshd::{PASSWORD, Sshd, User, free_port},
+    wait::until,
 };
 use serde_json::Value;
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};

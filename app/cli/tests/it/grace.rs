@@ -2,7 +2,8 @@
 
 use crate::{
     fake::Fake,
-    program::{Bench, file, rows, until},
+    program::{Bench, file, rows},
+    wait::{equal, until},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -16,11 +17,11 @@ async fn an_empty_list_drops_only_those_who_do_not_answer() {
     let count = async |key: &str, part: &str| {
         rows(&cluster).await.iter().filter(|(k, value)| k == key && value.contains(part)).count()
     };
-    until("both are healthy", async || count("Status", "Healthy").await == 2).await;
+    until("both are healthy", async || equal(count("Status", "Healthy").await, 2)).await;
     gone.stop();
-    until("one is lost", async || count("Status", "Healthy").await == 1).await;
+    until("one is lost", async || equal(count("Status", "Healthy").await, 1)).await;
     write("");
-    until("the lost one is dropped", async || count("Nodes", "1").await == 1).await;
+    until("the lost one is dropped", async || equal(count("Nodes", "1").await, 1)).await;
     assert_eq!(count("Error", "discovery no longer lists this engine").await, 1);
     assert_eq!(count("Status", "Healthy").await, 1);
     write(&both);
@@ -29,5 +30,5 @@ async fn an_empty_list_drops_only_those_who_do_not_answer() {
     until("the broken list is told", async || manager.log().contains("keeping the last list")).await;
     assert_eq!(count("Nodes", "2").await, 1);
     write("");
-    until("the grace is over", async || count("Nodes", "0").await == 1).await;
+    until("the grace is over", async || equal(count("Nodes", "0").await, 1)).await;
 }

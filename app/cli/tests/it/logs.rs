@@ -3,7 +3,8 @@
 use crate::{
     fake::Fake,
     fleet::{Hosts, is_running},
-    program::{Bench, until},
+    program::Bench,
+    wait::until,
 };
 use serde_json::Value;
 

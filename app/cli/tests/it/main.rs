@@ -25,3 +25,4 @@ mod sshd;
 mod token;
 mod vpn;
 mod vpn_world;
+mod wait;

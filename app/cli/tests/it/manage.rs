@@ -1,6 +1,9 @@
 //! A manager that is started by hand: where it listens, with whom it speaks, and how it ends.
 
-use crate::program::{Bench, ask, file, free_address, row, until};
+use crate::{
+    program::{Bench, ask, file, free_address, row},
+    wait::until,
+};
 use http::{Method, Request, StatusCode};
 use osier_engine::{Client, body::collect, empty};
 use osier_pki::{Authority, Identity, KeyPair, Subject};

@@ -2,7 +2,8 @@
 
 use crate::{
     fake::Fake,
-    program::{Bench, rows, until},
+    program::{Bench, rows},
+    wait::until,
 };
 use serde_json::Value;
 

@@ -1,5 +1,6 @@
 //! Runs the binary under any of its names, with an empty environment, and asks managers over their unix sockets.
 
+use crate::wait::{self, PATIENCE, until};
 use http::{Method, Request, StatusCode};
 use osier_engine::{Client, body::collect, empty};
 use serde_json::Value;
@@ -8,11 +9,7 @@ use std::{
     os::unix::{fs::symlink, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    time::{Duration, Instant},
 };
-
-/// How long a condition may take to come true.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A folder with the binary under its names.
 pub(crate) struct Bench {
@@ -111,14 +108,8 @@ impl Daemon {
 
     /// Waits for its end.
     pub(crate) fn end(&mut self) -> ExitStatus {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.process.try_wait().unwrap() {
-                return status;
-            }
-            assert!(start.elapsed() < PATIENCE, "it does not end: {}", self.log());
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let ended = wait::end(&mut self.process, PATIENCE);
+        ended.unwrap_or_else(|| panic!("it does not end: {}", self.log()))
     }
 
     /// Asks it to stop and waits until it has; it must do so by itself.
@@ -133,15 +124,6 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
-    }
-}
-
-/// Waits until a condition holds.
-pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let start = Instant::now();
-    while !condition().await {
-        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

@@ -1,8 +1,9 @@
 //! Several managers of one cluster, with a real etcd: one leads, the others pass requests on, and another one takes over.
 
 use crate::{
-    program::{Bench, Daemon, ask, free_address, row, until},
+    program::{Bench, Daemon, ask, free_address, row},
     server::Server,
+    wait::until,
 };
 use http::{Method, Request, StatusCode};
 use osier_engine::{Client, full};

@@ -1,6 +1,9 @@
 //! The token service of a manager, with `join` and `list` as its clients.
 
-use crate::program::{Bench, ask, file, free_address, row, until};
+use crate::{
+    program::{Bench, ask, file, free_address, row},
+    wait::{equal, until},
+};
 use http::Method;
 use osier_engine::{
     Client, Hijacker, json_response,
@@ -26,13 +29,13 @@ async fn engines_join_are_listed_leave_and_expire() {
     assert_eq!(list(), "");
     let mut polite = bench.start(&format!("swarm join --addr 127.0.0.1:1 --heartbeat 1s --ttl 1h {url}"));
     let mut killed = bench.start(&format!("swarm join --addr [::1]:2 --heartbeat 1s --ttl 4s {url}"));
-    until("both have joined", async || list() == "127.0.0.1:1\n[::1]:2\n").await;
+    until("both have joined", async || equal(list(), "127.0.0.1:1\n[::1]:2\n")).await;
     assert!(polite.log().contains("Registering on the discovery service every 1s..."), "{}", polite.log());
     let (_manager, cluster) = bench.manager("m", &format!("swarm manage --heartbeat 1s {url}")).await;
     until("the manager follows", async || row(&cluster, "Nodes").await.as_deref() == Some("2")).await;
     killed.signal("KILL");
     killed.end();
-    until("its time is up", async || list() == "127.0.0.1:1\n").await;
+    until("its time is up", async || equal(list(), "127.0.0.1:1\n")).await;
     until("the manager knows", async || row(&cluster, "Nodes").await.as_deref() == Some("1")).await;
     polite.stop();
     assert_eq!(list(), "", "it took itself out");

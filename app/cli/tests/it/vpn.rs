@@ -1,8 +1,8 @@
 //! `osier vpn` and the seed's lines against real sshds, where the nodes are reached from the VPN's host only.
 
 use crate::{
-    program::PATIENCE,
-    vpn_world::{NODES, World, kill, lives, poll, told},
+    vpn_world::{NODES, World, kill, lives, told},
+    wait::{PATIENCE, equal, poll},
 };
 use osier_model::{Hostname, PeerId, Token};
 use osier_pki::{Authority, Subject};
@@ -66,7 +66,7 @@ fn the_proxy_leads_to_the_nodes_comes_back_whatever_is_killed_and_stops_with_its
     let ssh = proxy.children();
     assert_eq!(proxy.stop("INT"), Some(0), "{}", proxy.err());
     assert!(proxy.err().ends_with("vpn-user@vpn-host: stopped\n") && !lives(ssh[0]), "{}", proxy.err());
-    poll("the VPN's host has no session left", || world.vpn_sessions().is_empty());
+    poll("the VPN's host has no session left", || equal(world.vpn_sessions(), [0_u32; 0]));
     let events: Vec<serde_json::Value> = proxy.out().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     let names: Vec<&str> = events.iter().map(|e| e["event"].as_str().unwrap()).collect();
     let again = ["lost", "reconnecting", "connected"];

@@ -4,14 +4,13 @@
 //! Addresses are those of the namespaces alone, so they collide with nothing. All see a `/etc/passwd` and a `/etc/hosts` of
 //! the test's own, since ssh takes the home folder from there.
 
-use crate::program::PATIENCE;
+use crate::wait::{self, PATIENCE, poll};
 use std::{
     fs,
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::atomic::{AtomicUsize, Ordering},
-    time::Instant,
 };
 
 /// The nodes' addresses: the third is reached from the second only.
@@ -218,13 +217,12 @@ impl Running {
 
     /// Waits until it said this so many times on standard error.
     pub(crate) fn says(&mut self, text: &str, times: usize) {
-        let start = Instant::now();
-        while self.err().matches(text).count() < times {
-            let ended = self.child.try_wait().unwrap();
-            assert!(ended.is_none(), "it ended ({ended:?}) before it said '{text}': {}", self.err());
-            assert!(start.elapsed() < PATIENCE, "'{text}' was not said {times} times: {}", self.err());
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
+        poll(&format!("it says '{text}' {times} times"), || {
+            let (ended, said) = (self.child.try_wait().unwrap(), self.err());
+            let enough = said.matches(text).count() >= times;
+            assert!(enough || ended.is_none(), "it ended ({ended:?}) before it said '{text}': {said}");
+            if enough { Ok(()) } else { Err(said) }
+        });
     }
 
     pub(crate) fn children(&self) -> Vec<u32> {
@@ -234,12 +232,8 @@ impl Running {
     /// Asks it to stop, and gives its exit code once it has.
     pub(crate) fn stop(&mut self, signal: &str) -> Option<i32> {
         kill(self.child.id(), signal);
-        let mut status = None;
-        poll("it ends", || {
-            status = self.child.try_wait().unwrap();
-            status.is_some()
-        });
-        status.unwrap().code()
+        let ended = wait::end(&mut self.child, PATIENCE);
+        ended.unwrap_or_else(|| panic!("it does not end: {}", self.err())).code()
     }
 }
 
@@ -248,22 +242,10 @@ impl Drop for Running {
         // A kind word first, so that what it started ends as well.
         if let Ok(None) = self.child.try_wait() {
             kill(self.child.id(), "TERM");
-            let start = Instant::now();
-            while start.elapsed() < PATIENCE / 3 && matches!(self.child.try_wait(), Ok(None)) {
-                std::thread::sleep(std::time::Duration::from_millis(20));
-            }
+            wait::end(&mut self.child, PATIENCE / 3);
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// Waits until a condition holds.
-pub(crate) fn poll(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
-        std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }
 

@@ -9,7 +9,9 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 /// How long dockerd may take to stop by itself.
@@ -86,14 +88,20 @@ impl Dockerd {
     }
 
     fn stop(&mut self) {
-        let pid = self.process.id();
-        let _ = Command::new("kill").arg(pid.to_string()).status();
-        let start = Instant::now();
-        while matches!(self.process.try_wait(), Ok(None)) && start.elapsed() < STOP {
-            std::thread::sleep(Duration::from_millis(50));
+        let (pid, process) = (self.process.id().to_string(), &mut self.process);
+        // One that has ended has no number any more.
+        if !matches!(process.try_wait(), Ok(None)) {
+            return;
         }
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let kill = |signal: &str| drop(Command::new("kill").args(["-s", signal, &pid]).status());
+        kill("TERM");
+        let (tell, told) = mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(move || tell.send(process.wait()));
+            if told.recv_timeout(STOP).is_err() {
+                kill("KILL");
+            }
+        });
     }
 }
 
