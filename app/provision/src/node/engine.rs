@@ -5,7 +5,7 @@
 use super::System;
 use anyhow::{Context, Result};
 use http::{Method, StatusCode};
-use osier_converge::{Engine, Name};
+use osier_converge::{ENGINE_UNIT, Engine, Name};
 use osier_engine::{Client, Error};
 use osier_model::config::path::ENGINE_SOCKET;
 use serde_json::{Value, json};
@@ -69,17 +69,44 @@ pub(super) async fn networks(system: &System, names: &[Name]) -> Result<BTreeSet
 }
 
 /// Disconnects all containers from a network and removes it.
+///
+/// An engine (up to 26) whose plugin died as containers started can count endpoints that are no more, and keeps their network
+/// until it counts anew, which it does when it starts. It is restarted for that where no container stops by it.
 pub(super) async fn remove_network(system: &System, name: &Name) -> Result<()> {
     let engine = client(system);
-    let Some(network) = inspect(&engine, name).await? else { return Ok(()) };
-    let containers = network["Containers"].as_object().into_iter().flatten().map(|(id, _)| id.as_str());
-    for id in containers {
-        let body = json!({ "Container": id, "Force": true });
-        let called = engine.call(Method::POST, &format!("/networks/{name}/disconnect"), Some(&body)).await;
-        called.with_context(|| format!("disconnect container {id}"))?;
+    let Err(refused) = empty_and_remove(&engine, name).await else { return Ok(()) };
+    let counted = refused.status() == Some(StatusCode::FORBIDDEN)
+        && inspect(&engine, name).await?.is_some_and(|network| attached(&network).next().is_none());
+    if !counted {
+        return Err(refused.into());
     }
-    engine.call(Method::DELETE, &format!("/networks/{name}"), None).await?;
-    Ok(())
+    let (running, live_restore) = containers(system).await;
+    if running != 0 && !live_restore {
+        return Err(refused).with_context(|| {
+            format!(
+                "the engine counts endpoints that are no more; it counts anew when it starts: run 'systemctl restart \
+                 {ENGINE_UNIT}' there when its {running} running containers may stop, then this again"
+            )
+        });
+    }
+    system.run("systemctl", &["restart", ENGINE_UNIT]).await?;
+    Ok(empty_and_remove(&engine, name).await?)
+}
+
+async fn empty_and_remove(engine: &Client, name: &Name) -> Result<(), Error> {
+    let Some(network) = inspect(engine, name).await? else { return Ok(()) };
+    for container in attached(&network) {
+        let body = json!({ "Container": container, "Force": true });
+        engine.call(Method::POST, &format!("/networks/{name}/disconnect"), Some(&body)).await?;
+    }
+    engine.call(Method::DELETE, &format!("/networks/{name}"), None).await.map(drop)
+}
+
+/// The containers on a network as the engine describes it; in place of the id of one that it has lost, the name of its
+/// endpoint, by which it can be disconnected as well.
+fn attached(network: &Value) -> impl Iterator<Item = &str> {
+    let containers = network["Containers"].as_object().into_iter().flatten();
+    containers.map(|(id, c)| if id.starts_with("ep-") { c["Name"].as_str().unwrap_or(id) } else { id.as_str() })
 }
 
 async fn inspect(engine: &Client, name: &Name) -> Result<Option<Value>, Error> {
@@ -108,6 +135,13 @@ mod tests {
         let text = "diversion by x from: /usr/bin/dockerd\ndocker.io, other:amd64: /usr/sbin/dockerd\n";
         let names: Vec<_> = parse_owners(text).iter().map(ToString::to_string).collect();
         assert_eq!(names, ["docker.io", "other"]);
+    }
+
+    #[test]
+    fn an_endpoint_without_a_container_is_called_by_its_own_name() {
+        let network = json!({ "Containers": { "c1": { "Name": "web" }, "ep-7f": { "Name": "gone" } } });
+        assert_eq!(attached(&network).collect::<Vec<_>>(), ["c1", "gone"]);
+        assert_eq!(attached(&json!({})).count(), 0);
     }
 
     proptest! {
