@@ -1,5 +1,6 @@
 //! The listening sockets: every query is decided at once, and whatever must wait for a resolver waits in a task of
-//! its own.
+//! its own. All of it is in a thread of its own: a datagram is answered where it was waited for, and not by whichever of
+//! several threads is free, which must be woken for it.
 //!
 //! Must not know what a query means. No client can hold up another: answers from the zone never wait, forwarded
 //! queries and connections are bounded in all and per client, and what is above the bound is dropped (clients ask
@@ -16,13 +17,13 @@ use rand::{SeedableRng, rngs::SmallRng};
 use std::{
     io,
     net::{IpAddr, TcpListener, UdpSocket},
-    sync::Arc,
+    sync::{Arc, mpsc},
     time::Duration,
 };
 use tokio::{
     net::TcpStream,
-    sync::watch,
-    task::{AbortHandle, JoinSet},
+    sync::{oneshot, watch},
+    task::JoinSet,
     time::{sleep, timeout},
 };
 use tracing::{debug, warn};
@@ -53,37 +54,48 @@ pub struct StartError(#[source] io::Error);
 /// A running server; dropping it stops it.
 #[derive(Debug)]
 pub struct Server {
-    tasks: [AbortHandle; 2],
+    _stay: oneshot::Sender<()>,
 }
 
 impl Server {
-    /// Answers on the sockets until `stopped` is true, its sender is gone, or the server is dropped. Must be called on a
-    /// tokio runtime.
+    /// Answers on the sockets until `stopped` is true, its sender is gone, or the server is dropped.
     pub fn start(sockets: Sockets, resolver: Resolver, stopped: watch::Receiver<bool>) -> Result<Self, StartError> {
-        let Sockets { udp, tcp } = sockets;
-        let open = || {
-            udp.set_nonblocking(true)?;
-            tcp.set_nonblocking(true)?;
-            Ok((tokio::net::UdpSocket::from_std(udp)?, tokio::net::TcpListener::from_std(tcp)?))
+        let (stay, left) = oneshot::channel();
+        let (say, said) = mpsc::channel();
+        let work = move || match serve(sockets, resolver, &say, stopped, left) {
+            Ok(()) => {}
+            // The first word is the start's; nobody waits for another.
+            Err(error) => drop(say.send(Err(error))),
         };
-        let (udp, tcp) = open().map_err(StartError)?;
-        let datagrams = until(stopped.clone(), serve_datagrams(Arc::new(udp), resolver.clone()));
-        let connections = until(stopped, serve_connections(tcp, resolver));
-        Ok(Self { tasks: [tokio::spawn(datagrams).abort_handle(), tokio::spawn(connections).abort_handle()] })
+        std::thread::Builder::new().name("dns".to_owned()).spawn(work).map_err(StartError)?;
+        let started = said.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()));
+        started.map(|()| Self { _stay: stay }).map_err(StartError)
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
-    }
-}
-
-async fn until(mut stopped: watch::Receiver<bool>, work: impl Future<Output = ()>) {
-    tokio::select! {
-        () = work => {}
-        _ = stopped.wait_for(|&s| s) => {}
-    }
+/// Says that it has started, and serves until it is to stop.
+fn serve(
+    Sockets { udp, tcp }: Sockets,
+    resolver: Resolver,
+    say: &mpsc::Sender<io::Result<()>>,
+    mut stopped: watch::Receiver<bool>,
+    left: oneshot::Receiver<()>,
+) -> io::Result<()> {
+    udp.set_nonblocking(true)?;
+    tcp.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (udp, tcp) = (tokio::net::UdpSocket::from_std(udp)?, tokio::net::TcpListener::from_std(tcp)?);
+        tokio::spawn(serve_datagrams(Arc::new(udp), resolver.clone()));
+        tokio::spawn(serve_connections(tcp, resolver));
+        drop(say.send(Ok(())));
+        tokio::select! {
+            // Nothing is ever sent.
+            _ = left => {}
+            _ = stopped.wait_for(|&s| s) => {}
+        }
+        Ok(())
+    })
 }
 
 async fn serve_datagrams(socket: Arc<tokio::net::UdpSocket>, resolver: Resolver) {
