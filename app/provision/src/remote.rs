@@ -29,7 +29,31 @@ impl Remote {
 
 /// Reads how to reach each host; connects to none.
 pub(crate) fn remotes(hosts: &[&Host]) -> Result<Vec<Remote>, Failure> {
-    let connections = Connections::new().map_err(|e| Failure::new(ExitKind::Failed, e))?;
+    over(&Connections::new().map_err(|e| Failure::new(ExitKind::Failed, e))?, hosts)
+}
+
+/// As [`remotes`], over connections that stay open for so many seconds and are found by the next command, where this user
+/// has a folder for them.
+pub(crate) fn kept(hosts: &[&Host], seconds: u16) -> Result<Vec<Remote>, Failure> {
+    let Some(folder) = sockets().filter(|_| seconds > 0) else { return remotes(hosts) };
+    match Connections::kept(&folder, seconds) {
+        Ok(connections) => over(&connections, hosts),
+        Err(error) => {
+            tracing::debug!(error = &error as &dyn std::error::Error, "connections are not kept");
+            remotes(hosts)
+        }
+    }
+}
+
+/// Where connections meet that are kept.
+fn sockets() -> Option<PathBuf> {
+    let var = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = || var("XDG_STATE_HOME").or_else(|| var("HOME").map(|home| home.join(".local/state")));
+    let base = var("XDG_RUNTIME_DIR").filter(|path| path.is_dir()).or_else(state)?;
+    Some(base.join("osier/ssh"))
+}
+
+fn over(connections: &Connections, hosts: &[&Host]) -> Result<Vec<Remote>, Failure> {
     let mut remotes = Vec::new();
     for host in hosts {
         let connection = host.connection().map_err(|e| Failure::new(ExitKind::Usage, e))?;

@@ -88,14 +88,14 @@ impl<'a> Command<'a> {
         if self.root { format!("sh -c {} sh {}", quote(AS_ROOT), self.words()) } else { self.words() }
     }
 
-    /// The line that the login shell reads, where the command is to say that it begins, and `sudo` may ask, both with
-    /// this token; see [`crate::gate`].
+    /// The line that the login shell reads, where the command is to say that it is about to begin and then waits for a
+    /// line of input, and `sudo` may ask, both with this token; see [`crate::gate`].
     pub(crate) fn guarded_line(&self, token: &str, sudo: Sudo) -> String {
-        const HERE: &str = r#"printf '%s %s\n' "$0" "$$" >&2; exec "$@""#;
+        const HERE: &str = r#"printf '%s %s\n' "$0" "$$" >&2; read -r _ && exec "$@""#;
         // The process that is told of is the one above `sudo`, so that whoever ends it ends all.
-        const AS_ROOT: &str = r#"if [ "$(id -u)" = 0 ]; then printf '%s %s\n' "$0" "$$" >&2; exec "$@"; fi
+        const AS_ROOT: &str = r#"if [ "$(id -u)" = 0 ]; then printf '%s %s\n' "$0" "$$" >&2; read -r _ && exec "$@"; exit; fi
 LC_ALL=C; export LC_ALL
-exec sudo FLAGS -- sh -c 'printf "%s %s\n" "$0" "$1" >&2; shift; exec "$@"' "$0" "$$" "$@""#;
+exec sudo FLAGS -- sh -c 'printf "%s %s\n" "$0" "$1" >&2; shift; read -r _ && exec "$@"' "$0" "$$" "$@""#;
         let script = match (self.root, sudo) {
             (false, _) => HERE.to_owned(),
             (true, Sudo::Silent) => AS_ROOT.replace("FLAGS", "-n"),

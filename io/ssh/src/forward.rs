@@ -6,6 +6,7 @@
 
 use crate::{
     Connections, Error, Said, Target, Unreachable,
+    connections::Folder,
     error::{is_port_refusal, is_settings_refusal},
     host::arguments,
     lines::Splitter,
@@ -23,7 +24,6 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tempfile::TempDir;
 use tokio::{
     io::AsyncReadExt,
     process::{Child, ChildStderr},
@@ -69,7 +69,7 @@ pub struct Forward {
     said: VecDeque<String>,
     stood: bool,
     socket: PathBuf,
-    _folder: Arc<TempDir>,
+    _folder: Arc<Folder>,
 }
 
 impl Forwarding {
@@ -99,7 +99,7 @@ impl Connections {
         let mut child = ssh.process_group(0).kill_on_drop(true).spawn().map_err(Error::Program)?;
         let stderr = child.stderr.take();
         let stderr = stderr.ok_or_else(|| Error::Program(std::io::Error::other("a pipe is missing")))?;
-        let (name, port, said, _folder) = (name.to_owned(), what.port(), VecDeque::new(), self.kept());
+        let (name, port, said, _folder) = (name.to_owned(), what.port(), VecDeque::new(), self.kept_by());
         Ok(Forward { name, port, child, stderr, lines: Splitter::default(), said, stood: false, socket, _folder })
     }
 }

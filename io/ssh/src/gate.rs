@@ -1,7 +1,8 @@
 //! The start of a guarded command, read from its standard error: `sudo` asks for a password, then the command begins.
 //!
 //! Must not know pipes or passwords. Both signs carry a token that nobody can have foreseen: `TOKEN?` without an end of
-//! line is the question, and `TOKEN PID` on a line of its own says that the command begins, as what process.
+//! line is the question, and `TOKEN PID` on a line of its own says that the command begins as soon as it may, as what
+//! process.
 
 /// Bytes that are held back at most while the command has not begun.
 const LONGEST: usize = 64 * 1024;

@@ -6,13 +6,16 @@
 //!
 //! Each host has one master connection (`ControlMaster`), made when it is first needed and again when it was lost;
 //! every command is a session on it, at most [`SESSIONS`] at a time, below the ten that sshd allows by default. Ports that
-//! are to be held open have a connection of their own ([`Forward`]).
+//! are to be held open have a connection of their own ([`Forward`]). Connections can be kept for the next process
+//! ([`Connections::kept`]).
 //!
-//! Where `sudo` needs a password, or a command may have to be ended before its end, it is guarded: it says on standard
-//! error under which process it begins, and `sudo` asks there. So the password is written when it is asked for and
-//! never becomes input of a command, and a command that is stopped is ended on the host with all that it started.
+//! Where `sudo` needs a password, a command may have to be ended before its end, or a connection was found that may be
+//! dead, the command is guarded: it says on standard error under which process it would begin, waits for a line of input,
+//! and `sudo` asks there. So the password is written when it is asked for and never becomes input of a command, one that
+//! is stopped is ended on the host with all that it started, and one that is given up before it began never begins.
 
 mod command;
+mod connections;
 mod error;
 mod forward;
 mod gate;
@@ -20,17 +23,19 @@ mod host;
 mod lines;
 mod quote;
 mod secret;
+mod session;
 
 pub use command::{Command, Output};
+pub use connections::Connections;
 pub use error::{Error, Said, Unreachable};
 pub use forward::{Forward, Forwarding};
-pub use host::{Connections, Host, SESSIONS};
+pub use host::{Host, SESSIONS};
 pub use lines::Stream;
 pub use quote::quote;
 pub use secret::Secret;
 
 /// How to reach one host: what goes on the command line of `ssh`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Target {
     /// Name or address, or an alias of the user's `ssh_config`.
     pub host: String,

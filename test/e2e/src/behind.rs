@@ -36,7 +36,7 @@ struct Vpn<'a> {
 pub fn all(cluster: &Cluster) -> Result<()> {
     let mut vpn = Vpn::make(cluster)?;
     let inventory = cluster.inventory().display().to_string();
-    let direct = vpn.try_osier(&["exec", "-i", &inventory, "--", "true"])?;
+    let direct = vpn.try_osier(&["exec", "--keep", "0", "-i", &inventory, "--", "true"])?;
     ensure!(direct.status.code() == Some(4), "the operator reaches the nodes without the VPN");
     let way = vpn.way.clone();
     vpn.osier(&["destroy", "-i", &inventory, "-e", &way, "--yes"])?;

@@ -75,8 +75,11 @@ async fn output_comes_as_it_comes_or_host_by_host() {
     assert!(daemon.end().success() && daemon.log().contains("a  | a 2"), "{}", daemon.log());
     let json = hosts.json(&["exec", "--", "printf", "%s\\n", "two words"]);
     assert_eq!(json["hosts"][1], serde_json::json!({"host": "bb", "code": 0, "stdout": ["two words"], "stderr": []}));
-    // One connection for each host and run: all commands of a run go over it.
-    assert_eq!(hosts.sshd.log().matches("Accepted publickey").count(), 9);
+    // One connection for each host: all commands of all runs go over it, unless connections are not to be kept.
+    let logins = || hosts.sshd.log().matches("Accepted publickey").count();
+    assert_eq!(logins(), 3);
+    assert_eq!(hosts.osier(&["exec", "--keep", "0", "--", "true"]).code, Some(0));
+    assert_eq!(logins(), 6);
 }
 
 #[test]

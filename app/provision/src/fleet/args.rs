@@ -6,6 +6,16 @@ use crate::args::HostArgs;
 use osier_fleet::{Owner, Serial, span};
 use std::{path::PathBuf, time::Duration};
 
+/// Which hosts, and how connections to them are dealt with.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct FleetArgs {
+    #[command(flatten)]
+    pub(crate) hosts: HostArgs,
+    /// How many seconds connections stay open for the next command; with 0 they are closed, and none is found
+    #[arg(long, env = "OSIER_SSH_KEEP", default_value_t = 60, value_parser = clap::value_parser!(u16).range(..=3600), value_name = "SECONDS")]
+    pub(crate) keep: u16,
+}
+
 /// Run a command on all hosts.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
@@ -22,7 +32,7 @@ Examples:
 )]
 pub struct ExecArgs {
     #[command(flatten)]
-    pub(crate) hosts: HostArgs,
+    pub(crate) hosts: FleetArgs,
     /// Become root on the hosts
     #[arg(short = 'b', long = "become")]
     pub(crate) root: bool,
@@ -60,7 +70,7 @@ pub(crate) struct BatchArgs {
   osier restart-docker --serial 1 --yes        one host after another")]
 pub struct RestartDockerArgs {
     #[command(flatten)]
-    pub(crate) hosts: HostArgs,
+    pub(crate) hosts: FleetArgs,
     #[command(flatten)]
     pub(crate) batches: BatchArgs,
     /// Do not ask
@@ -75,7 +85,7 @@ pub struct RestartDockerArgs {
 )]
 pub struct RemoveContainersArgs {
     #[command(flatten)]
-    pub(crate) hosts: HostArgs,
+    pub(crate) hosts: FleetArgs,
     /// Do not ask
     #[arg(short, long)]
     pub(crate) yes: bool,
@@ -88,7 +98,7 @@ pub struct RemoveContainersArgs {
 )]
 pub struct RemoveImagesArgs {
     #[command(flatten)]
-    pub(crate) hosts: HostArgs,
+    pub(crate) hosts: FleetArgs,
     /// Do not ask
     #[arg(short, long)]
     pub(crate) yes: bool,
@@ -109,7 +119,7 @@ Examples:
 )]
 pub struct CopyArgs {
     #[command(flatten)]
-    pub(crate) hosts: HostArgs,
+    pub(crate) hosts: FleetArgs,
     /// Become root on the hosts
     #[arg(short = 'b', long = "become")]
     pub(crate) root: bool,
@@ -134,7 +144,7 @@ pub struct CopyArgs {
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServiceLogsArgs {
     #[command(flatten)]
-    pub(crate) hosts: HostArgs,
+    pub(crate) hosts: FleetArgs,
     /// The services to show (repeatable): osier-agent, osier-manager, docker or any other; the first two where none is named
     #[arg(short, long, value_name = "UNIT")]
     pub(crate) unit: Vec<String>,

@@ -18,10 +18,10 @@ pub use exec::{run_exec, run_restart_docker};
 pub use logs::run_service_logs;
 
 use crate::{
-    args::HostArgs,
     inventory,
     remote::{self, Remote},
 };
+use args::FleetArgs;
 use osier_ssh::Command;
 use osier_ui::{Failure, Ui};
 use stop::Stop;
@@ -34,10 +34,10 @@ struct Fleet {
 
 impl Fleet {
     /// Reads which hosts are meant; connects to none.
-    fn read(args: &HostArgs, ui: &Ui) -> Result<Self, Failure> {
+    fn read(FleetArgs { hosts: args, keep }: &FleetArgs, ui: &Ui) -> Result<Self, Failure> {
         let inventory = inventory::read(&args.from, ui)?;
         let hosts = inventory::select(&inventory, args.limit.as_deref())?;
-        Ok(Self { remotes: remote::remotes(&hosts)?, forks: args.forks })
+        Ok(Self { remotes: remote::kept(&hosts, *keep)?, forks: args.forks })
     }
 
     /// Asks whether it shall be done.

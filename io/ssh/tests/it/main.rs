@@ -1,6 +1,7 @@
 //! The system's `ssh` against a private `sshd` on a loopback port, with keys made for the occasion.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod kept;
 mod sshd;
 
 use osier_ssh::{Command, Connections, Error, Host, Secret, Stream, Target, Unreachable};
@@ -244,8 +245,9 @@ async fn control_sockets_lie_in_a_private_folder_that_goes_with_the_last_host() 
         host.check(&Command::new(["true"])).await.unwrap();
     }
     assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
-    for number in ["0", "1"] {
-        let socket = fs::metadata(folder.join(number)).unwrap();
+    let sockets: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().metadata().unwrap()).collect();
+    assert_eq!(sockets.len(), 2);
+    for socket in sockets {
         assert_eq!((socket.file_type().is_socket(), socket.permissions().mode() & 0o077), (true, 0));
     }
     assert_eq!(sshd.log().matches("Accepted publickey").count(), 2);
