@@ -35,6 +35,8 @@ pub(crate) struct BenchArgs {
     rows: Vec<String>,
 }
 
+/// How large the shipped program may be, in MB.
+const LARGEST: f64 = 30.0;
 /// Debian packages that the tests use and the lab does not install itself.
 const TEST_PACKAGES: [&str; 17] = [
     "busybox-static",
@@ -103,7 +105,11 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
 pub(crate) fn dist() -> Result<()> {
     let osier = build("osier", "osier", "dist")?;
     is_static(&osier)?;
-    println!("{}", osier.display());
+    let megabytes = std::fs::metadata(&osier)?.len() as f64 / 1e6;
+    println!("{}: {megabytes:.1} MB", osier.display());
+    if megabytes > LARGEST {
+        bail!("the program has grown above {LARGEST} MB");
+    }
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! What an agent uses on an idle cluster of three nodes, next to the engine of its node, and how large the program is.
+//! What an agent uses on an idle cluster of three nodes, next to the engine of its node.
 
 use crate::{
     Row,
@@ -30,8 +30,6 @@ pub(crate) fn measure() -> Result<Vec<Row>> {
         (spent / WATCH.as_secs_f64() * 100.0, after.iter().map(|node| node[unit].resident).max().unwrap_or(u64::MAX))
     });
     let megabytes = |bytes: u64| bytes as f64 / 1e6;
-    let osier = std::env::var_os("OSIER_BIN").context("OSIER_BIN is not set; run 'cargo xtask bench'")?;
-    let size = std::fs::metadata(&osier).context("look at the program")?.len();
     let row = |what, result, promise, holds| Row { what, result, promise, holds };
     Ok(vec![
         row(
@@ -46,7 +44,6 @@ pub(crate) fn measure() -> Result<Vec<Row>> {
             "≤ 40 MB",
             agent.1 <= 40_000_000,
         ),
-        row("the program, static", format!("{:.1} MB", megabytes(size)), "≤ 30 MB", size <= 30_000_000),
     ])
 }
 
