@@ -23,7 +23,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 /// How long members that are silent are waited for. Who has something to tell and is being asked has twice as long.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How long strangers are listened for at least. Members that they do not hear are announced to every second.
+/// How long strangers are listened for at least. Those who count this node as dead announce themselves to it every second; those who
+/// have not noticed that it was away probe it in turn, which may take longer than this.
 const LISTEN: Duration = Duration::from_millis(1500);
 /// How many strangers are heard; whoever has the cluster's key can make some up.
 const MOST: usize = 64;
