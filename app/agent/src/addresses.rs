@@ -4,6 +4,7 @@
 
 mod peers;
 
+use peers::Asked;
 pub(crate) use peers::answer;
 
 use crate::facts::prefix;
@@ -25,8 +26,11 @@ const ASK_DEADLINE: Duration = Duration::from_secs(2);
 /// How long an allocation goes on asking before it says that there is nothing to be had: long enough for a node that has
 /// just started to hear of its peers, short enough for a caller that waits.
 const ALLOCATE_DEADLINE: Duration = Duration::from_secs(8);
-/// How long the first allocations after a start wait for news from peers that are alive.
-const CATCH_UP_DEADLINE: Duration = Duration::from_secs(3);
+/// For how long after a start all that others have published is taken in before an address is given out; longer than anybody is
+/// waited for.
+const TAKE_IN: Duration = Duration::from_secs(10);
+/// How long a peer that refuses to answer is asked for one certain address: longer than it does after a start.
+const CLAIM_DEADLINE: Duration = Duration::from_secs(4);
 /// The pause between two rounds of asking.
 const ASK_PAUSE: Duration = Duration::from_millis(200);
 
@@ -73,8 +77,14 @@ pub(crate) struct Addresses {
     members: Vec<PeerId>,
     others: Vec<PeerId>,
     inner: Mutex<Inner>,
-    /// The mesh, and when this node joined it.
-    gossip: OnceLock<(Handle, Instant)>,
+    gossip: OnceLock<(Handle, Joined)>,
+}
+
+/// How this node joined the mesh.
+struct Joined {
+    at: Instant,
+    /// Short for what it knew of who belongs.
+    digest: String,
 }
 
 struct Inner {
@@ -117,9 +127,9 @@ impl Addresses {
         Ok(this)
     }
 
-    /// Connects the ring to the mesh.
-    pub(crate) fn connect(&self, gossip: Handle) {
-        let _ = self.gossip.set((gossip, Instant::now()));
+    /// Connects the ring to the mesh, of a node that knows the statements of this digest.
+    pub(crate) fn connect(&self, gossip: Handle, digest: String) {
+        let _ = self.gossip.set((gossip, Joined { at: Instant::now(), digest }));
         self.publish();
     }
 
@@ -175,7 +185,7 @@ impl Addresses {
             let ask = self.worth_asking(ask);
             let mut given = false;
             for peer in &ask {
-                given = self.ask(*peer, |ring, luck| ring.request_chunk(luck)).await;
+                given = self.ask(*peer, |ring, luck| ring.request_chunk(luck)).await == Asked::Given;
                 if given || Instant::now() > end {
                     break;
                 }
@@ -217,8 +227,17 @@ impl Addresses {
         self.catch_up().await;
         self.sound()?;
         if let Claim::Foreign(whose) = self.change(|ring| ring.claim(owner, address))? {
-            for peer in self.worth_asking(whose.into_iter().collect()) {
-                self.ask(peer, |ring, luck| ring.request_address(address, luck)).await;
+            let end = Instant::now() + CLAIM_DEADLINE;
+            loop {
+                let mut is_refused = false;
+                for peer in self.worth_asking(whose.into_iter().collect()) {
+                    is_refused |=
+                        self.ask(peer, |ring, luck| ring.request_address(address, luck)).await == Asked::Refused;
+                }
+                if !is_refused || Instant::now() > end {
+                    break;
+                }
+                tokio::time::sleep(ASK_PAUSE).await;
             }
         }
         self.claim_own(owner, address)

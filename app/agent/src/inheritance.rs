@@ -88,7 +88,7 @@ impl Estates {
         let snapshot = gossip.snapshot();
         let are_silent = self.started.elapsed() > HEAR && !missing.iter().any(|peer| snapshot.alive(*peer));
         // A node in doubt about its own identity or ring takes nothing.
-        let is_sound = net.addresses.conflict().is_none();
+        let is_sound = net.addresses.conflict().is_none() && !net.addresses.is_starting();
         if is_sound && (missing.is_empty() || are_silent) {
             let decided = inheritance(me, &self.removals, &members, |peer| told.contains(&peer));
             // Only the cluster's own ring was founded by one node alone; and what no member at all has heard of is known

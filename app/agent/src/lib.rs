@@ -134,6 +134,7 @@ pub async fn run(args: AgentArgs) -> Result<()> {
         GossipConfig {
             me: config.me.clone(),
             members: config.members.clone(),
+            removed: config.removals.iter().map(|removal| removal.peer).collect(),
             key,
             listen: (config.me.address, port::PEER).into(),
             identity,

@@ -20,7 +20,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// How long a peer may take to tell its statements.
 const ASK_DEADLINE: Duration = Duration::from_secs(5);
@@ -90,7 +90,8 @@ impl Members {
         Ok(changed)
     }
 
-    /// Asks nodes that know other statements than this one; ends once it has learnt something new.
+    /// Asks nodes that know other statements than this one, and strangers: a disk that was put back may not know those who
+    /// were added since. Ends once it has learnt something new.
     pub(crate) async fn follow(&self, config: &Config, gossip: &Handle) {
         // What each peer knew when it had nothing new to tell.
         let mut nothing_new = BTreeMap::<PeerId, String>::new();
@@ -108,15 +109,30 @@ impl Members {
                 match self.ask(peer, gossip).await {
                     Ok(true) => {
                         info!(%peer, "heard who belongs to the cluster");
-                        // All nodes hear of it at once, and need not start anew at once.
-                        let most = EACH * u32::try_from(config.members.len()).unwrap_or(u32::MAX);
-                        tokio::time::sleep(most.mul_f64(rand::random())).await;
-                        return;
+                        return pause(config, gossip).await;
                     }
-                    Ok(false) => drop(nothing_new.insert(peer, digest)),
+                    Ok(false) => {
+                        nothing_new.insert(peer, digest);
+                        gossip.note_asked(peer);
+                    }
                     Err(error) => {
                         silent = true;
                         warn!(%peer, error = format!("{error:#}"), "cannot ask who belongs to the cluster");
+                    }
+                }
+            }
+            // Of a node that was removed and knows it, nobody is a member.
+            for peer in gossip.strangers().into_iter().filter(|_| !config.is_removed()) {
+                let asked = gossip.ask_stranger(peer, encode(&Message::AskMembers)).await;
+                match asked.map_err(Into::into).and_then(|reply| self.take_answer(peer, &reply)) {
+                    Ok(true) => {
+                        info!(%peer, "heard who belongs to the cluster from a node that was not known here");
+                        return pause(config, gossip).await;
+                    }
+                    Ok(false) => gossip.note_asked(peer),
+                    Err(error) => {
+                        silent = true;
+                        debug!(%peer, error = format!("{error:#}"), "cannot ask a stranger who belongs to the cluster");
                     }
                 }
             }
@@ -130,7 +146,11 @@ impl Members {
     async fn ask(&self, peer: PeerId, gossip: &Handle) -> Result<bool> {
         let call = gossip.request(peer, encode(&Message::AskMembers));
         let reply = tokio::time::timeout(ASK_DEADLINE, call).await.context("no answer in time")??;
-        match serde_json::from_slice(&reply).context("read the answer")? {
+        self.take_answer(peer, &reply)
+    }
+
+    fn take_answer(&self, peer: PeerId, reply: &[u8]) -> Result<bool> {
+        match serde_json::from_slice(reply).context("read the answer")? {
             Message::Members(statements) => tokio::task::block_in_place(|| self.hear(peer, &statements)),
             // A version that knows no statements.
             _ => Ok(false),
@@ -138,9 +158,22 @@ impl Members {
     }
 }
 
+/// All nodes hear at once who belongs, and need not start anew at once. But whoever has just started gives nothing out by what
+/// it knew until now.
+async fn pause(config: &Config, gossip: &Handle) {
+    let most = EACH * u32::try_from(config.members.len()).unwrap_or(u32::MAX);
+    let starting = gossip.catching_up(|_| true).map(|left| left / 2);
+    tokio::time::sleep(starting.unwrap_or(most).min(most).mul_f64(rand::random())).await;
+}
+
 /// What a node says of itself.
 pub(crate) fn node_fact(snapshot: &Snapshot, peer: PeerId) -> Option<NodeFact> {
     decode(snapshot.facts.get(peer, prefix::NODE)?)
+}
+
+/// Whether a member is known to know other statements than those that this digest is short for.
+pub(crate) fn differs(snapshot: &Snapshot, peer: PeerId, digest: &str) -> bool {
+    node_fact(snapshot, peer).is_some_and(|fact| !fact.members.is_empty() && fact.members != digest)
 }
 
 fn take(roll: &mut Roll, verifier: &Verifier, statements: &[Signed]) -> (bool, Option<RollError>) {
@@ -152,10 +185,100 @@ fn take(roll: &mut Roll, verifier: &Verifier, statements: &[Signed]) -> (bool, O
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::addresses::{Addresses, Start, container};
+    use osier_gossip::{Config as GossipConfig, Gossip, RequestHandler};
     use osier_members::{CONTEXT, Removal, Statement};
-    use osier_model::config::Member;
-    use osier_pki::Authority;
+    use osier_model::{
+        Hostname, NetworkId,
+        config::{AgentConfig, Member},
+    };
+    use osier_pki::{Authority, Identity, Subject};
+    use std::{
+        collections::BTreeSet,
+        net::{Ipv4Addr, TcpListener},
+        sync::Arc,
+    };
     use time::OffsetDateTime;
+    use tokio::sync::watch;
+
+    fn sign(authority: &Authority, statement: &Statement) -> Signed {
+        let text = statement.text();
+        let signature = hex::encode(authority.sign(&[CONTEXT, text.as_bytes()].concat()).unwrap());
+        Signed { text, signature }
+    }
+
+    /// Answers every question with these statements.
+    struct Tells(Vec<Signed>);
+
+    impl RequestHandler for Tells {
+        async fn handle(&self, _: PeerId, _: Vec<u8>) -> Vec<u8> {
+            encode(&Message::Members(self.0.clone()))
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_node_that_is_put_back_to_when_it_was_alone_asks_a_stranger_before_it_gives_addresses() {
+        let folder = tempfile::tempdir().unwrap();
+        let [brought, heard, ca, ring] =
+            ["brought.json", "heard.json", "ca.pem", "ring.json"].map(|name| folder.path().join(name));
+        let authority = Authority::create("c", OffsetDateTime::now_utc()).unwrap();
+        std::fs::write(&ca, authority.cert_pem()).unwrap();
+        let [a, b]: [u8; 2] = rand::random();
+        let member = |n: u8| Member {
+            name: format!("n{n}").parse().unwrap(),
+            peer: PeerId([2, 0, 0, 0, 0, n]),
+            address: Ipv4Addr::new(127, a.max(1), b, n),
+        };
+        let all = [member(1), member(2)];
+        let signed = |node: &Member| sign(&authority, &Statement::Member { serial: 1, node: node.clone() });
+        let statements: Vec<Signed> = all.iter().map(signed).collect();
+        let port = TcpListener::bind((all[0].address, 0)).unwrap().local_addr().unwrap().port();
+        let start = async |me: &Member, members: &[Member]| {
+            let (name, addresses) = (me.name.to_string(), vec![me.address.into()]);
+            let subject = Subject { name: name.clone(), dns: vec![name], addresses };
+            let issued = authority.issue(&subject, OffsetDateTime::now_utc()).unwrap();
+            let config = GossipConfig {
+                me: me.clone(),
+                members: members.to_vec(),
+                removed: BTreeSet::new(),
+                key: [7; 32],
+                listen: (me.address, port).into(),
+                identity: Identity::from_issued(authority.cert_pem(), &issued).unwrap(),
+                incarnation: 1,
+                handler: Arc::new(Tells(statements.clone())),
+            };
+            let (stop, stopped) = watch::channel(false);
+            (Gossip::start(config, stopped).await.unwrap(), stop)
+        };
+        osier_store::write_json(&brought, &&statements[..1], osier_store::PUBLIC).unwrap();
+        let open = || Members::open(&brought, &heard, &ca).unwrap();
+        let members = open();
+        assert_eq!(members.roll().members(), all[..1]);
+        let file = AgentConfig {
+            cluster: "test".into(),
+            me: all[0].clone(),
+            founder: all[0].peer,
+            pool: "10.1.1.0/24".parse().unwrap(),
+            domain: Hostname::default_domain(),
+            proxy_port: 1,
+            upstream: vec![],
+        };
+        let config = Config::new(file, &members.roll());
+
+        let _other = start(&all[1], &all).await;
+        let (gossip, _stop) = start(&all[0], &config.members).await;
+        let (me, network) = (config.me.peer, (NetworkId::MAIN, config.pool));
+        let addresses = Addresses::open(ring, network, me, vec![me], &[], Start::Found).unwrap();
+        addresses.connect(gossip.clone(), config.digest.clone());
+        assert!(addresses.is_starting());
+        let owner = container("f341");
+        tokio::select! {
+            () = members.follow(&config, &gossip) => {}
+            given = addresses.allocate(&owner) => panic!("{given:?} before anybody was asked"),
+        }
+        assert_eq!(members.roll().members(), all);
+        assert_eq!(open().roll().members(), all, "it is on disk");
+    }
 
     #[test]
     fn what_one_operator_brought_is_not_forgotten_when_another_brings_less() {
@@ -169,11 +292,7 @@ mod tests {
             peer: peer(last),
             address: [192, 0, 2, last].into(),
         };
-        let sign = |statement: Statement| {
-            let text = statement.text();
-            let signature = hex::encode(authority.sign(&[CONTEXT, text.as_bytes()].concat()).unwrap());
-            Signed { text, signature }
-        };
+        let sign = |statement: Statement| sign(&authority, &statement);
         let joined: Vec<Signed> = (1..4).map(|n| sign(Statement::Member { serial: 1, node: member(n) })).collect();
         let removal = Removal { peer: peer(3), name: "n3".parse().unwrap(), heir: peer(1), forced: false };
         let removed = sign(Statement::Removed { serial: 2, removal });

@@ -143,7 +143,7 @@ impl Networks {
         let addresses = Addresses::open(self.folder.join(file), ring, me, members, &kept, start);
         let addresses = addresses.map_err(NetworkError::Addresses)?;
         if let Some(gossip) = self.gossip.get() {
-            addresses.connect(gossip.clone());
+            addresses.connect(gossip.clone(), self.config.digest.clone());
         }
         Ok(Arc::new(Net { network, bridge: bridge.to_owned(), addresses }))
     }
@@ -151,7 +151,7 @@ impl Networks {
     /// Connects the networks to the mesh.
     pub(crate) fn connect(&self, gossip: Handle) {
         for net in self.all() {
-            net.addresses.connect(gossip.clone());
+            net.addresses.connect(gossip.clone(), self.config.digest.clone());
         }
         let _ = self.gossip.set(gossip);
         self.publish(&self.lock().book);

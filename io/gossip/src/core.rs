@@ -3,13 +3,13 @@
 //! The mesh is behind a plain mutex that is never held across an await.
 
 use crate::seal::Sealer;
-use osier_mesh::{Event, Facts, Mesh, Transmit};
+use osier_mesh::{CatchUp, Event, Facts, Mesh, Refused, Transmit};
 use osier_model::{PeerId, config::Member};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -74,6 +74,13 @@ pub(crate) struct Counters {
     frame_bytes_sent: AtomicU64,
 }
 
+/// Whom this node has heard since it started.
+struct Heard {
+    catch_up: CatchUp,
+    /// Where strangers listen.
+    strangers: BTreeMap<PeerId, SocketAddr>,
+}
+
 pub(crate) struct Core {
     pub(crate) me: Member,
     /// All other members.
@@ -86,7 +93,7 @@ pub(crate) struct Core {
     port: u16,
     start: Instant,
     mesh: Mutex<Mesh>,
-    synced: Mutex<BTreeSet<PeerId>>,
+    heard: Mutex<Heard>,
     duplicate: AtomicBool,
     came_up: BTreeMap<PeerId, Notify>,
     counters: Counters,
@@ -100,7 +107,9 @@ impl Core {
         port: u16,
         sealer: Sealer,
         mesh: Mesh,
+        removed: BTreeSet<PeerId>,
     ) -> Self {
+        let catch_up = CatchUp::new(Duration::ZERO, me.peer, others.iter().map(|member| member.peer), removed);
         let came_up = others.iter().map(|member| (member.peer, Notify::new())).collect();
         let core = Self {
             me,
@@ -112,7 +121,7 @@ impl Core {
             port,
             start: Instant::now(),
             mesh: Mutex::new(mesh),
-            synced: Mutex::default(),
+            heard: Mutex::new(Heard { catch_up, strangers: BTreeMap::new() }),
             duplicate: AtomicBool::new(false),
             came_up,
             counters: Counters::default(),
@@ -153,7 +162,12 @@ impl Core {
     pub(crate) fn receive(&self, source: SocketAddr, datagram: &[u8]) {
         let taken = self.sealer.open(datagram).map_err(|e| e.to_string()).and_then(|(from, message)| {
             let mut mesh = self.mesh.lock().unwrap_or_else(PoisonError::into_inner);
-            mesh.handle_datagram(self.start.elapsed(), from, &message).map_err(|e| format!("from {from}: {e}"))
+            let taken = mesh.handle_datagram(self.start.elapsed(), from, &message);
+            drop(mesh);
+            if taken == Err(Refused::Stranger) {
+                self.note_stranger(from, source);
+            }
+            taken.map_err(|e| format!("from {from}: {e}"))
         });
         match taken {
             Ok(()) => add(&self.counters.datagrams_received, 1),
@@ -185,11 +199,46 @@ impl Core {
         transmits.into_iter().for_each(|transmit| self.send(transmit));
     }
 
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn note_synced(&self, peer: PeerId) {
-        let fresh = self.synced.lock().unwrap_or_else(PoisonError::into_inner).insert(peer);
+        if self.heard().catch_up.compared().contains(&peer) {
+            return;
+        }
+        // What it said can be read before it counts as compared with.
+        self.with(|mesh, _| self.publish(mesh));
+        self.heard().catch_up.note_compared(peer);
+        self.with(|mesh, _| self.publish(mesh));
+    }
+
+    fn note_stranger(&self, peer: PeerId, source: SocketAddr) {
+        let mut heard = self.heard();
+        let fresh = heard.catch_up.note_stranger(peer);
         if fresh {
+            info!(%peer, %source, "heard a node that is no member as far as is known here");
+            heard.strangers.insert(peer, (source.ip(), self.port).into());
+            drop(heard);
             self.with(|mesh, _| self.publish(mesh));
         }
+    }
+
+    pub(crate) fn note_asked(&self, peer: PeerId) {
+        self.heard().catch_up.note_asked(peer);
+        self.with(|mesh, _| self.publish(mesh));
+    }
+
+    /// The strangers that are to be asked, and where they listen.
+    pub(crate) fn strangers(&self) -> BTreeMap<PeerId, SocketAddr> {
+        let heard = self.heard();
+        heard.catch_up.strangers().filter_map(|peer| Some((peer, *heard.strangers.get(&peer)?))).collect()
+    }
+
+    /// How long it is until a time that is told of what was heard.
+    pub(crate) fn until(&self, time: impl FnOnce(&CatchUp) -> Duration) -> Option<Duration> {
+        let at = time(&self.heard().catch_up);
+        at.checked_sub(self.start.elapsed()).filter(|left| !left.is_zero())
     }
 
     /// Waits until gossip says that the member came up (again).
@@ -245,10 +294,13 @@ impl Core {
                 }
             }
             Event::MemberDown(peer) => info!(name = name(peer), %peer, "member is down"),
-            Event::Outbid { incarnation } => warn!(
-                incarnation,
-                "others knew a later life of this node: its state was lost, or its identity is used twice"
-            ),
+            Event::Outbid { incarnation } => {
+                self.heard().catch_up.note_outbid(self.start.elapsed());
+                warn!(
+                    incarnation,
+                    "others knew a later life of this node: its state was lost, or its identity is used twice"
+                );
+            }
             Event::Duplicate => {
                 if !self.duplicate.swap(true, Ordering::Relaxed) {
                     error!(name = %self.me.name, peer = %self.me.peer, "another machine runs under this node's identity");
@@ -260,7 +312,7 @@ impl Core {
 
     fn publish(&self, mesh: &Mesh) {
         let alive = self.others.iter().map(|m| m.peer).filter(|peer| mesh.alive(*peer)).chain([self.me.peer]).collect();
-        let synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let synced = self.heard().catch_up.compared().clone();
         let duplicate = self.duplicate.load(Ordering::Relaxed);
         self.snapshot.send_replace(Arc::new(Snapshot { facts: mesh.facts().clone(), alive, synced, duplicate }));
     }

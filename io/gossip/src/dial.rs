@@ -4,10 +4,12 @@
 
 use crate::{
     cert,
+    frame::{self, Frame, Kind},
     handle::RequestHandler,
+    hello,
     node::{GREETING, Node},
 };
-use osier_model::config::Member;
+use osier_model::{PeerId, config::Member};
 use rand::RngExt;
 use rustls::{ClientConfig, pki_types::ServerName};
 use std::{net::IpAddr, net::SocketAddr, sync::Arc, time::Duration};
@@ -64,6 +66,35 @@ impl Dialler {
         name: ServerName<'static>,
         member: &Member,
     ) -> Result<TlsStream<TcpStream>, String> {
+        let tls = self.handshake(address, name).await?;
+        cert::member(tls.get_ref().1.peer_certificates(), std::slice::from_ref(member))?;
+        Ok(tls)
+    }
+
+    /// Puts one question to a node that is no member here, as its request handler answers it, over a connection that is for
+    /// that alone. Its certificate is one of the cluster's CA for the address where it was heard; what it is called, nobody
+    /// here knows. It must count this node among its members.
+    pub(crate) async fn ask_stranger(
+        &self,
+        me: PeerId,
+        (peer, address): (PeerId, SocketAddr),
+        question: Vec<u8>,
+    ) -> Result<Vec<u8>, String> {
+        let mut stream = self.handshake(address, ServerName::IpAddress(address.ip().into())).await?;
+        let greeting = hello::exchange(&mut stream, me, peer);
+        timeout(GREETING, greeting).await.map_err(|_| format!("no greeting within {GREETING:?}"))??;
+        let call = Frame { kind: Kind::Call, id: 1, payload: question };
+        frame::write(&mut stream, &call).await.map_err(|e| format!("cannot send: {e}"))?;
+        loop {
+            // It takes the connection for one like any other, and asks something itself.
+            let frame = frame::read(&mut stream).await.map_err(|e| format!("it did not answer: {e}"))?;
+            if (frame.kind, frame.id) == (Kind::Reply, call.id) {
+                return Ok(frame.payload);
+            }
+        }
+    }
+
+    async fn handshake(&self, address: SocketAddr, name: ServerName<'static>) -> Result<TlsStream<TcpStream>, String> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
         let socket = socket.map_err(|e| format!("cannot open a socket: {e}"))?;
         if !self.source.is_unspecified() {
@@ -75,9 +106,6 @@ impl Dialler {
         stream.set_nodelay(true).map_err(|e| format!("cannot set up the socket: {e}"))?;
         let tls = timeout(GREETING, TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream)).await;
         let tls = tls.map_err(|_| format!("no TLS handshake within {GREETING:?}"))?;
-        let tls = tls.map_err(|e| format!("TLS handshake: {e}"))?;
-        let certificates = tls.get_ref().1.peer_certificates();
-        cert::member(certificates, std::slice::from_ref(member))?;
-        Ok(tls)
+        tls.map_err(|e| format!("TLS handshake: {e}"))
     }
 }

@@ -15,7 +15,7 @@ use osier_model::{NodeName, PeerId, config::Member};
 use osier_pki::Identity;
 use rand::{SeedableRng, rngs::StdRng};
 use rustls::pki_types::ServerName;
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, UdpSocket},
     sync::{mpsc, watch},
@@ -39,6 +39,8 @@ pub struct Config<H> {
     pub me: Member,
     /// All nodes, this one included.
     pub members: Vec<Member>,
+    /// Nodes that were removed.
+    pub removed: BTreeSet<PeerId>,
     /// The cluster's gossip key.
     pub key: [u8; 32],
     /// Where to listen, UDP and TCP; the others are expected at their addresses on the same port.
@@ -94,6 +96,14 @@ pub enum Error {
     /// The peer did not answer in time; it may have done what it was asked.
     #[error("ask {0}: no answer within {ANSWER:?}")]
     TimedOut(NodeName),
+    /// A stranger did not answer.
+    #[error("ask {peer}, which is no member here: {reason}")]
+    Stranger {
+        /// The stranger.
+        peer: PeerId,
+        /// Why not.
+        reason: String,
+    },
     /// The request is too long.
     #[error("ask {0}: the request has {1} bytes, more than {MAX_REQUEST}")]
     TooLong(NodeName, usize),
@@ -107,6 +117,7 @@ pub struct Gossip;
 pub struct Handle {
     core: Arc<Core>,
     links: Arc<Links>,
+    dialler: Dialler,
 }
 
 impl Gossip {
@@ -115,7 +126,7 @@ impl Gossip {
         config: Config<H>,
         mut shutdown: watch::Receiver<bool>,
     ) -> Result<Handle, Error> {
-        let Config { me, members, key, listen, identity, incarnation, handler } = config;
+        let Config { me, members, removed, key, listen, identity, incarnation, handler } = config;
         let failed = |protocol| move |source| Error::Listen { protocol, address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(failed("TCP"))?;
         let socket = UdpSocket::bind(listen).await.map_err(failed("UDP"))?;
@@ -126,7 +137,7 @@ impl Gossip {
         let mesh = MeshConfig { me: me.clone(), incarnation, members, settle_after: SETTLE_AFTER };
         let mesh = Mesh::new(mesh, StdRng::from_rng(&mut rand::rng()));
         let sealer = Sealer::new(&key, me.peer);
-        let core = Arc::new(Core::new(me, others, socket, listen.port(), sealer, mesh));
+        let core = Arc::new(Core::new(me, others, socket, listen.port(), sealer, mesh, removed));
         let links = Arc::new(Links::new());
         let (compare, compared) = mpsc::unbounded_channel();
         let node = Node { core: Arc::clone(&core), links: Arc::clone(&links), handler, compare };
@@ -148,7 +159,7 @@ impl Gossip {
                 Some(Err(panic)) = tasks.join_next() => error!(error = %panic, "gossip has failed and stops"),
             }
         });
-        Ok(Handle { core, links })
+        Ok(Handle { core, links, dialler })
     }
 }
 
@@ -199,6 +210,38 @@ impl Handle {
         let connection = connection.map_err(|_| Error::NotConnected { name: name(), reason: reason() })?;
         let answer = timeout(ANSWER, connection.ask(Kind::Call, request)).await;
         answer.map_err(|_| Error::TimedOut(name()))?.map_err(|_| Error::Ended(name()))
+    }
+
+    /// Nodes that have the cluster's key and are no members as far as is known here, and are to be asked who belongs.
+    pub fn strangers(&self) -> Vec<PeerId> {
+        self.core.strangers().into_keys().collect()
+    }
+
+    /// Asks a stranger, and returns its answer or an error within 10 seconds. All that is known of whoever answers is that the
+    /// cluster's CA knows its address; so the answer has to be good by itself.
+    pub async fn ask_stranger(&self, peer: PeerId, request: Vec<u8>) -> Result<Vec<u8>, Error> {
+        let failed = |reason| Error::Stranger { peer, reason };
+        let address = self.core.strangers().remove(&peer).ok_or_else(|| failed("it was not heard".to_owned()))?;
+        let call = self.dialler.ask_stranger(self.core.me.peer, (peer, address), request);
+        let answer = timeout(ANSWER, call).await;
+        answer.unwrap_or_else(|_| Err(format!("no answer within {ANSWER:?}"))).map_err(failed)
+    }
+
+    /// Notes that a stranger or a member has told who belongs, and that none of it was news.
+    pub fn note_asked(&self, peer: PeerId) {
+        self.core.note_asked(peer);
+    }
+
+    /// How long this node has to wait before it gives anything out, unless it hears more meanwhile; none once it has caught
+    /// up ([`osier_mesh::CatchUp`]). `differs` says of a member that facts were compared with whether it knows other
+    /// statements of who belongs; a snapshot that is taken in it has what that member said.
+    pub fn catching_up(&self, differs: impl Fn(PeerId) -> bool) -> Option<Duration> {
+        self.core.until(|catch_up| catch_up.ends(differs))
+    }
+
+    /// How long it is until this node would know of another machine under its identity.
+    pub fn alone_in(&self) -> Option<Duration> {
+        self.core.until(osier_mesh::CatchUp::alone_from)
     }
 
     /// The control connections: those that stand, and those that this node tries to make.

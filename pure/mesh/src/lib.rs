@@ -27,7 +27,10 @@
 //! machine runs under the same identity (its disk was cloned), and both are told so ([`Event::Duplicate`]). Others
 //! may know no more of the later incarnation than that it died; then they tell the node that it is dead, whatever it
 //! answers, and after a few seconds it takes a much higher one by itself.
+//!
+//! What a node has to hear after a start before it gives anything out is said in [`CatchUp`].
 
+mod catch_up;
 mod facts;
 mod mesh;
 mod rivals;
@@ -35,6 +38,7 @@ mod swim;
 mod sync;
 mod wire;
 
+pub use catch_up::CatchUp;
 pub use facts::Facts;
 pub use mesh::{Event, FactError, Mesh, MeshConfig, Transmit};
 pub use sync::{Delta, Digest};

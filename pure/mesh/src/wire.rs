@@ -13,9 +13,12 @@ pub enum Refused {
     /// It is not in the expected format.
     #[error("the message is malformed")]
     Malformed,
-    /// It speaks for another node than the one that sent it, or its sender is no member.
+    /// It speaks for another node than the one that sent it, or of one that is no member.
     #[error("the message does not come from the member it speaks for")]
     NotAMember,
+    /// Its sender is no member, and says so much that is true: who it is.
+    #[error("the message comes from a node that is no member")]
+    Stranger,
 }
 
 /// One life of a node. `bump` rises when the node finds that others count it as dead.
@@ -86,7 +89,13 @@ pub(crate) fn admit(
         Message::IndirectPing { origin, .. } | Message::ForwardedAck { origin, .. } => Some(*origin),
         _ => None,
     };
-    if header.src.peer() != from || from == me || !is_member(from) || third.is_some_and(|id| !is_member(id.peer())) {
+    if header.src.peer() != from || from == me {
+        return Err(Refused::NotAMember);
+    }
+    if !is_member(from) {
+        return Err(Refused::Stranger);
+    }
+    if third.is_some_and(|id| !is_member(id.peer())) {
         return Err(Refused::NotAMember);
     }
     let mut mine: Vec<Id> = third.into_iter().chain([header.dst]).collect();

@@ -171,6 +171,23 @@ impl World {
         true
     }
 
+    /// A node asks those who belongs whom it hears and does not know, as far as they count it among the members.
+    pub(crate) fn ask_strangers(&mut self, node: usize) {
+        let me = self.nodes[node].peer;
+        let strangers = |node: &Node| node.life.iter().flat_map(|life| life.catch_up.strangers()).collect::<Vec<_>>();
+        for stranger in strangers(&self.nodes[node]) {
+            let other = self.machine(number(stranger), false);
+            let known = self.nodes[other].disk.known.clone();
+            if !self.hears(node, other) || !known.is_member(me) {
+                continue;
+            }
+            let news = self.nodes[node].learn(&known);
+            if let Some(life) = self.nodes[node].life.as_mut().filter(|_| !news) {
+                life.catch_up.note_asked(stranger);
+            }
+        }
+    }
+
     /// The nodes that an operator reaches who hears one side, and what is known there.
     pub(crate) fn reached(&self, side: u8) -> (Vec<usize>, Known) {
         let is_reached = |node: &Node| node.side == side && node.life.is_some() && !node.is_paused(self.now());

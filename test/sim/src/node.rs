@@ -9,7 +9,7 @@ use crate::{
     network::Message,
     world::{RANGE, member, number, peer},
 };
-use osier_mesh::{Event, Mesh, MeshConfig, incarnation};
+use osier_mesh::{CatchUp, Event, Mesh, MeshConfig, Refused, incarnation};
 use osier_model::{NetworkId, PeerId};
 use osier_names::{Record, Records};
 use osier_networks::Book;
@@ -25,8 +25,6 @@ use std::{
 const ASK_DEADLINE: Duration = Duration::from_secs(2);
 /// How long an allocation goes on.
 const ALLOCATE_DEADLINE: Duration = Duration::from_secs(8);
-/// How long the first allocations after a start wait for news.
-const CATCH_UP: Duration = Duration::from_secs(3);
 /// The pause between two rounds of asking.
 const ASK_PAUSE: Duration = Duration::from_millis(200);
 /// Keys of facts begin with one of these.
@@ -84,9 +82,8 @@ pub(crate) struct Life {
     pub(crate) ring: Ring,
     /// Those who belong to the cluster, itself among them.
     pub(crate) members: Vec<PeerId>,
-    started: Duration,
-    /// The peers that it has compared everything with.
-    pub(crate) synced: BTreeSet<PeerId>,
+    /// What it waits for before it gives anything out.
+    pub(crate) catch_up: CatchUp,
     /// When it compares with somebody next, and with whom first.
     pub(crate) compare_at: Duration,
     pub(crate) compare_first: VecDeque<usize>,
@@ -95,8 +92,6 @@ pub(crate) struct Life {
     pub(crate) conflict: Option<String>,
     /// It has compared everything with somebody, which may settle what was open.
     pub(crate) look: bool,
-    /// When others last knew it in a later life.
-    outbid: Option<Duration>,
     /// Another machine runs under its identity; it gives nothing out any more.
     pub(crate) duplicate: bool,
     outbox: Vec<(PeerId, Message)>,
@@ -219,14 +214,12 @@ impl Node {
             mesh: Mesh::new(config, StdRng::from_rng(&mut rng)),
             ring: self.disk.ring.clone(),
             members: belongs.into_iter().map(peer).collect(),
-            started: now,
-            synced: BTreeSet::new(),
+            catch_up: CatchUp::new(now, self.peer, self.disk.known.members(), self.disk.known.removed.keys().copied()),
             compare_at: now + Duration::from_millis(rng.random_range(5..500)),
             compare_first: others,
             wants: Vec::new(),
             conflict: None,
             look: false,
-            outbid: None,
             duplicate: false,
             outbox: Vec::new(),
             rng,
@@ -327,10 +320,14 @@ impl Node {
     pub(crate) fn receive(&mut self, now: Duration, from: PeerId, message: Message) -> bool {
         let Some(life) = &mut self.life else { return false };
         match message {
-            // What is refused is for a former life.
-            Message::Datagram(bytes) => drop(life.mesh.handle_datagram(now, from, &bytes)),
+            // What else is refused is for a former life.
+            Message::Datagram(bytes) => {
+                if life.mesh.handle_datagram(now, from, &bytes) == Err(Refused::Stranger) {
+                    life.catch_up.note_stranger(from);
+                }
+            }
             Message::Ask(request, want) => {
-                let reply = if life.is_alone(now) {
+                let reply = if life.has_caught_up(now) && life.is_alone(now) {
                     life.give(from, &request)
                 } else {
                     ChunkReply::Nothing { id: request.id, reason: Refusal::NoneFree }
@@ -369,7 +366,7 @@ impl Node {
             look = true;
             match event {
                 Event::FactsChanged { peer } if peer != self.peer => drop(changed.insert(peer)),
-                Event::Outbid { .. } if life.plant != Some(Plant::IgnoreClones) => life.outbid = Some(now),
+                Event::Outbid { .. } if life.plant != Some(Plant::IgnoreClones) => life.catch_up.note_outbid(now),
                 Event::Duplicate if life.plant != Some(Plant::IgnoreClones) => life.duplicate = true,
                 _ => {}
             }
@@ -427,20 +424,16 @@ impl Disk {
 }
 
 impl Life {
-    /// Whether the ring is no older than what its peers hold, as far as they can be heard in time.
+    /// Whether the ring is no older than what others hold, as far as they can be heard in time. Two that compare what they
+    /// know begin with who belongs here, so nobody who was compared with knows anything else of that.
     pub(crate) fn has_caught_up(&self, now: Duration) -> bool {
-        let others = self.members.len() - 1;
-        if self.outbid.is_some_and(|at| now < at + CATCH_UP) {
-            return false;
-        }
-        self.plant == Some(Plant::NoCatchUp) || self.synced.len() >= others || now >= self.started + CATCH_UP
+        self.plant == Some(Plant::NoCatchUp) || now >= self.catch_up.ends(|_| false)
     }
 
     /// Whether no other machine under its identity can have given away the same chunks: after so long each of two has heard of
     /// the other.
     pub(crate) fn is_alone(&self, now: Duration) -> bool {
-        let since = self.outbid.unwrap_or(self.started);
-        !self.duplicate && (self.plant == Some(Plant::NoCatchUp) || now >= since + CATCH_UP)
+        !self.duplicate && (self.plant == Some(Plant::NoCatchUp) || now >= self.catch_up.alone_from())
     }
 
     /// Goes on with a want that is due: an address, none for good, or nothing yet.

@@ -185,3 +185,70 @@ impl World {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{SeedableRng, rngs::StdRng};
+
+    /// Node 1 inherits from node 0, and its disk is copied when it knows but node 2 beside itself. Nodes 3 and 4 are added, of
+    /// which node 2 hears nothing, and get chunks of it; node 2 is removed, and the disk is put back. Nobody whom that knows
+    /// remains; node 2 may live on, and knows no more than it.
+    fn put_back_to_before_all_others(seed: u64, lives_on: bool) -> World {
+        let mut world = World::new(3, None, StdRng::seed_from_u64(seed));
+        world.be_quiet(true);
+        world.remove_node(&[0, 1, 2], Removal { peer: peer(0), heir: peer(1), forced: false });
+        world.be_quiet(true);
+        world.nodes[1].keep_disk();
+        world.nodes[2].side = 1;
+        for new in [3, 4] {
+            world.add_node(1);
+            world.be_quiet(false);
+            assert_eq!(world.size(), new + 1);
+        }
+        if !lives_on {
+            world.kill(2, true);
+            world.nodes[2].containers.clear();
+            world.nodes[2].gone = true;
+        }
+        let two = Removal { peer: peer(2), heir: peer(3), forced: false };
+        world.known.learn(&Known::removal(two));
+        for node in [1, 3, 4] {
+            world.tell(node, &Known::removal(two));
+        }
+        world.be_quiet(false);
+        world.nodes[2].side = 0;
+        for node in [3, 4] {
+            (0..4).for_each(|name| world.create(node, name));
+            world.run_for(Duration::from_secs(10));
+        }
+        let owns = |node: usize| world.nodes[node].ring().stats().mine;
+        assert!([1, 3, 4].into_iter().all(|node| owns(node) > 0));
+        assert_eq!(world.nodes[2].gone, !lives_on);
+        assert_eq!(world.check_always(), Ok(()));
+
+        world.kill(1, true);
+        world.roll_back(1);
+        assert_eq!(world.nodes[1].disk.known.members().map(number).collect::<Vec<_>>(), [1, 2]);
+        world
+    }
+
+    #[test]
+    fn a_node_that_is_put_back_to_before_all_others_were_added_asks_them_who_belongs() {
+        for (seed, lives_on) in (0..12).zip([false, true].into_iter().cycle()) {
+            let mut world = put_back_to_before_all_others(seed, lives_on);
+            world.start(1);
+            (0..4).for_each(|name| world.create(1, name));
+            for moment in 0..100 {
+                world.run_for(Duration::from_millis(100));
+                assert_eq!(world.check_always(), Ok(()), "seed {seed}, moment {moment}, lives on: {lives_on}");
+            }
+            assert_eq!(world.nodes[1].disk.known, world.known);
+            world.be_quiet(false);
+            assert_eq!((world.check_always(), world.check_quiet()), (Ok(()), Ok(())), "seed {seed}");
+            world.create(1, 0);
+            world.run_for(Duration::from_secs(10));
+            assert!(!world.nodes[1].containers.is_empty());
+        }
+    }
+}

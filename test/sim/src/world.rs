@@ -198,7 +198,7 @@ impl World {
     }
 
     /// The machine that gets what is meant for a node.
-    fn machine(&mut self, node: usize, is_datagram: bool) -> usize {
+    pub(crate) fn machine(&mut self, node: usize, is_datagram: bool) -> usize {
         let twin = self.nodes.get(self.size).is_some_and(|twin| twin.peer == peer(node));
         let to_twin = twin && !(is_datagram && self.deaf) && self.rng.random();
         if to_twin { self.size } else { node }
@@ -367,14 +367,15 @@ impl World {
         let (peer_a, peer_b) = (a.peer, b.peer);
         let (Some(a), Some(b)) = (&mut a.life, &mut b.life) else { return };
         equalise(now, &mut a.mesh, &mut b.mesh);
-        a.synced.insert(peer_b);
-        b.synced.insert(peer_a);
+        a.catch_up.note_compared(peer_b);
+        b.catch_up.note_compared(peer_a);
         (a.look, b.look) = (true, true);
     }
 
     pub(crate) fn drain(&mut self, node: usize) {
         let out = self.nodes[node].drain(self.now);
         self.report.inherited += std::mem::take(&mut self.nodes[node].inherited);
+        self.ask_strangers(node);
         self.start_anew(node);
         for (to, message) in out {
             let is_datagram = matches!(message, Message::Datagram(_));

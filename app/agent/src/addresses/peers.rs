@@ -1,13 +1,24 @@
 //! What a node's ring has to do with others: asking for chunks and giving them, telling records and taking them in.
 
-use super::{ASK_DEADLINE, AddressError, Addresses, CATCH_UP_DEADLINE};
-use crate::{facts::encode, networks::Net};
+use super::{ASK_DEADLINE, AddressError, Addresses, TAKE_IN};
+use crate::{facts::encode, members::differs, networks::Net};
 use osier_calls::control::Message;
 use osier_gossip::Snapshot;
 use osier_model::{NetworkId, PeerId};
 use osier_ring::{ChunkRecord, ChunkReply, ChunkRequest, Conflict, Inheritance, MergeOutcome, Ring};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, time::Duration};
 use tracing::{info, warn};
+
+/// What became of a question for addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Some were given.
+    Given,
+    /// None were, or there was no answer.
+    Nothing,
+    /// The peer says why it gives none to anybody; after its start it does so for a moment.
+    Refused,
+}
 
 impl Addresses {
     /// Those of the peers that answer. A node that has heard of no owner yet asks everybody.
@@ -19,34 +30,44 @@ impl Addresses {
     }
 
     /// Waits, after a start, until the ring is no older than what its peers hold, so that a disk rolled back cannot give
-    /// out what has been given away since. Peers that are silent are waited for only so long.
+    /// out what has been given away since ([`osier_mesh::CatchUp`]).
     pub(super) async fn catch_up(&self) {
         let Some((gossip, joined)) = self.gossip.get() else { return };
         let mut snapshots = gossip.changed();
-        let caught_up = |s: &Arc<Snapshot>| self.others.iter().all(|p| s.synced(*p));
-        let left = CATCH_UP_DEADLINE.saturating_sub(joined.elapsed());
-        if !caught_up(&gossip.snapshot()) && !left.is_zero() {
-            let _ = tokio::time::timeout(left, snapshots.wait_for(caught_up)).await;
+        while let Some(left) = self.catching_up() {
+            // What was heard may make it sooner or later.
+            let _ = tokio::time::timeout(left, snapshots.changed()).await;
         }
-        if joined.elapsed() < 2 * CATCH_UP_DEADLINE {
+        if joined.at.elapsed() < TAKE_IN {
             self.merge(&gossip.snapshot());
         }
     }
 
-    /// Asks one peer for what `request` makes of a random number; whether it gave any.
-    pub(super) async fn ask(&self, peer: PeerId, request: impl FnOnce(&mut Ring, u64) -> ChunkRequest) -> bool {
-        let Some((gossip, _)) = self.gossip.get() else { return false };
-        let Ok(request) = self.change(|ring| request(ring, rand::random())) else { return false };
+    fn catching_up(&self) -> Option<Duration> {
+        let (gossip, joined) = self.gossip.get()?;
+        gossip.catching_up(|peer| differs(&gossip.snapshot(), peer, &joined.digest))
+    }
+
+    /// Whether this node has started so recently that its disk may claim what it has given away, or another machine under its
+    /// identity gives the same away.
+    pub(crate) fn is_starting(&self) -> bool {
+        self.catching_up().is_some() || self.gossip.get().is_some_and(|(gossip, _)| gossip.alone_in().is_some())
+    }
+
+    /// Asks one peer for what `request` makes of a random number; what became of that.
+    pub(super) async fn ask(&self, peer: PeerId, request: impl FnOnce(&mut Ring, u64) -> ChunkRequest) -> Asked {
+        let Some((gossip, _)) = self.gossip.get() else { return Asked::Nothing };
+        let Ok(request) = self.change(|ring| request(ring, rand::random())) else { return Asked::Nothing };
         let call = gossip.request(peer, encode(&Message::AskChunk { network: self.network, request }));
         let reply = match tokio::time::timeout(ASK_DEADLINE, call).await {
             Ok(Ok(bytes)) => serde_json::from_slice::<Message>(&bytes),
             Ok(Err(error)) => {
                 warn!(%peer, %error, "cannot ask for addresses");
-                return false;
+                return Asked::Nothing;
             }
             Err(_) => {
                 warn!(%peer, "no answer about addresses in time");
-                return false;
+                return Asked::Nothing;
             }
         };
         match reply {
@@ -57,25 +78,22 @@ impl Addresses {
                 match kept {
                     Ok(outcome) => {
                         self.note_conflicts(peer, outcome);
-                        given
+                        if given { Asked::Given } else { Asked::Nothing }
                     }
-                    Err(_) => false,
+                    Err(_) => Asked::Nothing,
                 }
             }
             Ok(Message::Refused(reason)) => {
                 warn!(%peer, reason, "refused to give addresses");
-                false
+                Asked::Refused
             }
-            _ => false,
+            _ => Asked::Nothing,
         }
     }
 
     pub(super) fn give(&self, from: PeerId, request: &ChunkRequest) -> Result<ChunkReply, AddressError> {
         self.sound()?;
-        if let Some((gossip, joined)) = self.gossip.get()
-            && joined.elapsed() < CATCH_UP_DEADLINE
-            && !self.others.iter().all(|peer| gossip.snapshot().synced(*peer))
-        {
+        if self.is_starting() {
             // It may have given these chunks away already, in a life that its disk does not know. Askers try again.
             return Err(AddressError::Starting);
         }

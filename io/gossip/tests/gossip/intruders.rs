@@ -1,6 +1,7 @@
 //! Who does not belong gets nowhere, and harms nobody.
 
-use crate::site::{Site, eventually, identity, peer};
+use crate::site::{Site, eventually, identity, issue, peer};
+use osier_gossip::Error;
 use osier_pki::{Authority, Identity};
 use rustls::pki_types::ServerName;
 use std::net::SocketAddr;
@@ -53,6 +54,33 @@ async fn certificates_of_others_are_refused() {
     })
     .await;
     assert!(node.connected(0) && impostor.connected(0) && of_other_ca.connected(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_knows_nobody_any_more_hears_and_asks_those_who_know_it() {
+    let site = Site::new(4);
+    let [there, removed] = [site.start(1, 1).await, site.start(3, 1).await];
+    let mut old = Site::new(1);
+    (old.members, old.port, old.key) = (site.members[..1].to_vec(), site.port, site.key);
+    old.removed.insert(peer(3));
+    let node = old.start_as(0, 1, site.identity("n0"), site.key).await;
+    let other_ca = issue(&Authority::create("other", OffsetDateTime::now_utc()).unwrap(), &site.members[2]);
+    let of_other_ca = site.start_as(2, 1, other_ca, site.key).await;
+    eventually("it hears all who have the key and were not removed", || {
+        node.handle.strangers() == [peer(1), peer(2)] && node.handle.traffic().datagrams_refused > 0
+    })
+    .await;
+    assert!(node.handle.catching_up(|_| false) > node.handle.alone_in(), "it waits for what they tell");
+    let answer = node.handle.ask_stranger(peer(1), vec![1, 2, 3]).await.unwrap();
+    assert_eq!(answer, [&peer(0).0[..], &[3, 2, 1]].concat());
+    let error = node.handle.ask_stranger(peer(2), vec![1]).await.unwrap_err();
+    assert!(matches!(&error, Error::Stranger { reason, .. } if reason.contains("TLS handshake")), "{error}");
+    assert!(node.handle.ask_stranger(peer(3), vec![1]).await.is_err(), "a removed node is asked nothing");
+    [peer(1), peer(2)].into_iter().for_each(|peer| node.handle.note_asked(peer));
+    eventually("it has caught up", || node.handle.catching_up(|_| false).is_none()).await;
+    assert!(node.handle.strangers().is_empty());
+    eventually("the others go on", || [&there, &removed, &of_other_ca].iter().all(|other| other.alive() == 3)).await;
+    assert_eq!(node.alive(), 1, "they are no members to it yet");
 }
 
 #[tokio::test(flavor = "multi_thread")]

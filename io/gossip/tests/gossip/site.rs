@@ -4,6 +4,7 @@ use osier_gossip::{Config, Gossip, Handle, RequestHandler};
 use osier_model::{PeerId, config::Member};
 use osier_pki::{Authority, Identity, Subject};
 use std::{
+    collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     sync::Arc,
     time::{Duration, Instant},
@@ -14,6 +15,7 @@ use tokio::sync::watch;
 /// What all nodes of a test share.
 pub(crate) struct Site {
     pub(crate) members: Vec<Member>,
+    pub(crate) removed: BTreeSet<PeerId>,
     pub(crate) port: u16,
     pub(crate) authority: Authority,
     pub(crate) key: [u8; 32],
@@ -47,11 +49,14 @@ impl Site {
         let port = TcpListener::bind((address(0), 0)).unwrap().local_addr().unwrap().port();
         let member = |n| Member { name: format!("n{n}").parse().unwrap(), peer: peer(n), address: address(n) };
         let authority = Authority::create("test", OffsetDateTime::now_utc()).unwrap();
-        Self { members: (0..nodes).map(member).collect(), port, authority, key: [7; 32] }
+        Self { members: (0..nodes).map(member).collect(), removed: BTreeSet::new(), port, authority, key: [7; 32] }
     }
 
     pub(crate) fn identity(&self, name: &str) -> Identity {
-        identity(&self.authority, name)
+        match self.members.iter().find(|member| member.name.as_str() == name) {
+            Some(member) => issue(&self.authority, member),
+            None => identity(&self.authority, name),
+        }
     }
 
     pub(crate) fn address(&self, node: usize) -> SocketAddr {
@@ -71,7 +76,8 @@ impl Site {
         .await;
         let (me, members, handler) = (self.members[node].clone(), self.members.clone(), Arc::new(Echo));
         let (stop, stopped) = watch::channel(false);
-        let config = Config { me, members, key, listen, identity, incarnation, handler };
+        let removed = self.removed.clone();
+        let config = Config { me, members, removed, key, listen, identity, incarnation, handler };
         Running { handle: Gossip::start(config, stopped).await.unwrap(), _stop: stop }
     }
 
@@ -105,8 +111,17 @@ impl Running {
 }
 
 pub(crate) fn identity(authority: &Authority, name: &str) -> Identity {
-    let subject = Subject { name: name.into(), dns: vec![name.into()], addresses: vec![] };
-    let issued = authority.issue(&subject, OffsetDateTime::now_utc()).unwrap();
+    certify(authority, &Subject { name: name.into(), dns: vec![name.into()], addresses: vec![] })
+}
+
+/// What a member gets, which is for its address, too.
+pub(crate) fn issue(authority: &Authority, member: &Member) -> Identity {
+    let (name, address) = (member.name.to_string(), member.address.into());
+    certify(authority, &Subject { name: name.clone(), dns: vec![name], addresses: vec![address] })
+}
+
+fn certify(authority: &Authority, subject: &Subject) -> Identity {
+    let issued = authority.issue(subject, OffsetDateTime::now_utc()).unwrap();
     Identity::from_issued(authority.cert_pem(), &issued).unwrap()
 }
 

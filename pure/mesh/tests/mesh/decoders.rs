@@ -48,7 +48,8 @@ fn conversation() -> Vec<(usize, usize, Vec<u8>)> {
 fn strangers_and_impostors_are_refused() {
     for (from, to, datagram) in conversation() {
         let mut outsider = mesh(to, 0);
-        assert_eq!(outsider.handle_datagram(Duration::ZERO, peer(from), &datagram), Err(Refused::NotAMember));
+        assert_eq!(outsider.handle_datagram(Duration::ZERO, peer(from), &datagram), Err(Refused::Stranger));
+        assert_eq!(outsider.handle_datagram(Duration::ZERO, peer(2), &datagram), Err(Refused::NotAMember));
         let mut receiver = mesh(to, 3);
         assert_eq!(receiver.handle_datagram(Duration::ZERO, peer(2), &datagram), Err(Refused::NotAMember));
         assert_eq!(receiver.handle_datagram(Duration::ZERO, peer(from), &datagram), Ok(()));

@@ -56,7 +56,7 @@ impl Node {
         let gone = facts().filter_map(|(_, key, _)| key.strip_prefix(NETWORK_GONE)?.parse().ok());
         let gone: Vec<NetworkId> = gone.collect();
         let mut others = life.members.iter().filter(|peer| **peer != self.peer);
-        let all = others.all(|peer| life.mesh.alive(*peer) && life.synced.contains(peer));
+        let all = others.all(|peer| life.mesh.alive(*peer) && life.catch_up.compared().contains(peer));
         let all = all && now >= life.gone_since + SAY_GONE;
         let mut book = self.disk.book.clone();
         book.hear(said.iter(), gone.into_iter(), all);
