@@ -1,6 +1,7 @@
 //! What comes from files, from the command line and from other nodes.
 
 use crate::text;
+use osier_converge::Manifest;
 use osier_discovery::{DiscoveryUrl, Entry, GoDuration, parse_file};
 use osier_dns::{Action, Transport, handle, replay};
 use osier_doctor::{Seen, diagnose, redact};
@@ -224,4 +225,15 @@ pub(crate) fn doctor(data: &[u8]) {
     let clean = redact(said, &["secret word".to_owned()]);
     assert!(!clean.contains("secret word"));
     assert_eq!(redact(&clean, &[]), clean, "something was left");
+}
+
+/// The manifest of a bundle: what is taken survives, and apt gets one stanza for each package.
+pub(crate) fn bundle(data: &[u8]) {
+    let Ok(manifest) = Manifest::parse(data) else { return };
+    assert_eq!(Manifest::parse(&serde_json::to_vec(&manifest).unwrap()).unwrap(), manifest);
+    for set in manifest.sets.iter().filter(|set| !set.packages.is_empty()) {
+        let wanted = set.wanted("/b".parse().unwrap());
+        assert_eq!(wanted.files.len(), set.packages.len());
+        assert_eq!(wanted.index.as_str().split("\n\n").count(), set.packages.len());
+    }
 }

@@ -46,6 +46,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "reach", run: cluster::reach },
     Target { name: "doctor", run: cluster::doctor },
     Target { name: "words", run: cluster::words },
+    Target { name: "bundle", run: cluster::bundle },
 ];
 
 /// The target of this name.

@@ -57,6 +57,7 @@ pub(crate) enum Command {
     SetupCluster(osier_provision::SetupClusterArgs),
     Site(osier_provision::SiteArgs),
     Destroy(osier_provision::DestroyArgs),
+    BundleDocker(osier_provision::BundleDockerArgs),
     Inventory(osier_provision::ShowArgs),
     Env(osier_provision::EnvArgs),
     List(osier_manager::ListArgs),

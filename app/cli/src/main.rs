@@ -93,6 +93,7 @@ async fn run(command: Command, caller: &Caller, ui: &Ui) -> Result<(), Failure> 
         Command::SetupCluster(a) => osier_provision::run_setup_cluster(a, ui).await,
         Command::Site(a) => osier_provision::run_site(a, ui).await,
         Command::Destroy(a) => osier_provision::run_destroy(a, ui).await,
+        Command::BundleDocker(a) => osier_provision::run_bundle_docker(a, ui).await,
         Command::Inventory(a) => osier_provision::run_inventory(a, ui).await,
         Command::Env(a) => osier_provision::run_env(a, ui).await,
         Command::Doctor(a) => osier_provision::run_doctor(a, ui).await,

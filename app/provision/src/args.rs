@@ -106,12 +106,42 @@ pub struct ChangeArgs {
 Examples:
   osier bootstrap -i inventory
   osier bootstrap -i inventory --limit datalyse-2 --check
-  osier bootstrap -i inventory -e docker_version=26.1.5+dfsg1-9+b9 --check --diff")]
+  osier bootstrap -i inventory -e docker_version=26.1.5+dfsg1-9+b9 --check --diff
+  osier bootstrap -i inventory --offline docker.tar     from a file of 'osier bundle-docker'")]
 pub struct BootstrapArgs {
     #[command(flatten)]
     pub(crate) hosts: HostArgs,
     #[command(flatten)]
     pub(crate) change: ChangeArgs,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+/// Where Docker comes from, besides what the inventory says.
+#[derive(Debug, Clone, clap::Args)]
+pub struct EngineArgs {
+    /// Install Docker from this file of 'osier bundle-docker' alone; hosts ask no source of packages
+    #[arg(long, value_name = "FILE")]
+    pub(crate) offline: Option<PathBuf>,
+}
+
+/// Fetch Docker with all that it needs into one file, for hosts that reach no source of packages.
+#[derive(Debug, Clone, clap::Args)]
+#[command(
+    after_help = "The inventory's hosts must reach their sources. Of each system (distribution, release, architecture) one host fetches what the
+inventory says of Docker; nothing is installed there, and nothing is left behind. Hosts of a lab will do: 'osier lab up --release'.
+
+Examples:
+  osier bundle-docker -i inventory docker.tar
+  osier bundle-docker -i 'build-1,build-2' -e docker_version=26.1.5+dfsg1-9+b9 docker.tar
+  osier site -i air-gapped --offline docker.tar              there, with no way to any source"
+)]
+pub struct BundleDockerArgs {
+    #[command(flatten)]
+    pub(crate) hosts: HostArgs,
+    /// The file to write
+    #[arg(value_name = "FILE.tar")]
+    pub(crate) file: PathBuf,
 }
 
 /// Make a cluster of prepared hosts: certificates, configuration, services.
@@ -129,13 +159,15 @@ pub struct SetupClusterArgs {
 /// Prepare hosts and make a cluster of them: bootstrap and setup-cluster in one.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "Examples:\n  osier site -i inventory\n  osier site -i inventory --check --diff\n  osier site -i inventory --serial 1,30%     one host first, then the others by thirds"
+    after_help = "Examples:\n  osier site -i inventory\n  osier site -i inventory --check --diff\n  osier site -i inventory --serial 1,30%     one host first, then the others by thirds\n  osier site -i inventory --offline docker.tar  Docker from a file of 'osier bundle-docker'"
 )]
 pub struct SiteArgs {
     #[command(flatten)]
     pub(crate) hosts: HostArgs,
     #[command(flatten)]
     pub(crate) change: ChangeArgs,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
 }
 
 /// Takes a node out of its cluster for good, and gives its addresses to another.

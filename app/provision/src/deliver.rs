@@ -1,15 +1,17 @@
 //! Making one host what a document says: the program goes there, runs `converge`, and its events come back.
 //!
 //! Must not know what the document holds. A program that is not there yet is put beside its place under another name,
-//! and is gone again in the end, so that a check leaves nothing behind.
+//! and is gone again in the end, so that a check leaves nothing behind. A bundle's packages go there only where they are to be
+//! installed.
 
 use crate::{
+    bundle::Offline,
     documents::PROGRAM,
     recap::Outcome,
     remote::{self, Remote},
 };
 use anyhow::{Context, anyhow};
-use osier_converge::{Desired, Digest, Event, PlannedStep};
+use osier_converge::{Desired, Digest, Event, PlannedStep, Target};
 use osier_ssh::{Command, Stream};
 use osier_ui::{ExitKind, Failure, Progress, Ui};
 use std::path::{Path, PathBuf};
@@ -24,6 +26,16 @@ pub(crate) struct Program {
     pub(crate) sha256: Digest,
     /// The machine it is for, as `uname -m` prints it.
     pub(crate) machine: String,
+}
+
+/// What a host gets besides its document.
+pub(crate) struct Supply<'a> {
+    /// The program.
+    pub(crate) program: &'a Program,
+    /// Whether the host has this very program already.
+    pub(crate) installed: bool,
+    /// A bundle, and the host's system.
+    pub(crate) bundle: Option<(&'a Offline, Target)>,
 }
 
 /// How documents are delivered.
@@ -57,22 +69,29 @@ fn elf_machine(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Delivers one document. `installed` says whether the host has this very program already.
+/// Delivers one document.
 pub(crate) async fn deliver(
     remote: &Remote,
     desired: &Desired,
-    program: &Program,
-    installed: bool,
+    supply: &Supply<'_>,
     delivery: &Delivery<'_>,
     progress: &Progress,
 ) -> Result<Outcome, Failure> {
+    let Supply { program, installed, bundle } = supply;
     let staged = format!("{STAGED}{}", &program.sha256.to_string()[..12]);
     if !installed {
         progress.doing(&remote.name, "copy the program");
         remote.ssh.push(&program.bytes, &staged, 0o755).await.map_err(remote::failure)?;
     }
-    let path = if installed { PROGRAM } else { &staged };
-    let outcome = converge(remote, desired, path, delivery, progress).await;
+    let path = if *installed { PROGRAM } else { &staged };
+    let brought = match bundle {
+        Some(bundle) if !delivery.check => bring(remote, desired, path, bundle, progress).await,
+        _ => Ok(()),
+    };
+    let outcome = match brought {
+        Ok(()) => converge(remote, desired, path, delivery, progress).await,
+        Err(failure) => Err(failure),
+    };
     if !installed {
         // All that earlier runs left when they were cut off goes as well.
         let tidy = Command::shell(&format!("rm -f -- {STAGED}*"), [""; 0]).as_root();
@@ -81,6 +100,32 @@ pub(crate) async fn deliver(
         return outcome.and_then(|o| removed.map(|_| o).map_err(remote::failure));
     }
     outcome
+}
+
+/// Brings packages where the host's plan needs them: most runs install none.
+async fn bring(
+    remote: &Remote,
+    desired: &Desired,
+    path: &str,
+    (bundle, target): &(&Offline, Target),
+    progress: &Progress,
+) -> Result<(), Failure> {
+    let document = serde_json::to_vec(desired).context("encode the desired state")?;
+    let command = Command::new([path, "converge", "--check"]).as_root().stdin(&document);
+    let mut needs = false;
+    // What goes wrong here goes wrong again when the host converges, and is told then.
+    let on_line = |_, line: &str| {
+        if let Some(Event::Plan { bundle, .. }) = Event::from_line(line) {
+            needs = bundle;
+        }
+    };
+    remote.ssh.stream(&command, on_line).await.map_err(remote::failure)?;
+    if !needs {
+        return Ok(());
+    }
+    progress.doing(&remote.name, "copy the packages");
+    let wanted = desired.engine.as_ref().map(|engine| engine.packages.as_slice()).unwrap_or_default();
+    bundle.bring(remote, target, wanted).await
 }
 
 async fn converge(

@@ -6,7 +6,8 @@
 use crate::{cluster::Cluster, settings::DockerSettings};
 use anyhow::{Context, Result};
 use osier_converge::{
-    AbsPath, Absent, Binary, Content, Desired, Digest, File, Folder, Link, Name, OsRelease, Package, Unit, WantedEngine,
+    AbsPath, Absent, Binary, Content, Desired, Digest, File, Folder, Link, Name, OsRelease, Package, PackageSet, Unit,
+    WantedEngine,
 };
 use osier_model::{
     NETWORK, NodeName,
@@ -31,32 +32,34 @@ const APT_KEY: &str = "/etc/apt/keyrings/osier-docker.asc";
 const APT_PIN: &str = "/etc/apt/preferences.d/osier-docker.pref";
 const PROXY_DROP_IN: &str = "/etc/systemd/system/docker.service.d/osier-proxy.conf";
 const PROXY_ENV: &str = "/etc/systemd/system/docker.service.d/osier-proxy.env";
+/// Where the packages of a bundle lie until they are installed; in the folder of state, so that they go with it.
+pub(crate) const BUNDLE: &str = "/var/lib/osier/bundle";
 const DAEMON_JSON: &str = "/etc/docker/daemon.json";
 
-/// Adds what bootstrap brings: an engine and the program. `key` are the armored keys of the packages' source, `taken` names
-/// links at whose place something else lies.
-pub(crate) fn bootstrap(
-    desired: &mut Desired,
-    docker: &DockerSettings,
-    key: Option<&str>,
-    os: &OsRelease,
-    program: Digest,
-    taken: &[String],
-) -> Result<()> {
-    desired.engine = Some(engine(docker, key, os)?);
+/// Adds what bootstrap brings: this engine and the program. `taken` names links at whose place something else lies.
+pub(crate) fn bootstrap(desired: &mut Desired, engine: WantedEngine, program: Digest, taken: &[String]) -> Result<()> {
+    desired.engine = Some(engine);
     add_program(desired, program, taken)
 }
 
-/// The engine that the inventory wants on a host with this system.
-fn engine(docker: &DockerSettings, key: Option<&str>, os: &OsRelease) -> Result<WantedEngine> {
+/// The packages that make an engine on this system, those of the distribution where the inventory names none.
+pub(crate) fn packages(docker: &DockerSettings, os: &OsRelease) -> Result<Vec<Package>> {
     let mut packages = docker.packages.clone();
-    if packages.is_empty() && docker.version.is_some() {
+    if packages.is_empty() {
         let names = os.system()?.engine_packages();
         packages.extend(names.into_iter().map(|name| Package { name, version: None }));
     }
     for package in &mut packages {
         package.version = package.version.take().or_else(|| docker.version.clone());
     }
+    Ok(packages)
+}
+
+/// The engine that the inventory wants on a host with this system. `key` are the armored keys of the packages' source.
+pub(crate) fn engine(docker: &DockerSettings, key: Option<&str>, os: &OsRelease) -> Result<WantedEngine> {
+    // Where it says nothing, any engine will do.
+    let is_said = !docker.packages.is_empty() || docker.version.is_some();
+    let packages = if is_said { packages(docker, os)? } else { Vec::new() };
     let mut apt = Vec::new();
     if let Some(key) = key {
         apt.push(public(APT_KEY, key)?);
@@ -90,7 +93,14 @@ fn engine(docker: &DockerSettings, key: Option<&str>, os: &OsRelease) -> Result<
         files,
         config: config.transpose()?.map(|text| public(DAEMON_JSON, &text)).transpose()?,
         proxies: docker.proxies.clone(),
+        bundle: None,
     })
+}
+
+/// The same from a bundle: the source is neither asked nor named to apt, for it cannot be reached.
+pub(crate) fn offline(docker: &DockerSettings, set: &PackageSet, os: &OsRelease) -> Result<WantedEngine> {
+    let here = DockerSettings { source: None, key: None, ..docker.clone() };
+    Ok(WantedEngine { bundle: Some(set.wanted(BUNDLE.parse()?)), ..engine(&here, None, os)? })
 }
 
 /// Adds what setup-cluster brings to one node: certificates, configuration and services.
@@ -226,7 +236,8 @@ mod tests {
     fn wanted(docker: &DockerSettings, key: Option<&str>) -> WantedEngine {
         let mut desired = Desired::default();
         let trixie = OsRelease::parse("ID=debian\nVERSION_ID=13\n");
-        bootstrap(&mut desired, docker, key, &trixie, Digest::of(b"x"), &[]).unwrap();
+        let engine = engine(docker, key, &trixie).unwrap();
+        bootstrap(&mut desired, engine, Digest::of(b"x"), &[]).unwrap();
         let json = serde_json::to_vec(&desired).unwrap();
         assert_eq!(Desired::parse(&json).unwrap(), desired, "it goes through JSON");
         desired.engine.unwrap()
@@ -256,5 +267,10 @@ mod tests {
         assert_eq!(hidden, [(PROXY_ENV, 0o600)]);
         assert!(!text(PROXY_DROP_IN).contains("pa%20ss"));
         assert_eq!(engine.config, None);
+        let target = osier_converge::Target::new(&OsRelease::parse("ID=debian\nVERSION_ID=13\n"), "amd64");
+        let set = PackageSet { target, packages: Vec::new() };
+        let offline = offline(&docker, &set, &OsRelease::parse("ID=debian\nVERSION_ID=13\n")).unwrap();
+        assert_eq!((&offline.source, &offline.packages), (&None, &engine.packages));
+        assert!(offline.bundle.is_some() && offline.apt.iter().all(|f| f.path.as_str() == APT_PIN));
     }
 }

@@ -5,6 +5,7 @@
 
 mod apt_key;
 mod args;
+mod bundle;
 mod cluster;
 mod context;
 mod deliver;
@@ -25,9 +26,10 @@ mod show;
 mod site;
 
 pub use args::{
-    BootstrapArgs, ChangeArgs, ConvergeArgs, DestroyArgs, EnvArgs, Extra, HostArgs, InventoryArgs, RemoveNodeArgs,
-    SetupClusterArgs, ShowArgs, SiteArgs,
+    BootstrapArgs, BundleDockerArgs, ChangeArgs, ConvergeArgs, DestroyArgs, EngineArgs, EnvArgs, Extra, HostArgs,
+    InventoryArgs, RemoveNodeArgs, SetupClusterArgs, ShowArgs, SiteArgs,
 };
+pub use bundle::run_bundle_docker;
 pub use context::{DockerContext, Written, docker_folder, run_env};
 pub use doctor::{DoctorArgs, run_doctor};
 pub use fleet::{

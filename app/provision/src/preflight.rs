@@ -3,9 +3,12 @@
 //! Must not change a host. The facts come from one shell script (`preflight.sh`), because this program may not be there
 //! yet; all problems of a host are reported at once.
 
-use crate::remote::{self, Remote};
+use crate::{
+    bundle,
+    remote::{self, Remote},
+};
 use ipnet::Ipv4Net;
-use osier_converge::{Digest, OsRelease};
+use osier_converge::{Digest, Lacking, OsRelease, Target};
 use osier_model::PeerId;
 use osier_ssh::Command;
 use osier_ui::{ExitKind, Failure};
@@ -31,6 +34,8 @@ pub(crate) struct Report {
     pub(crate) os: OsRelease,
     /// As `uname -m` prints it.
     pub(crate) machine: String,
+    /// The architecture of its packages, as dpkg calls it.
+    pub(crate) architecture: String,
     /// Seconds that its clock is ahead of ours; negative if it is behind.
     pub(crate) skew: i64,
     pub(crate) systemd: bool,
@@ -63,6 +68,8 @@ pub(crate) struct Needs {
     pub(crate) machine: String,
     /// Whether the run installs an engine where there is none.
     pub(crate) installs_engine: bool,
+    /// Why an engine cannot be installed there from the run's bundle.
+    pub(crate) lacking: Option<Lacking>,
     /// Set where the host becomes part of a cluster.
     pub(crate) cluster: Option<ClusterNeeds>,
 }
@@ -97,6 +104,7 @@ fn parse(text: &str, asked: std::ops::RangeInclusive<i64>) -> Report {
     Report {
         os: OsRelease::parse(&os),
         machine: one("machine").to_owned(),
+        architecture: one("architecture").to_owned(),
         skew: time.saturating_sub(time.clamp(*asked.start(), *asked.end())),
         systemd: one("systemd") == "yes",
         engine: one("engine") == "yes",
@@ -123,6 +131,11 @@ fn parse_route(line: &str) -> Option<(String, Ipv4Net)> {
 }
 
 impl Report {
+    /// The system that packages for this host are for.
+    pub(crate) fn target(&self) -> Target {
+        Target::new(&self.os, &self.architecture)
+    }
+
     /// The address other nodes reach this host at: what the inventory says, else where ssh connected to if the host has
     /// that address itself, else the source of its default route.
     pub(crate) fn mesh_address(&self, internal: Option<Ipv4Addr>, connected: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
@@ -160,6 +173,9 @@ impl Report {
                 let text = format!("{path} has {} MiB free, {} are needed", free.unwrap_or(0) >> 10, wanted >> 10);
                 problems.push((text, "make room there"));
             }
+        }
+        if let Some(lacking) = needs.lacking.as_ref().filter(|_| installs) {
+            problems.push((lacking.to_string(), bundle::HINT));
         }
         if let Some(cluster) = &needs.cluster {
             self.judge_for_cluster(cluster, needs.installs_engine, &mut problems);
@@ -210,7 +226,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const TEXT: &str = "time=1000\nmachine=x86_64\nsystemd=yes\nengine=yes\nfree_var=5000000\nfree_usr=5000000\n\
+    const TEXT: &str = "time=1000\nmachine=x86_64\narchitecture=amd64\nsystemd=yes\nengine=yes\nfree_var=5000000\nfree_usr=5000000\n\
         binary=\naddress=10.67.24.194\naddress=fe80::1\naddress=172.17.0.1\nsource=10.67.24.194\n\
         os=ID=debian\nos=VERSION_ID=\"12\"\nos=PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n\
         route=eth0\t00000000\t0118430A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
@@ -223,7 +239,7 @@ mod tests {
             removed: [PeerId([2, 0, 0, 0, 0, 1])].into(),
             internal: None,
         };
-        Needs { machine: "x86_64".into(), installs_engine: true, cluster: Some(cluster) }
+        Needs { machine: "x86_64".into(), installs_engine: true, cluster: Some(cluster), ..Needs::default() }
     }
 
     #[test]
@@ -257,6 +273,9 @@ mod tests {
         }
         assert_eq!((failure.code(), failure.hints().len()), (3, 6));
         assert_eq!(report.warnings().len(), 2);
+        let lacking = Some(Lacking::System(report.target(), "debian 12 amd64".into()));
+        let failure = report.judge("a", &Needs { lacking, ..needs() }).unwrap_err();
+        assert!(failure.message().contains("the bundle has nothing for debian 11 amd64, only for debian 12 amd64"));
         let only_cluster = Needs { installs_engine: false, ..needs() };
         assert!(report.judge("a", &only_cluster).unwrap_err().message().contains("it has no Docker"));
     }

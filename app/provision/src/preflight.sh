@@ -5,6 +5,7 @@ free() { df -Pk "$1" 2>/dev/null | { read -r _; read -r _ _ _ kib _ && echo "$2=
 digest() { [ -f "$1" ] && sha256sum "$1" | { read -r sum _ && echo "$2=$sum"; }; }
 echo "time=$(date +%s)"
 echo "machine=$(uname -m)"
+echo "architecture=$(dpkg --print-architecture 2>/dev/null)"
 [ -d /run/systemd/system ] && echo systemd=yes
 command -v dockerd >/dev/null && echo engine=yes
 free /var/lib free_var

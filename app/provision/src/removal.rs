@@ -7,7 +7,8 @@ use crate::{
     args::{HostArgs, RemoveNodeArgs},
     cluster::Cluster,
     home::{Home, Record},
-    inventory, settings, site,
+    inventory, settings,
+    site::{self, Bootstrap},
 };
 use osier_model::{NodeName, PeerId};
 use osier_ui::{Failure, Ui};
@@ -60,7 +61,7 @@ pub async fn run_node_rm(args: RemoveNodeArgs, ui: &Ui) -> Result<(), Failure> {
     if is_listed && !check {
         ui.note(format_args!("take '{name}' out of the inventory, or the next 'osier site' makes it a new node"));
     }
-    site::make(&inventory, &rest, &args.change, false, Some(cluster), cleared, ui).await
+    site::make(&inventory, &rest, &args.change, Bootstrap::Done, Some(cluster), cleared, ui).await
 }
 
 /// Who takes over the addresses of a node: whom the operator names, else the founder, a master, anybody.

@@ -5,10 +5,11 @@
 
 use crate::{
     apt_key,
-    args::{BootstrapArgs, ChangeArgs, DestroyArgs, HostArgs, SetupClusterArgs, SiteArgs},
+    args::{BootstrapArgs, ChangeArgs, DestroyArgs, EngineArgs, HostArgs, SetupClusterArgs, SiteArgs},
+    bundle::Offline,
     cluster::{Cluster, NodeIdentity},
     context::{self, DockerContext},
-    deliver::{Delivery, Program, deliver},
+    deliver::{Delivery, Program, Supply, deliver},
     documents::{self, Ports},
     home::Home,
     inventory,
@@ -23,30 +24,40 @@ use osier_inventory::Inventory;
 use osier_ui::{ExitKind, Failure, Progress, Ui};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 use time::OffsetDateTime;
 
-/// Which parts of the work a command does.
+/// What a run does about engines and the program.
 #[derive(Debug, Clone, Copy)]
-struct Parts {
-    bootstrap: bool,
-    cluster: bool,
+pub(crate) enum Bootstrap<'a> {
+    /// Nothing: hosts are prepared already.
+    Done,
+    /// Packages come from sources that the hosts reach.
+    Online,
+    /// Packages come from this bundle.
+    Offline(&'a Path),
+}
+
+impl<'a> Bootstrap<'a> {
+    fn of(args: &'a EngineArgs) -> Self {
+        args.offline.as_deref().map_or(Self::Online, Self::Offline)
+    }
 }
 
 /// Prepares hosts.
 pub async fn run_bootstrap(args: BootstrapArgs, ui: &Ui) -> Result<(), Failure> {
-    build(&args.hosts, &args.change, Parts { bootstrap: true, cluster: false }, ui).await
+    build(&args.hosts, &args.change, Bootstrap::of(&args.engine), false, ui).await
 }
 
 /// Makes a cluster of prepared hosts.
 pub async fn run_setup_cluster(args: SetupClusterArgs, ui: &Ui) -> Result<(), Failure> {
-    build(&args.hosts, &args.change, Parts { bootstrap: false, cluster: true }, ui).await
+    build(&args.hosts, &args.change, Bootstrap::Done, true, ui).await
 }
 
 /// Prepares hosts and makes a cluster of them.
 pub async fn run_site(args: SiteArgs, ui: &Ui) -> Result<(), Failure> {
-    build(&args.hosts, &args.change, Parts { bootstrap: true, cluster: true }, ui).await
+    build(&args.hosts, &args.change, Bootstrap::of(&args.engine), true, ui).await
 }
 
 /// Takes everything away again.
@@ -98,15 +109,21 @@ pub(crate) async fn clear(
 }
 
 /// Makes the selected hosts what the inventory says.
-async fn build(hosts: &HostArgs, change: &ChangeArgs, parts: Parts, ui: &Ui) -> Result<(), Failure> {
+async fn build(
+    hosts: &HostArgs,
+    change: &ChangeArgs,
+    bootstrap: Bootstrap<'_>,
+    cluster: bool,
+    ui: &Ui,
+) -> Result<(), Failure> {
     let inventory = inventory::read(&hosts.from, ui)?;
-    let cluster = if parts.cluster {
+    let cluster = if cluster {
         let (settings, _) = settings::read(&inventory)?;
         Some(Cluster::open(&Home::from_env()?, &settings, !change.check, OffsetDateTime::now_utc())?)
     } else {
         None
     };
-    make(&inventory, hosts, change, parts.bootstrap, cluster, Vec::new(), ui).await
+    make(&inventory, hosts, change, bootstrap, cluster, Vec::new(), ui).await
 }
 
 /// Makes the selected hosts what the inventory says, as members of a cluster where there is one. `before` is what was done
@@ -115,7 +132,7 @@ pub(crate) async fn make(
     inventory: &Inventory,
     hosts: &HostArgs,
     change: &ChangeArgs,
-    bootstrap: bool,
+    bootstrap: Bootstrap<'_>,
     mut cluster: Option<Cluster>,
     before: Vec<(String, Outcome)>,
     ui: &Ui,
@@ -123,7 +140,9 @@ pub(crate) async fn make(
     let (settings, nodes) = settings::read(inventory)?;
     let selected = inventory::select(inventory, hosts.limit.as_deref())?;
     let remotes = remote::remotes(&selected)?;
-    let keys = if bootstrap { apt_keys(&nodes)? } else { BTreeMap::new() };
+    let keys = if let Bootstrap::Online = bootstrap { apt_keys(&nodes)? } else { BTreeMap::new() };
+    let offline = if let Bootstrap::Offline(path) = bootstrap { Some(Offline::open(path)?) } else { None };
+    let bootstrap = !matches!(bootstrap, Bootstrap::Done);
     let now = OffsetDateTime::now_utc();
     for member in cluster.iter().flat_map(|c| &c.record.members) {
         if !nodes.iter().any(|node| node.name == member.name) {
@@ -133,7 +152,7 @@ pub(crate) async fn make(
             ));
         }
     }
-    let run = Run::begin(hosts, change, remotes, ui)?;
+    let run = Run { offline, ..Run::begin(hosts, change, remotes, ui)? };
     let nodes: BTreeMap<&str, &NodeSettings> = nodes.iter().map(|n| (n.name.as_str(), n)).collect();
 
     let mut outcomes = BTreeMap::new();
@@ -144,6 +163,9 @@ pub(crate) async fn make(
             let needs = Needs {
                 machine: run.program.machine.clone(),
                 installs_engine: bootstrap,
+                lacking: node
+                    .zip(run.offline.as_ref())
+                    .and_then(|(node, bundle)| bundle.judge(&node.docker, &report.os, &report.target())),
                 cluster: cluster.as_ref().map(|c| ClusterNeeds {
                     pool: c.record.pool,
                     ca: Digest::of(c.ca_pem().as_bytes()),
@@ -176,7 +198,11 @@ pub(crate) async fn make(
         let program = run.program.sha256;
         if bootstrap {
             let key = node.docker.key.as_ref().and_then(|path| keys.get(path)).map(String::as_str);
-            documents::bootstrap(&mut desired, &node.docker, key, &report.os, program, &report.taken)?;
+            let engine = match &run.offline {
+                Some(bundle) => bundle.engine(&node.docker, &report.os, &report.target())?,
+                None => documents::engine(&node.docker, key, &report.os)?,
+            };
+            documents::bootstrap(&mut desired, engine, program, &report.taken)?;
         }
         if let Some(cluster) = &cluster {
             let ports = Ports { manager: settings.manager_port, proxy: settings.proxy_port };
@@ -192,7 +218,7 @@ pub(crate) async fn make(
 }
 
 /// Reads the keys of all sources of packages; every file that holds none is reported at once.
-fn apt_keys(nodes: &[NodeSettings]) -> Result<BTreeMap<PathBuf, String>, Failure> {
+pub(crate) fn apt_keys(nodes: &[NodeSettings]) -> Result<BTreeMap<PathBuf, String>, Failure> {
     let mut keys = BTreeMap::new();
     let mut mistakes = Vec::new();
     for path in nodes.iter().filter_map(|node| node.docker.key.as_ref()).collect::<BTreeSet<_>>() {
@@ -298,6 +324,8 @@ struct Run<'a> {
     forks: u16,
     serial: Option<Serial>,
     program: Program,
+    /// Where packages come from, if not from the hosts' own sources.
+    offline: Option<Offline>,
     delivery: Delivery<'a>,
     progress: Progress,
 }
@@ -307,7 +335,7 @@ impl<'a> Run<'a> {
         let program = Program::read(change.binary.as_deref())?;
         let delivery = Delivery { check: change.check, diff: change.diff, ui };
         let (forks, serial) = (hosts.forks, change.serial.clone());
-        Ok(Self { remotes, forks, serial, program, delivery, progress: ui.progress() })
+        Ok(Self { remotes, forks, serial, program, offline: None, delivery, progress: ui.progress() })
     }
 
     /// Asks every host; none is touched.
@@ -366,8 +394,12 @@ impl<'a> Run<'a> {
 
     async fn deliver_to(&self, ready: &[(&Remote, Desired, Report)]) -> Vec<(String, Outcome)> {
         on_each(ready, self.forks, async |(remote, desired, report): &(&Remote, Desired, Report)| {
-            let installed = report.binary == Some(self.program.sha256);
-            let done = deliver(remote, desired, &self.program, installed, &self.delivery, &self.progress).await;
+            let supply = Supply {
+                program: &self.program,
+                installed: report.binary == Some(self.program.sha256),
+                bundle: self.offline.as_ref().map(|bundle| (bundle, report.target())),
+            };
+            let done = deliver(remote, desired, &supply, &self.delivery, &self.progress).await;
             let outcome = done.unwrap_or_else(Outcome::Failed);
             self.progress.done(&remote.name, outcome.summary());
             (remote.name.clone(), outcome)

@@ -2,7 +2,7 @@
 //!
 //! Must not know who writes it. It may hold secrets (keys): it travels on standard input only and is never stored.
 
-use crate::{AbsPath, Content, Digest, Name, Package};
+use crate::{AbsPath, Content, Digest, Name, Package, WantedBundle};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -57,6 +57,9 @@ pub struct WantedEngine {
     /// The proxies through which apt reaches its sources.
     #[serde(default)]
     pub proxies: Proxies,
+    /// The only packages there are, where no source is to be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<WantedBundle>,
 }
 
 /// Proxies, as URLs that may hold passwords.
@@ -252,6 +255,10 @@ impl Desired {
             && let Some(source) = engine.source.as_ref().filter(|source| !engine.apt.iter().any(|f| f.path == **source))
         {
             return wrong(format!("packages come from '{source}', which is not in it"));
+        }
+        if let Some(engine) = self.engine.as_ref().filter(|engine| engine.source.is_some() && engine.bundle.is_some()) {
+            let source = engine.source.iter().map(AbsPath::as_str).collect::<String>();
+            return wrong(format!("packages come from '{source}' and from a bundle"));
         }
         let readable: BTreeSet<_> =
             self.binary.iter().map(|b| &b.path).chain(self.files.iter().map(|f| &f.path)).collect();

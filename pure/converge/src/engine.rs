@@ -51,7 +51,8 @@ pub(crate) fn plan(
         steps.push(Step::Reload);
     }
     if replaces {
-        let source = Source { list: wanted.source.clone(), proxies: wanted.proxies.clone() };
+        let (list, proxies, bundle) = (wanted.source.clone(), wanted.proxies.clone(), wanted.bundle.clone());
+        let source = Source { list, proxies, bundle };
         steps.push(Step::Install(changes, source));
     }
     match (starts, active) {

@@ -15,6 +15,9 @@ pub enum Event {
         /// What is worth a word besides.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         warnings: Vec<String>,
+        /// Whether packages of the bundle that the document names must lie there first.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        bundle: bool,
     },
     /// A step began.
     Started {
@@ -74,7 +77,7 @@ mod tests {
     #[test]
     fn events_survive_their_line() {
         let steps = vec![PlannedStep { text: "write '/a'\n".into(), diff: Some("+x".into()) }];
-        let plan = Event::Plan { steps, warnings: vec!["mind".into()] };
+        let plan = Event::Plan { steps, warnings: vec!["mind".into()], bundle: true };
         let line = plan.to_line();
         assert!(line.starts_with(r#"{"event":"plan""#) && !line.contains('\n'), "{line}");
         assert_eq!(Event::from_line(&line), Some(plan));

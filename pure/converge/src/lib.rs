@@ -5,6 +5,7 @@
 //! The desired state is one JSON document ([`Desired`]); progress goes back as JSON lines ([`Event`]). Carrying a plan
 //! out and planning again gives the empty plan.
 
+mod bundle;
 mod desired;
 mod diff;
 mod engine;
@@ -16,6 +17,7 @@ mod plan;
 mod step;
 mod words;
 
+pub use bundle::{BundledPackage, Lacking, Manifest, ManifestError, PackageSet, Target, WantedBundle, file_name};
 pub use desired::{Absent, Binary, Desired, DesiredError, File, Folder, Link, Proxies, Unit, WantedEngine};
 pub use event::{Event, PlannedStep};
 pub use facts::{Engine, Entry, Facts, Journal, UnitFact};

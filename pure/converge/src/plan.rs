@@ -20,6 +20,13 @@ pub struct Plan {
     pub warnings: Vec<String>,
 }
 
+impl Plan {
+    /// Whether packages come from a bundle, which then must lie on the host before the plan is carried out.
+    pub fn needs_bundle(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Install(_, source) if source.bundle.is_some()))
+    }
+}
+
 /// There is no way from a host's facts to its desired state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {

@@ -2,7 +2,9 @@
 //!
 //! Must not know how it is carried out.
 
-use crate::{AbsPath, Binary, Change, Digest, File, Folder, Link, Name, PlannedStep, Proxies, diff::changed_lines};
+use crate::{
+    AbsPath, Binary, Change, Digest, File, Folder, Link, Name, PlannedStep, Proxies, WantedBundle, diff::changed_lines,
+};
 use std::fmt;
 
 /// Where packages come from.
@@ -12,6 +14,8 @@ pub struct Source {
     pub list: Option<AbsPath>,
     /// The way to it.
     pub proxies: Proxies,
+    /// The only packages there are, where no source is to be asked.
+    pub bundle: Option<WantedBundle>,
 }
 
 /// One change. Doing it twice is doing it once.

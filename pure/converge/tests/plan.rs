@@ -4,7 +4,7 @@
 
 use osier_converge::{
     AbsPath, Absent, Binary, Content, Desired, Digest, Engine, Entry, Facts, File, Folder, Link, Name, OsRelease,
-    Package, Plan, PlanError, Step, Unit, UnitFact, Version, WantedEngine, plan,
+    Package, Plan, PlanError, Step, Unit, UnitFact, Version, WantedBundle, WantedEngine, plan,
 };
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -303,6 +303,33 @@ fn what_is_not_ours_is_neither_replaced_nor_removed() {
     let purge = Desired { absent: Absent { packages: true, ..Absent::default() }, ..Desired::default() };
     converge(&purge, &mut host);
     assert_eq!(host.entries.keys().map(AbsPath::as_str).collect::<Vec<_>>(), [LIST, CONFIG]);
+}
+
+#[test]
+fn a_bundle_is_needed_only_where_packages_come_from_it() {
+    let mut host = Facts { os: os(), ..Facts::default() };
+    let mut desired = engine_of(&["docker.io=1"], false);
+    let bundle = WantedBundle { folder: path("/b"), files: [Digest::of(b"a")].into(), index: "Package: a\n".into() };
+    desired.engine.as_mut().unwrap().bundle = Some(bundle.clone());
+    assert_eq!(Desired::parse(&serde_json::to_vec(&desired).unwrap()).unwrap(), desired);
+    let first = plan(&desired, &host).unwrap();
+    assert!(matches!(&first.steps[0], Step::Install(_, source) if source.bundle == Some(bundle)));
+    assert!(first.needs_bundle());
+    converge(&desired, &mut host);
+    assert_eq!(plan(&desired, &host).unwrap(), Plan::default());
+    // A host that had its engine from a source before forgets that.
+    let mut online = Facts { os: os(), ..Facts::default() };
+    converge(&engine_of(&["docker.io=1"], true), &mut online);
+    let offline = plan(&desired, &online).unwrap();
+    assert_eq!(
+        (texts(&offline)[0].as_str(), offline.needs_bundle()),
+        ("remove /etc/apt/sources.list.d/docker.list", false)
+    );
+    let theirs = Facts { engine: Engine::Running, ..Facts::default() };
+    assert!(!plan(&desired, &theirs).unwrap().needs_bundle(), "an engine of somebody else is not touched");
+    desired.engine.as_mut().unwrap().source = Some(path(LIST));
+    desired.engine.as_mut().unwrap().apt.push(file(LIST, "deb x y z\n"));
+    assert!(Desired::parse(&serde_json::to_vec(&desired).unwrap()).unwrap_err().to_string().contains("from a bundle"));
 }
 
 #[test]

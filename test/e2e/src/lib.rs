@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod engine;
 pub mod faults;
 pub mod networks;
+pub mod offline;
 pub mod partition;
 pub mod removal;
 pub mod repair;

@@ -1,6 +1,6 @@
 //! Clusters of real hosts: the tour, networks that users make, and then the faults that they must survive.
 
-use osier_e2e::{Cluster, behind, churn, engine, faults, networks, partition, removal, tour};
+use osier_e2e::{Cluster, behind, churn, engine, faults, networks, offline, partition, removal, tour};
 use std::{process::ExitCode, time::Duration};
 
 /// `engines` are nodes with Docker of another Debian release than their own.
@@ -40,4 +40,10 @@ fn engines_of_three_generations_make_one_cluster() -> ExitCode {
 #[ignore = "tier full: it makes a source of packages on a host of its own"]
 fn docker_comes_from_a_source_in_an_exact_version() -> ExitCode {
     osier_e2e::verdict(Cluster::make(1, &["trixie"]).and_then(|cluster| engine::comes_from_a_source(&cluster)))
+}
+
+#[test]
+#[ignore = "tier full: it makes two hosts without Docker, and takes their sources of packages away"]
+fn docker_comes_from_a_bundle_where_there_is_no_source() -> ExitCode {
+    osier_e2e::verdict(Cluster::make(2, &["trixie"]).and_then(|cluster| offline::installs_from_a_bundle(&cluster)))
 }

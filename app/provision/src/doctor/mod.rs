@@ -65,7 +65,7 @@ pub async fn run_doctor(args: DoctorArgs, ui: &Ui) -> Result<(), Failure> {
     let known = home.cluster(&cluster_settings.name).exists();
     let now = OffsetDateTime::now_utc();
     let cluster = if known { Some(Cluster::open(&home, &cluster_settings, false, now)?) } else { None };
-    let needs = Needs { machine: Program::read(None)?.machine, installs_engine: true, cluster: None };
+    let needs = Needs { machine: Program::read(None)?.machine, installs_engine: true, ..Needs::default() };
     let secrets = secrets(&inventory, cluster.as_ref());
 
     let remotes = remote::remotes(&selected)?;

@@ -71,7 +71,7 @@ pub async fn run_copy(args: CopyArgs, ui: &Ui) -> Result<(), Failure> {
 }
 
 /// What was done, or would be, on a host: paths and why.
-pub(super) type Done = Vec<(String, &'static str)>;
+pub(crate) type Done = Vec<(String, &'static str)>;
 
 fn tell(ui: &Ui, name: &str, done: &Done, check: bool) {
     for (path, why) in done {
@@ -120,7 +120,8 @@ pub(super) fn report(ui: &Ui, all: Vec<(String, Result<Done, Failure>)>, check: 
 /// Archives by what is in them; most hosts need the same.
 type Archives = BTreeMap<Vec<usize>, Arc<NamedTempFile>>;
 
-struct Job {
+/// What is to be put on hosts, each of which gets what it lacks.
+pub(crate) struct Job {
     all: Vec<Local>,
     base: String,
     owner: Option<Owner>,
@@ -129,7 +130,14 @@ struct Job {
 }
 
 impl Job {
-    async fn on_one(&self, remote: &Remote, root: bool) -> Result<Done, Failure> {
+    /// Files of this machine for a folder that is made where there is none.
+    pub(crate) fn new(sources: &[String], folder: &str) -> Result<Self, Failure> {
+        let (all, base) = local::collect(sources, &format!("{folder}/"), Some(0o644))?;
+        Ok(Self { all, base, owner: None, check: false, archives: Mutex::default() })
+    }
+
+    /// Has one host get what it lacks.
+    pub(crate) async fn on_one(&self, remote: &Remote, root: bool) -> Result<Done, Failure> {
         let paths: Vec<&str> = self.all.iter().map(|l| l.wanted.path.as_str()).collect();
         let there = ask(remote, &paths, root).await?;
         let wanted: Vec<_> = self.all.iter().map(|l| l.wanted.clone()).collect();

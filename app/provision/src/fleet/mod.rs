@@ -12,6 +12,7 @@ mod logs;
 mod stop;
 
 pub use args::{CopyArgs, ExecArgs, RemoveContainersArgs, RemoveImagesArgs, RestartDockerArgs, ServiceLogsArgs};
+pub(crate) use copy::Job;
 pub use copy::run_copy;
 pub use engine::{run_remove_containers, run_remove_images};
 pub use exec::{run_exec, run_restart_docker};

@@ -4,6 +4,7 @@
 //! on the same host waits for nobody, it is refused.
 
 mod apply;
+mod bundle;
 mod engine;
 mod observe;
 mod packages;
@@ -38,7 +39,7 @@ pub async fn run_converge(args: ConvergeArgs, ui: &Ui) -> Result<(), Failure> {
     let plan = plan(&desired, &facts).map_err(|e| Failure::new(ExitKind::Failed, e))?;
     let emit = |event: &Event| ui.line(event.to_line());
     let steps = plan.steps.iter().map(osier_converge::Step::planned).collect();
-    emit(&Event::Plan { steps, warnings: plan.warnings.clone() });
+    emit(&Event::Plan { steps, warnings: plan.warnings.clone(), bundle: plan.needs_bundle() });
     if args.check {
         return match plan.steps.len() {
             0 => Ok(()),

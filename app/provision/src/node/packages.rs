@@ -1,9 +1,10 @@
 //! Packages of Debian and Ubuntu: what is installed, installing, and taking away again.
 //!
 //! Must not know what the packages are for. The lists of a source of its own are read before, those of the distribution only
-//! where an installation fails without; a lock held by another run of apt is waited for.
+//! where an installation fails without, and none where packages come from a bundle; a lock held by another run of apt is waited
+//! for.
 
-use super::{System, write_journal};
+use super::{System, bundle, write_journal};
 use anyhow::{Context, Result};
 use osier_converge::{AbsPath, Change, Journal, Name, Source, Version};
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,18 +83,25 @@ async fn try_install(
         let update: Vec<&str> = UPDATE.into_iter().chain(only.iter().map(String::as_str)).collect();
         run(&update).await.with_context(|| format!("read the source of {list} (docker_apt_source, docker_apt_key)"))?;
     }
+    let alone = source.bundle.as_ref().map(|b| bundle::prepare(system, b)).transpose()?.unwrap_or_default();
+    if !alone.is_empty() {
+        let update: Vec<&str> = UPDATE.into_iter().chain(alone.iter().map(String::as_str)).collect();
+        run(&update).await.context("read the bundle's packages")?;
+    }
     let downgrades = changes.iter().any(Change::is_downgrade).then_some("--allow-downgrades");
     let install = ["install", "--no-install-recommends"].into_iter().chain(downgrades).chain(APT);
-    let install: Vec<&str> = install.chain(wanted.iter().map(String::as_str)).collect();
-    if let Err(first) = run(&install).await {
+    let install: Vec<&str> = install.chain(alone.iter().chain(&wanted).map(String::as_str)).collect();
+    let mut done = run(&install).await;
+    if let (Err(first), true) = (&done, alone.is_empty()) {
         tracing::debug!(%first, "read the package lists and try again");
         run(&UPDATE[..3]).await?;
-        if let Err(error) = run(&install).await {
-            return Err(match missing(system, changes).await {
-                Some(missing) => error.context(missing),
-                None => error,
-            });
-        }
+        done = run(&install).await;
+    }
+    if let Err(error) = done {
+        return Err(match missing(system, changes, &alone).await {
+            Some(missing) => error.context(missing),
+            None => error,
+        });
     }
     let after = all_installed(system).await?;
     note_dependencies(before, &after, journal);
@@ -101,7 +109,8 @@ async fn try_install(
     journal.packages = there;
     journal.replaced.extend(gone);
     journal.replaced.retain(|n| !after.contains_key(n));
-    write_journal(system, journal)
+    write_journal(system, journal)?;
+    source.bundle.as_ref().map_or(Ok(()), |b| bundle::remove(system, b))
 }
 
 /// Reading the lists; the options behind the third make what is not to be had a failure.
@@ -113,12 +122,13 @@ fn only(list: &AbsPath) -> [String; 3] {
     [list, "-oDir::Etc::sourceparts=-".to_owned(), "-oAPT::Get::List-Cleanup=0".to_owned()]
 }
 
-/// What is wanted and apt does not have, with the versions that it has.
-async fn missing(system: &System, changes: &[Change]) -> Option<String> {
+/// What is wanted and apt, with these options, does not have, with the versions that it has.
+async fn missing(system: &System, changes: &[Change], options: &[String]) -> Option<String> {
     let mut lines = Vec::new();
     for change in changes {
         let name = change.to.name.as_str();
-        let known = parse_madison(&system.run("apt-cache", &["madison", "--", name]).await.ok()?);
+        let args: Vec<&str> = options.iter().map(String::as_str).chain(["madison", "--", name]).collect();
+        let known = parse_madison(&system.run("apt-cache", &args).await.ok()?);
         match &change.to.version {
             _ if known.is_empty() => {
                 lines.push(format!("no source of apt has the package {name} (docker_packages, docker_apt_source)"));
