@@ -134,6 +134,9 @@ pub(crate) async fn make(
     let remotes = remote::remotes(&selected)?;
     let keys = if bootstrap { apt_keys(&nodes)? } else { BTreeMap::new() };
     let now = OffsetDateTime::now_utc();
+    if cluster.is_some() {
+        settings::unused(inventory).iter().for_each(|unused| ui.warn(unused));
+    }
     let run = Run::begin(hosts, change, remotes, ui)?;
     let listed = names_of(&nodes);
     let nodes: BTreeMap<&str, &NodeSettings> = nodes.iter().map(|n| (n.name.as_str(), n)).collect();
