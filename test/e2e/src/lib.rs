@@ -13,6 +13,7 @@ pub mod networks;
 pub mod partition;
 pub mod removal;
 pub mod repair;
+pub mod seed;
 pub mod terminal;
 pub mod tour;
 
