@@ -174,6 +174,19 @@ impl Cluster {
         self.nodes.get(node).map(|n| &n.issued)
     }
 
+    /// The names and addresses that a member's certificate is for.
+    pub(crate) fn certified(&self, node: &NodeName) -> (Vec<String>, Vec<IpAddr>) {
+        self.nodes.get(node).map(|n| (n.names.dns.clone(), n.names.addresses.clone())).unwrap_or_default()
+    }
+
+    /// Where the operator reaches a manager.
+    pub(crate) fn outside(&self, node: &NodeName) -> Option<Ipv4Addr> {
+        match self.record.managers.get(node)?.ip() {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        }
+    }
+
     /// Takes nodes in, or takes note of their new addresses; the others stay as they are. The first nodes must have a
     /// master among them: it is the founder.
     pub(crate) fn admit(

@@ -4,8 +4,10 @@
 //! (`swarm_token`, `weave_ip_pool`, `internal_ip`, …), with `osier_` names for what the seed had no word for.
 
 mod docker;
+mod unused;
 
 pub(crate) use docker::{AptSource, DockerSettings};
+pub(crate) use unused::unused;
 
 use docker::{Direct, ProxyUrl};
 use ipnet::Ipv4Net;

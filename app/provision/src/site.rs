@@ -21,9 +21,11 @@ use crate::{
 use osier_converge::{Desired, Digest};
 use osier_fleet::{Serial, batches};
 use osier_inventory::Inventory;
+use osier_model::NodeName;
 use osier_ui::{ExitKind, Failure, Progress, Ui};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
 };
 use time::OffsetDateTime;
@@ -63,7 +65,7 @@ pub async fn run_site(args: SiteArgs, ui: &Ui) -> Result<(), Failure> {
 /// Takes everything away again.
 pub async fn run_destroy(args: DestroyArgs, ui: &Ui) -> Result<(), Failure> {
     let inventory = inventory::read(&args.hosts.from, ui)?;
-    let (settings, _) = settings::read(&inventory)?;
+    let (settings, nodes) = settings::read(&inventory)?;
     let hosts = inventory::select(&inventory, args.hosts.limit.as_deref())?;
     let names = hosts.iter().map(|h| h.name()).collect::<Vec<_>>().join(", ");
     let question = format!("Remove Osier from {names}? Containers lose its network.");
@@ -76,9 +78,16 @@ pub async fn run_destroy(args: DestroyArgs, ui: &Ui) -> Result<(), Failure> {
     let cluster = if known { Some(Cluster::open(&home, &settings, !args.change.check, now)?) } else { None };
 
     let run = Run::begin(&args.hosts, &args.change, remote::remotes(&hosts)?, ui)?;
-    let outcomes = run.clear(args.purge, None).await?;
+    let reports = run.preflight().await;
+    let known = cluster.as_ref().map(|cluster| {
+        let seen = reports.iter().filter_map(|(remote, report)| {
+            Some((*remote, nodes.iter().find(|n| n.name.as_str() == remote.name)?, report.as_ref().ok()?))
+        });
+        other_names(cluster, &names_of(&nodes), seen)
+    });
+    let outcomes = run.clear(reports, args.purge, None).await?;
     if let Some(cluster) = cluster.filter(|_| !args.change.check) {
-        forget(cluster, &outcomes, ui)?;
+        forget(cluster, &outcomes, &known.unwrap_or_default(), ui)?;
     }
     run.finish(Vec::new(), outcomes, ui).await
 }
@@ -94,7 +103,7 @@ pub(crate) async fn clear(
     let selected = inventory::select(inventory, hosts.limit.as_deref())?;
     let run = Run::begin(hosts, change, remote::remotes(&selected)?, ui)?;
     let ca = Digest::of(cluster.ca_pem().as_bytes());
-    let mut outcomes: Vec<_> = run.clear(false, Some(ca)).await?.into_iter().collect();
+    let mut outcomes: Vec<_> = run.clear(run.preflight().await, false, Some(ca)).await?.into_iter().collect();
     remote::close(run.remotes).await;
     drop(run.progress);
     outcomes.retain(|(host, outcome)| {
@@ -144,15 +153,11 @@ pub(crate) async fn make(
     let offline = if let Bootstrap::Offline(path) = bootstrap { Some(Offline::open(path)?) } else { None };
     let bootstrap = !matches!(bootstrap, Bootstrap::Done);
     let now = OffsetDateTime::now_utc();
-    for member in cluster.iter().flat_map(|c| &c.record.members) {
-        if !nodes.iter().any(|node| node.name == member.name) {
-            let name = &member.name;
-            ui.note(format_args!(
-                "'{name}' belongs to the cluster and is not in the inventory; 'osier node rm {name}' takes it out"
-            ));
-        }
+    if cluster.is_some() {
+        settings::unused(inventory).iter().for_each(|unused| ui.warn(unused));
     }
     let run = Run { offline, ..Run::begin(hosts, change, remotes, ui)? };
+    let listed = names_of(&nodes);
     let nodes: BTreeMap<&str, &NodeSettings> = nodes.iter().map(|n| (n.name.as_str(), n)).collect();
 
     let mut outcomes = BTreeMap::new();
@@ -178,13 +183,14 @@ pub(crate) async fn make(
         match (judged, node) {
             (Ok(report), Some(node)) => {
                 report.warnings().iter().for_each(|(w, _)| ui.warn(format_args!("{}: {w}", remote.name)));
-                passed.push((remote, node, report));
+                passed.push((remote, node.clone(), report));
             }
             (Err(failure), _) => drop(outcomes.insert(remote.name.clone(), run.failed(&remote.name, failure))),
             (Ok(_), None) => {}
         }
     }
     if let Some(cluster) = cluster.as_mut() {
+        say_names(cluster, &listed, &mut passed, ui);
         for (host, failure) in admit(cluster, &mut passed, &settings, now)? {
             outcomes.insert(host.clone(), run.failed(&host, failure));
         }
@@ -234,10 +240,58 @@ pub(crate) fn apt_keys(nodes: &[NodeSettings]) -> Result<BTreeMap<PathBuf, Strin
     }
 }
 
+/// A host that can become what is wanted, with its settings.
+type Passed<'a> = (&'a Remote, NodeSettings, Report);
+
+/// All names of the inventory.
+fn names_of(nodes: &[NodeSettings]) -> BTreeSet<NodeName> {
+    nodes.iter().map(|node| node.name.clone()).collect()
+}
+
+/// The hosts that are members under other names: the members' names by the hosts'.
+fn other_names<'a>(
+    cluster: &Cluster,
+    listed: &BTreeSet<NodeName>,
+    seen: impl Iterator<Item = (&'a Remote, &'a NodeSettings, &'a Report)>,
+) -> BTreeMap<NodeName, NodeName> {
+    let ca = Digest::of(cluster.ca_pem().as_bytes());
+    let hosts = seen.map(|(remote, node, report)| osier_members::Host {
+        name: &node.name,
+        peer: report.peer.filter(|_| report.ca == Some(ca)),
+        address: report.mesh_address(node.internal, remote.address()),
+    });
+    let known = osier_members::known_as(&cluster.record.members, &listed.iter().collect(), hosts);
+    known.into_iter().map(|(host, member)| (host.clone(), member.clone())).collect()
+}
+
+/// Gives hosts that are members under other names the cluster's, and says which members the inventory lacks.
+fn say_names(cluster: &Cluster, listed: &BTreeSet<NodeName>, passed: &mut [Passed<'_>], ui: &Ui) {
+    let others = other_names(cluster, listed, passed.iter().map(|(remote, node, report)| (*remote, node, report)));
+    let is_member = |name: &NodeName| cluster.record.members.iter().any(|m| m.name == *name);
+    let is_seen = |name: &NodeName| passed.iter().any(|(_, node, _)| node.name == *name);
+    let is_open = listed.iter().any(|name| !is_member(name) && !is_seen(name));
+    for (_, node, _) in passed.iter_mut() {
+        if let Some(name) = others.get(&node.name) {
+            ui.note(format_args!("'{}' is the cluster's '{name}', and stays so", node.name));
+            node.name = name.clone();
+        }
+    }
+    if is_open {
+        // A host of another name that was not seen may be any member.
+        return;
+    }
+    let is_there = |name: &NodeName| listed.contains(name) || others.values().any(|other| other == name);
+    for name in cluster.record.members.iter().map(|m| &m.name).filter(|name| !is_there(name)) {
+        ui.note(format_args!(
+            "'{name}' belongs to the cluster and is not in the inventory; 'osier node rm {name}' takes it out"
+        ));
+    }
+}
+
 /// Makes the hosts that passed members of the cluster; gives back those that cannot be.
 fn admit(
     cluster: &mut Cluster,
-    passed: &mut Vec<(&Remote, &NodeSettings, Report)>,
+    passed: &mut Vec<Passed<'_>>,
     settings: &ClusterSettings,
     now: OffsetDateTime,
 ) -> Result<Vec<(String, Failure)>, Failure> {
@@ -258,7 +312,7 @@ fn admit(
         if let Some(other) = known.chain(identities.iter().map(|i| (&i.name, i.address))).find_map(taken) {
             return refuse(format!("hosts '{}' and '{other}' have the same address {address}", remote.name));
         }
-        identities.push(identity(remote, node, address));
+        identities.push(identity(remote, node, address, cluster));
         true
     });
     if cluster.record.managers.is_empty() && !identities.iter().any(|i| i.master) {
@@ -273,16 +327,19 @@ fn admit(
     Ok(refused)
 }
 
-fn identity(remote: &Remote, node: &NodeSettings, address: std::net::Ipv4Addr) -> NodeIdentity {
+fn identity(remote: &Remote, node: &NodeSettings, address: Ipv4Addr, cluster: &Cluster) -> NodeIdentity {
     let connected = remote.address();
-    NodeIdentity {
-        name: node.name.clone(),
-        master: node.master,
-        address,
-        outside: node.floating.or(connected).unwrap_or(address),
-        dns: if connected.is_none() { vec![remote.ssh.target().host.clone()] } else { Vec::new() },
-        addresses: connected.into_iter().map(Into::into).collect(),
+    let (mut outside, mut dns, mut addresses) = (node.floating.or(connected), Vec::new(), Vec::new());
+    if node.name.as_str() != remote.name {
+        // A member on another way: what it is called and where it is reached otherwise is still so.
+        (dns, addresses) = cluster.certified(&node.name);
+        outside = outside.or_else(|| cluster.outside(&node.name));
+    } else if connected.is_none() {
+        dns.push(remote.ssh.target().host.clone());
     }
+    addresses.extend(connected.map(IpAddr::from));
+    let (name, master) = (node.name.clone(), node.master);
+    NodeIdentity { name, master, address, outside: outside.unwrap_or(address), dns, addresses }
 }
 
 /// Writes the `docker context` of the cluster.
@@ -300,9 +357,16 @@ fn point_docker_at(cluster: &Cluster, ui: &Ui) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Forgets a cluster whose every member is gone.
-fn forget(cluster: Cluster, outcomes: &BTreeMap<String, Outcome>, ui: &Ui) -> Result<(), Failure> {
-    let gone = |name: &str| matches!(outcomes.get(name), Some(Outcome::Unchanged | Outcome::Changed(_)));
+/// Forgets a cluster whose every member is gone. `others` are the members' names by those that hosts have beside them.
+fn forget(
+    cluster: Cluster,
+    outcomes: &BTreeMap<String, Outcome>,
+    others: &BTreeMap<NodeName, NodeName>,
+    ui: &Ui,
+) -> Result<(), Failure> {
+    let host = |name: &str| others.iter().find(|(_, member)| member.as_str() == name).map(|(host, _)| host.as_str());
+    let outcome = |name: &str| outcomes.get(host(name).unwrap_or(name));
+    let gone = |name: &str| matches!(outcome(name), Some(Outcome::Unchanged | Outcome::Changed(_)));
     let left: Vec<&str> = cluster.record.members.iter().map(|m| m.name.as_str()).filter(|n| !gone(n)).collect();
     if !left.is_empty() {
         ui.note(format_args!(
@@ -348,11 +412,16 @@ impl<'a> Run<'a> {
     }
 
     /// Takes Osier off all hosts, or off those that are of the cluster with this CA.
-    async fn clear(&self, purge: bool, only: Option<Digest>) -> Result<BTreeMap<String, Outcome>, Failure> {
+    async fn clear(
+        &self,
+        reports: Vec<(&Remote, Result<Report, Failure>)>,
+        purge: bool,
+        only: Option<Digest>,
+    ) -> Result<BTreeMap<String, Outcome>, Failure> {
         let needs = Needs { machine: self.program.machine.clone(), ..Needs::default() };
         let mut outcomes = BTreeMap::new();
         let mut ready = Vec::new();
-        for (remote, report) in self.preflight().await {
+        for (remote, report) in reports {
             match report {
                 Ok(report) if report.machine != needs.machine => {
                     let judged = report.judge(&remote.name, &needs);

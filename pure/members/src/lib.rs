@@ -12,8 +12,10 @@
 //!    first. So every node that has seen the same statements holds the same ones, in whatever order they came, and two
 //!    operators who were apart need no more than that their nodes meet.
 
+mod known;
 mod roll;
 mod statement;
 
+pub use known::{Host, known_as};
 pub use roll::{Roll, RollError};
 pub use statement::{CONTEXT, Removal, Signed, Statement};

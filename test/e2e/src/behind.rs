@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::{
     fs::{self, File},
     net::Ipv4Addr,
-    os::unix::process::CommandExt,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
     time::Duration,
@@ -18,11 +18,16 @@ use std::{
 
 /// How long something may take to come about.
 const SOON: Duration = Duration::from_secs(30);
-/// Ends all that runs in namespaces, and removes them, once its input ends: whatever becomes of the test.
-const CLEAN: &str = r#"read _; for n; do ip netns pids "$n" | xargs -r kill -9; ip netns delete "$n"; done"#;
+/// Ends all that runs in namespaces, and removes them, once its input ends: whatever becomes of the test. The link to the lab
+/// goes first, since the kernel takes its time over namespaces, and the next VPN is to have its name and its address.
+const CLEAN: &str =
+    r#"read _; ip link delete "$0"; for n; do ip netns pids "$n" | xargs -r kill -9; ip netns delete "$n"; done"#;
 
-/// The operator's namespace and the VPN's.
-struct Vpn<'a> {
+/// Starts the VPN's sshd where there is a `vpn-user`, which is nobody's on this machine.
+const SERVE: &str = r#"mount --bind "$0" /etc/passwd && exec /usr/sbin/sshd -D -e -f "$1""#;
+
+/// The operator's namespace and the VPN's. The file `config` in its folder is how ssh finds the VPN's host.
+pub(crate) struct Vpn<'a> {
     cluster: &'a Cluster,
     folder: tempfile::TempDir,
     operator: String,
@@ -77,11 +82,12 @@ fn through_the_proxy(vpn: &mut Vpn<'_>) -> Result<()> {
 }
 
 impl<'a> Vpn<'a> {
-    fn make(cluster: &'a Cluster) -> Result<Self> {
+    /// Makes both, with an sshd at the VPN's host that lets in `root` and `vpn-user`.
+    pub(crate) fn make(cluster: &'a Cluster) -> Result<Self> {
         let id = std::process::id();
         let (operator, gate) = (format!("osier-e2e-{id}-op"), format!("osier-e2e-{id}-vpn"));
         let mut cleaner = Command::new("sh");
-        cleaner.args(["-c", CLEAN, "sh", &operator, &gate]).stdin(Stdio::piped()).process_group(0);
+        cleaner.args(["-c", CLEAN, &outside(), &operator, &gate]).stdin(Stdio::piped()).process_group(0);
         let cleaner = cleaner.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("start the cleaner")?;
         let inventory = fs::read_to_string(cluster.inventory())?;
         let value = |key: &str| {
@@ -90,6 +96,8 @@ impl<'a> Vpn<'a> {
         };
         let node: Ipv4Addr = value("ansible_ssh_host=")?.parse()?;
         let folder = tempfile::tempdir()?;
+        // Whoever logs in reads which keys are theirs.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
         let config = folder.path().join("config");
         let args = value("ansible_ssh_common_args=")?;
         let way =
@@ -100,7 +108,8 @@ impl<'a> Vpn<'a> {
         Ok(vpn)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A file of its folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -110,7 +119,7 @@ impl<'a> Vpn<'a> {
         let bridge = routed.split_whitespace().skip_while(|w| *w != "dev").nth(1).context("no way to the lab")?;
         let [a, b, c, _] = node.octets();
         let operator = &self.operator;
-        let outside = format!("oe{}", std::process::id());
+        let outside = outside();
         for line in [
             format!("netns add {operator}"),
             format!("netns add {gate}"),
@@ -153,11 +162,13 @@ impl<'a> Vpn<'a> {
                  StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n"
             ),
         )?;
+        let users = fs::read_to_string("/etc/passwd")?;
+        write("passwd", format!("{}\nvpn-user:x:64000:64000::/:/bin/sh\n", users.trim_end()))?;
         // Where `sshd` separates its privileges; a system without a running `sshd` lacks it.
         fs::create_dir_all("/run/sshd")?;
         let log = self.path("sshd.log");
         let mut sshd = Command::new("ip");
-        sshd.args(["netns", "exec", gate, "/usr/sbin/sshd", "-D", "-e", "-f"]).arg(self.path("sshd"));
+        sshd.args(["netns", "exec", gate, "sh", "-c", SERVE]).args([self.path("passwd"), self.path("sshd")]);
         self.started.push(sshd.stdin(Stdio::null()).stderr(File::create(&log)?).spawn().context("start sshd")?);
         eventually(SOON, || {
             let said = fs::read_to_string(&log)?;
@@ -167,7 +178,7 @@ impl<'a> Vpn<'a> {
     }
 
     /// A command at the operator's.
-    fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.operator, program]).stdin(Stdio::null());
         self.cluster.environment(&mut command);
@@ -221,12 +232,18 @@ impl Drop for Vpn<'_> {
     }
 }
 
+/// The lab's end of the VPN's link to it.
+fn outside() -> String {
+    format!("oe{}", std::process::id())
+}
+
 fn run(program: &str, line: &str) -> Result<String> {
     let output = Command::new(program).args(line.split(' ')).output();
     finished(&output.with_context(|| format!("run {program} {line}"))?).with_context(|| format!("{program} {line}"))
 }
 
-fn finished(output: &Output) -> Result<String> {
+/// What a program said on standard output, if it ended well.
+pub(crate) fn finished(output: &Output) -> Result<String> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     ensure!(output.status.success(), "{}\n{}{}", output.status, text(&output.stdout), text(&output.stderr));
     Ok(text(&output.stdout))

@@ -14,6 +14,7 @@ pub mod offline;
 pub mod partition;
 pub mod removal;
 pub mod repair;
+pub mod seed;
 pub mod terminal;
 pub mod tour;
 

@@ -1,6 +1,6 @@
 //! Clusters of real hosts: the tour, networks that users make, and then the faults that they must survive.
 
-use osier_e2e::{Cluster, behind, churn, engine, faults, networks, offline, partition, removal, tour};
+use osier_e2e::{Cluster, behind, churn, engine, faults, networks, offline, partition, removal, seed, tour};
 use std::{process::ExitCode, time::Duration};
 
 /// `engines` are nodes with Docker of another Debian release than their own.
@@ -19,7 +19,8 @@ fn tour_and_faults(releases: &[&str], engines: &[(&str, &str)], partitions: &[u6
         faults::all(&cluster)?;
         churn::all(&cluster, cycles)?;
         removal::all(&cluster)?;
-        behind::all(&cluster)
+        behind::all(&cluster)?;
+        seed::all(&cluster)
     };
     osier_e2e::verdict(all())
 }

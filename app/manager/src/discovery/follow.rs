@@ -4,7 +4,6 @@ use super::{Backend, mesh, target};
 use crate::{cluster::Cluster, engine::Target, tokens::Tokens};
 use osier_discovery::{Standing, reconcile};
 use osier_engine::Client;
-use osier_model::port;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -108,8 +107,8 @@ pub(crate) async fn follow_mesh(agent: Client, cluster: Arc<Cluster>, tokens: Ar
     loop {
         match mesh::members(&agent).await {
             Ok(mesh) => {
-                let entry = |name: &Option<String>| Some(format!("{}:{}", name.as_ref()?, port::ENGINE_PROXY));
-                tokens.set_members(mesh.targets.iter().filter_map(|t| entry(&t.name)).collect());
+                let entry = |t: &Target| Some(format!("{}:{}", t.name.as_ref()?, t.port));
+                tokens.set_members(mesh.targets.iter().filter_map(entry).collect());
                 members.list(mesh.targets);
                 let changed = mesh.alive.iter().filter(|(name, now)| alive.get(*name) != Some(*now));
                 changed.for_each(|(name, _)| cluster.suspect(name));
@@ -157,13 +156,12 @@ mod tests {
         let (cluster, tokens) = (Cluster::new(None, Policy::default()), Arc::new(Tokens::new(Some(token.clone()))));
         // The manager may start before the agent.
         let following = tokio::spawn(follow_mesh(Client::unix(&socket), cluster.clone(), tokens.clone()));
-        let member =
-            |name: &str| json!({"name": name, "peer": "02:00:00:00:00:01", "address": "127.0.0.1", "alive": true});
+        let member = |name: &str| json!({"name": name, "address": "127.0.0.1", "port": 12376, "alive": true});
         let members = Arc::new(Mutex::new(json!([member("master"), member("node-1")])));
         let listener = Listener::Unix(UnixListener::bind(&socket).unwrap());
         let agent = tokio::spawn(serve(listener, Arc::new(Agent(members.clone())), pending()));
         let until = async |names: &[&str]| {
-            let wanted: BTreeSet<String> = names.iter().map(|n| format!("{n}:12375")).collect();
+            let wanted: BTreeSet<String> = names.iter().map(|n| format!("{n}:12376")).collect();
             let start = Instant::now();
             while tokens.list(&token, start) != wanted || cluster.engines().len() != names.len() {
                 assert!(start.elapsed() < Duration::from_secs(15), "{names:?}");
@@ -171,7 +169,8 @@ mod tests {
             }
         };
         until(&["master", "node-1"]).await;
-        assert_eq!(cluster.engines()[0].target.server_name, "master");
+        let target = cluster.engines()[0].target.clone();
+        assert_eq!((target.server_name.as_str(), target.port), ("master", 12376));
         // An agent that knows nobody yet, and then one that is gone, change nothing; the next list does.
         *members.lock().unwrap() = json!([]);
         assert!(mesh::members(&Client::unix(&socket)).await.is_err());

@@ -3,7 +3,6 @@
 use crate::engine::Target;
 use http::Method;
 use osier_engine::{BoxError, Client};
-use osier_model::port;
 use serde::Deserialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,6 +17,8 @@ const ANSWER: Duration = Duration::from_secs(10);
 struct MeshMember {
     name: String,
     address: std::net::IpAddr,
+    /// Where its engine's proxy listens.
+    port: u16,
     alive: bool,
 }
 
@@ -42,7 +43,7 @@ pub(crate) async fn members(agent: &Client) -> Result<Mesh, BoxError> {
     let target = |m: &MeshMember| Target {
         name: Some(m.name.clone()),
         host: m.address.to_string(),
-        port: port::ENGINE_PROXY,
+        port: m.port,
         server_name: m.name.clone(),
     };
     Ok(Mesh {

@@ -1,7 +1,7 @@
 //! Takes the tour on a lab that is up: what `cargo xtask demo` shows.
 
 use clap::Parser;
-use osier_e2e::{Cluster, behind, churn, faults, networks, partition, removal, tour};
+use osier_e2e::{Cluster, behind, churn, faults, networks, partition, removal, seed, tour};
 use std::{process::ExitCode, time::Duration};
 
 /// Provisions a lab and takes the seed document's tour on it.
@@ -34,6 +34,9 @@ struct Args {
     /// Then make the cluster anew from behind a VPN, and use it from there.
     #[arg(long)]
     vpn: bool,
+    /// Then make a cluster of the seed document's own inventories in the place of the lab's.
+    #[arg(long)]
+    inventories: bool,
 }
 
 fn main() -> ExitCode {
@@ -65,5 +68,8 @@ fn take(args: &Args) -> anyhow::Result<()> {
     if args.removal {
         removal::all(&cluster)?;
     }
-    if args.vpn { behind::all(&cluster) } else { Ok(()) }
+    if args.vpn {
+        behind::all(&cluster)?;
+    }
+    if args.inventories { seed::all(&cluster) } else { Ok(()) }
 }
