@@ -75,6 +75,12 @@ impl Facts {
         self.origins.get(&peer).is_some_and(|origin| origin.is_whole())
     }
 
+    /// Whether a change of a node is known here beyond others that are not. Readers see it, and it is not passed on: the node
+    /// itself sends what is missing, for as long as it is heard.
+    pub fn has_gap(&self, peer: PeerId) -> bool {
+        self.origins.get(&peer).is_some_and(|origin| !origin.ahead.is_empty())
+    }
+
     pub(crate) fn origins(&self) -> impl Iterator<Item = (PeerId, &Origin)> {
         self.origins.iter().map(|(peer, origin)| (*peer, &**origin))
     }
@@ -219,7 +225,8 @@ mod tests {
         assert!(!origin.offer("a", item(1, Some("old"))).news, "older than what is known");
         assert_eq!((origin.complete, origin.get("a")), (1, Some(&b"new"[..])));
         assert!(!origin.offer("a", item(3, Some("new"))).news);
-        assert!(origin.offer("b", item(2, None)).seen);
+        assert!(!origin.ahead.is_empty(), "what is missing is known to be");
+        assert!(origin.offer("b", item(2, None)).seen && origin.ahead.is_empty());
         assert_eq!((origin.complete, keys(&origin)), (3, vec!["a"]));
         assert!(!origin.offer("b", item(2, Some("again"))).seen, "a late copy does not bring a deleted fact back");
     }

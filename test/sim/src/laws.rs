@@ -267,9 +267,11 @@ impl World {
 
     /// The first fact that one node has and another has not, about nodes that both hear.
     fn difference(&self, a: usize, b: usize) -> Option<String> {
-        // Of one that died or went out of hearing as it started, who had heard of its former life shows what is left of that.
+        // Of one that died or went out of hearing as it started, who had heard of its former life shows what is left of that;
+        // and who heard a change, but not those before it, has nobody to ask for these.
         let settled = |n: usize, peer: PeerId| {
-            let whole = self.nodes[n].life.as_ref().is_some_and(|life| life.mesh.facts().is_whole(peer));
+            let facts = self.nodes[n].life.as_ref().map(|life| life.mesh.facts());
+            let whole = facts.is_some_and(|facts| facts.is_whole(peer) && !facts.has_gap(peer));
             let is_heard = |other: usize| other == n || self.talk(n, other);
             whole || (0..self.nodes.len()).any(|other| self.nodes[other].peer == peer && is_heard(other))
         };
