@@ -30,7 +30,7 @@ const ALLOCATE_DEADLINE: Duration = Duration::from_secs(8);
 /// waited for.
 const TAKE_IN: Duration = Duration::from_secs(10);
 /// How long a peer that refuses to answer is asked for one certain address: longer than it does after a start.
-const CLAIM_DEADLINE: Duration = Duration::from_secs(4);
+const CLAIM_DEADLINE: Duration = Duration::from_secs(7);
 /// The pause between two rounds of asking.
 const ASK_PAUSE: Duration = Duration::from_millis(200);
 

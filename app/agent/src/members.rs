@@ -8,6 +8,7 @@ use crate::{
     facts::{NodeFact, decode, encode, prefix},
 };
 use anyhow::{Context, Result};
+use futures::{StreamExt, stream::FuturesUnordered};
 use osier_calls::control::Message;
 use osier_gossip::{Handle, Snapshot};
 use osier_members::{Roll, RollError, Signed};
@@ -22,6 +23,8 @@ use std::{
 };
 use tracing::{debug, info, warn};
 
+/// How long a stranger may take to tell its statements; shorter than a node that starts waits for it.
+const STRANGER_DEADLINE: Duration = Duration::from_secs(3);
 /// How long a peer may take to tell its statements.
 const ASK_DEADLINE: Duration = Duration::from_secs(5);
 /// The pause before a peer that did not answer is asked again.
@@ -122,9 +125,12 @@ impl Members {
                 }
             }
             // Of a node that was removed and knows it, nobody is a member.
-            for peer in gossip.strangers().into_iter().filter(|_| !config.is_removed()) {
-                let asked = gossip.ask_stranger(peer, encode(&Message::AskMembers)).await;
-                match asked.map_err(Into::into).and_then(|reply| self.take_answer(peer, &reply)) {
+            let strangers = gossip.strangers().into_iter().filter(|_| !config.is_removed());
+            // All at once: some may be silent, and a node that waits for them waits for so long only.
+            let mut asked: FuturesUnordered<_> =
+                strangers.map(|peer| async move { (peer, ask_stranger(peer, gossip).await) }).collect();
+            while let Some((peer, reply)) = asked.next().await {
+                match reply.and_then(|reply| self.take_answer(peer, &reply)) {
                     Ok(true) => {
                         info!(%peer, "heard who belongs to the cluster from a node that was not known here");
                         return pause(config, gossip).await;
@@ -156,6 +162,11 @@ impl Members {
             _ => Ok(false),
         }
     }
+}
+
+async fn ask_stranger(peer: PeerId, gossip: &Handle) -> Result<Vec<u8>> {
+    let call = gossip.ask_stranger(peer, encode(&Message::AskMembers));
+    Ok(tokio::time::timeout(STRANGER_DEADLINE, call).await.context("no answer in time")??)
 }
 
 /// All nodes hear at once who belongs, and need not start anew at once. But whoever has just started gives nothing out by what

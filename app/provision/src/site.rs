@@ -315,9 +315,10 @@ fn admit(
         identities.push(identity(remote, node, address, cluster));
         true
     });
-    if cluster.record.managers.is_empty() && !identities.iter().any(|i| i.master) {
+    let stays = |manager: &NodeName| !identities.iter().any(|i| i.name == *manager && !i.master);
+    if !cluster.record.managers.keys().any(stays) && !identities.iter().any(|i| i.master) {
         for (remote, ..) in passed.drain(..) {
-            let message = format!("host '{}' must wait: no master of the new cluster can be used", remote.name);
+            let message = format!("host '{}' must wait: no master of the cluster can be used", remote.name);
             let hint = "the group [masters] of the inventory names the masters; without it the first host is one";
             refused.push((remote.name.clone(), Failure::message_only(ExitKind::SomeHostsFailed, message).hint(hint)));
         }

@@ -216,9 +216,13 @@ impl Core {
     fn note_stranger(&self, peer: PeerId, source: SocketAddr) {
         let mut heard = self.heard();
         let fresh = heard.catch_up.note_stranger(peer);
+        let address = (source.ip(), self.port).into();
+        // The newest counts: it may have moved, or somebody has sent again what it once sent.
+        if fresh || heard.strangers.contains_key(&peer) {
+            heard.strangers.insert(peer, address);
+        }
         if fresh {
             info!(%peer, %source, "heard a node that is no member as far as is known here");
-            heard.strangers.insert(peer, (source.ip(), self.port).into());
             drop(heard);
             self.with(|mesh, _| self.publish(mesh));
         }

@@ -1,8 +1,8 @@
 //! The place where master connections meet: a folder for this process alone, or one that is kept, where the next finds
 //! them.
 //!
-//! Must not know what is run over them. In a kept folder each master has a private name, which its own process uses, and
-//! is then linked under a name made of its target, which others look for. The newest takes the name; whoever uses an
+//! Must not know what is run over them. In a kept folder each master has a private name, which its own process uses, and is
+//! then linked under a name made of what `ssh` takes its target for, which others look for. The newest takes the name; whoever uses an
 //! older one is not disturbed, and a master that died leaves a name where nobody answers.
 
 use crate::{Error, Host, Target};
@@ -14,11 +14,10 @@ use std::{
     io::{self, ErrorKind},
     os::unix::{
         fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
-        net::UnixStream,
+        net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 use tempfile::TempDir;
 
@@ -26,8 +25,8 @@ use tempfile::TempDir;
 const LONGEST_FOLDER: usize = 70;
 /// Seconds that a master without sessions stays, should this process die without closing it.
 const PERSIST: u16 = 60;
-/// How long a socket may be there before somebody listens on it.
-const NEW: Duration = Duration::from_secs(60);
+/// The longest that a connection is kept, in seconds.
+pub const LONGEST_KEPT: u16 = 3600;
 
 /// Where master connections meet.
 #[derive(Debug)]
@@ -51,11 +50,9 @@ pub(crate) enum Folder {
 pub(crate) struct Place {
     /// Of the master that this process makes.
     pub(crate) own: PathBuf,
-    /// Of whoever made the last one, where it is kept.
-    pub(crate) shared: Option<PathBuf>,
     /// Seconds that a master without sessions stays.
     pub(crate) persist: u16,
-    _folder: Arc<Folder>,
+    folder: Arc<Folder>,
 }
 
 impl Connections {
@@ -71,7 +68,8 @@ impl Connections {
     }
 
     /// Uses a folder that stays, and makes it where it is not there: connections that an earlier process left are used
-    /// again, and those made now stay open for so many seconds after their last command. It must be this user's alone.
+    /// again, and those made now stay open for so many seconds ([`LONGEST_KEPT`] at most) after their last command. It must be
+    /// this user's alone, and on a file system with sockets and hard links.
     pub fn kept(folder: &Path, seconds: u16) -> Result<Self, Error> {
         let refuse = |why: &str| Error::Folder(io::Error::other(format!("'{}' {why}", folder.display())));
         if folder.as_os_str().len() > LONGEST_FOLDER {
@@ -83,7 +81,9 @@ impl Connections {
             return Err(refuse("is not this user's alone (mode 0700)"));
         }
         sweep(folder).map_err(Error::Folder)?;
-        Ok(Self { folder: Arc::new(Folder::Kept(folder.to_owned())), persist: seconds })
+        let this = Self { folder: Arc::new(Folder::Kept(folder.to_owned())), persist: seconds.min(LONGEST_KEPT) };
+        holds_sockets(&this.socket()).map_err(Error::Folder)?;
+        Ok(this)
     }
 
     /// The private folder.
@@ -93,11 +93,7 @@ impl Connections {
 
     /// The host of this name (the user's word for it) at `target`. Nothing is connected yet.
     pub fn host(&self, name: impl Into<String>, target: Target) -> Host {
-        let shared = match &*self.folder {
-            Folder::Passing(_) => None,
-            Folder::Kept(folder) => Some(folder.join(shared_name(&target))),
-        };
-        let place = Place { own: self.socket(), shared, persist: self.persist, _folder: self.kept_by() };
+        let place = Place { own: self.socket(), persist: self.persist, folder: self.kept_by() };
         Host::new(name.into(), target, place)
     }
 
@@ -124,13 +120,31 @@ impl Folder {
 }
 
 impl Place {
+    /// Whether connections stay for others.
+    pub(crate) fn is_kept(&self) -> bool {
+        matches!(*self.folder, Folder::Kept(_))
+    }
+
+    /// Where whoever made the last connection to a host that `ssh -G` describes so has left it, where it is kept.
+    pub(crate) fn shared(&self, described: &[u8]) -> Option<PathBuf> {
+        let Folder::Kept(folder) = &*self.folder else { return None };
+        Some(folder.join(shared_name(described)))
+    }
+
     /// Gives the own master's socket the name that others look for, in the place of any that has it.
-    pub(crate) fn share(&self) -> io::Result<()> {
-        let Some(shared) = &self.shared else { return Ok(()) };
+    pub(crate) fn share(&self, shared: &Path) -> io::Result<()> {
         let step = self.own.with_extension("link");
         fs::hard_link(&self.own, &step)?;
         fs::rename(&step, shared)
     }
+}
+
+/// Tries what `ssh` and [`Place::share`] do with a socket: not every file system can.
+fn holds_sockets(socket: &Path) -> io::Result<()> {
+    let link = socket.with_extension("link");
+    let tried = UnixListener::bind(socket).and_then(|_| fs::hard_link(socket, &link));
+    let removed = [socket, &link].map(fs::remove_file);
+    tried.and(removed.into_iter().collect())
 }
 
 /// Whether a master listens there.
@@ -138,11 +152,13 @@ pub(crate) fn answers(socket: &Path) -> bool {
     UnixStream::connect(socket).is_ok()
 }
 
-/// The name under which connections to this target are found.
-fn shared_name(target: &Target) -> String {
+/// The name under which connections are found: whatever the words of a target mean depends on the user's configuration, of
+/// which the description tells, and on where this process is.
+fn shared_name(described: &[u8]) -> String {
+    let here = (std::env::current_dir().ok(), fs::read_link("/proc/self/ns/net").ok());
     let half = |salt: u8| {
         let mut hasher = DefaultHasher::new();
-        (salt, target).hash(&mut hasher);
+        (salt, described, &here).hash(&mut hasher);
         hasher.finish()
     };
     format!("to-{:016x}{:016x}", half(0), half(1))
@@ -152,9 +168,10 @@ fn shared_name(target: &Target) -> String {
 fn sweep(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        // Somebody else may have removed it meanwhile. A new one may be about to listen.
+        // Somebody else may have removed it meanwhile.
         let Ok(found) = entry.metadata() else { continue };
-        let is_old = found.modified()?.elapsed().is_ok_and(|age| age > NEW);
+        // A new one may be about to listen; and asking one that is in use counts as using it.
+        let is_old = found.modified()?.elapsed().is_ok_and(|age| age.as_secs() > LONGEST_KEPT.into());
         let refused =
             || matches!(UnixStream::connect(entry.path()), Err(e) if e.kind() == ErrorKind::ConnectionRefused);
         if found.file_type().is_socket() && is_old && refused() {

@@ -12,7 +12,7 @@ use std::{
     pin::Pin,
     process::Stdio,
 };
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, OnceCell, Semaphore};
 
 /// Commands that run on one host at a time; further ones wait.
 pub const SESSIONS: usize = 8;
@@ -28,6 +28,8 @@ pub struct Host {
     pub(crate) target: Target,
     pub(crate) password: Option<Secret>,
     place: Place,
+    /// Where others leave their connection to this host; found out when it is first needed.
+    shared: OnceCell<Option<PathBuf>>,
     found: Mutex<Found>,
     pub(crate) sessions: Semaphore,
 }
@@ -57,7 +59,7 @@ pub(crate) type Stop<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send)>;
 impl Host {
     pub(crate) fn new(name: String, target: Target, place: Place) -> Self {
         let (found, sessions) = (Mutex::new(Found::Untried), Semaphore::new(SESSIONS));
-        Self { name, target, password: None, place, found, sessions }
+        Self { name, target, password: None, place, shared: OnceCell::new(), found, sessions }
     }
 
     /// The same with a password for `sudo`. It goes over the connection when `sudo` asks for it, and nowhere else.
@@ -164,7 +166,7 @@ impl Host {
     }
 
     fn must_close(&self) -> bool {
-        self.place.shared.is_none() && self.place.own.exists()
+        !self.place.is_kept() && self.place.own.exists()
     }
 
     /// Has the connection stand.
@@ -179,7 +181,8 @@ impl Host {
         if own.socket.exists() {
             return Ok(own);
         }
-        if let Some(shared) = self.place.shared.as_ref().filter(|shared| *found != Found::Dead && answers(shared)) {
+        let shared = self.shared.get_or_init(|| self.find_shared()).await.as_ref();
+        if let Some(shared) = shared.filter(|shared| *found != Found::Dead && answers(shared)) {
             return Ok(Link { socket: shared.clone(), is_doubtful: *found == Found::Untried });
         }
         // A file, not a pipe: the master goes on in the background, and old versions keep their standard error open.
@@ -195,11 +198,28 @@ impl Host {
         if !status.success() {
             return Err(self.unreachable(&stderr));
         }
-        if let Err(error) = self.place.share() {
+        if let Some(shared) = shared
+            && let Err(error) = self.place.share(shared)
+        {
             tracing::debug!(host = self.name, %error, "the connection cannot be kept for others");
         }
         drop(found);
         Ok(own)
+    }
+
+    /// Where others leave their connection to whatever `ssh` takes this target for; nowhere where it does not say.
+    async fn find_shared(&self) -> Option<PathBuf> {
+        if !self.place.is_kept() {
+            return None;
+        }
+        let mut ssh = tokio::process::Command::new("ssh");
+        ssh.arg("-G")
+            .args(arguments(&self.target, Path::new("none"), "ControlMaster=no"))
+            .arg("--")
+            .arg(&self.target.host);
+        ssh.stdin(Stdio::null()).stderr(Stdio::null()).env("LC_ALL", "C").kill_on_drop(true);
+        let described = ssh.output().await.ok().filter(|output| output.status.success())?;
+        self.place.shared(&described.stdout)
     }
 
     /// Takes note of whether a command began over a connection that was found.
@@ -210,7 +230,8 @@ impl Host {
     /// Whether the master connection stands. A master that is about to end is waited for: it answers no more.
     async fn has_master(&self) -> bool {
         let own = &self.place.own;
-        let socket = self.place.shared.as_ref().filter(|_| !own.exists()).unwrap_or(own);
+        let shared = self.shared.get().and_then(Option::as_ref);
+        let socket = shared.filter(|_| !own.exists()).unwrap_or(own);
         let mut check = tokio::process::Command::from(self.master_command(socket, "check"));
         let asked = tokio::time::timeout(CHECK, check.kill_on_drop(true).status()).await;
         matches!(asked, Ok(Ok(status)) if status.success())

@@ -26,7 +26,7 @@ mod secret;
 mod session;
 
 pub use command::{Command, Output};
-pub use connections::Connections;
+pub use connections::{Connections, LONGEST_KEPT};
 pub use error::{Error, Said, Unreachable};
 pub use forward::{Forward, Forwarding};
 pub use host::{Host, SESSIONS};
@@ -35,7 +35,7 @@ pub use quote::quote;
 pub use secret::Secret;
 
 /// How to reach one host: what goes on the command line of `ssh`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Target {
     /// Name or address, or an alias of the user's `ssh_config`.
     pub host: String,

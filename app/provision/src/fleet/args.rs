@@ -4,6 +4,7 @@
 
 use crate::args::HostArgs;
 use osier_fleet::{Owner, Serial, span};
+use osier_ssh::LONGEST_KEPT;
 use std::{path::PathBuf, time::Duration};
 
 /// Which hosts, and how connections to them are dealt with.
@@ -11,8 +12,9 @@ use std::{path::PathBuf, time::Duration};
 pub(crate) struct FleetArgs {
     #[command(flatten)]
     pub(crate) hosts: HostArgs,
-    /// How many seconds connections stay open for the next command; with 0 they are closed, and none is found
-    #[arg(long, env = "OSIER_SSH_KEEP", default_value_t = 60, value_parser = clap::value_parser!(u16).range(..=3600), value_name = "SECONDS")]
+    /// How many seconds connections stay open for the next command in this folder; with 0 they are closed, and none is found.
+    /// What the login is allowed, and its groups, are those of when it was made
+    #[arg(long, env = "OSIER_SSH_KEEP", default_value_t = 60, value_parser = clap::value_parser!(u16).range(..=i64::from(LONGEST_KEPT)), value_name = "SECONDS")]
     pub(crate) keep: u16,
 }
 

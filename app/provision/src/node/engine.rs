@@ -45,10 +45,11 @@ fn parse_owners(text: &str) -> BTreeSet<Name> {
     names.filter_map(|name| name.split(':').next()?.parse().ok()).collect()
 }
 
-/// How many containers run, and whether they run on while the engine is restarted.
-pub(super) async fn containers(system: &System) -> (u64, bool) {
-    let info: Value = client(system).json(Method::GET, "/info", None).await.unwrap_or_default();
-    (info["ContainersRunning"].as_u64().unwrap_or_default(), info["LiveRestoreEnabled"] == true)
+/// How many containers run or are paused, and whether they run on while the engine is restarted.
+pub(super) async fn containers(system: &System) -> Result<(u64, bool)> {
+    let info: Value = client(system).json(Method::GET, "/info", None).await.context("ask the engine what runs")?;
+    let count = |of: &str| info[of].as_u64().unwrap_or_default();
+    Ok((count("ContainersRunning") + count("ContainersPaused"), info["LiveRestoreEnabled"] == true))
 }
 
 /// Which of these networks the engine has. A gateway bridge that Swarm mode uses counts as none of ours.
@@ -80,7 +81,7 @@ pub(super) async fn remove_network(system: &System, name: &Name) -> Result<()> {
     if !counted {
         return Err(refused.into());
     }
-    let (running, live_restore) = containers(system).await;
+    let (running, live_restore) = containers(system).await?;
     if running != 0 && !live_restore {
         return Err(refused).with_context(|| {
             format!(

@@ -44,7 +44,7 @@ pub(super) async fn observe(system: &System, desired: &Desired) -> Result<Facts>
     if desired.engine.is_some() {
         (state, owners) = (engine::state(system).await, engine::owners(system).await);
         if state == osier_converge::Engine::Running {
-            containers = engine::containers(system).await;
+            containers = engine::containers(system).await?;
         }
     }
     let packages = packages::installed(system, &asked).await?;

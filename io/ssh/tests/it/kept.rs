@@ -5,7 +5,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use osier_ssh::{Command, Connections, Error, Host, Stream};
+use osier_ssh::{Command, Connections, Error, Host, Stream, Target};
 use std::{
     fs,
     os::unix::{fs::PermissionsExt, net::UnixStream},
@@ -128,6 +128,28 @@ async fn a_connection_whose_ends_died_is_made_again() {
     assert_eq!(host(&sshd, SECONDS).run(&Command::new(["true"])).await.unwrap().code, 0);
     assert_eq!(logins(&sshd), before + 1);
     end_masters(&sshd);
+}
+
+#[tokio::test]
+async fn the_same_words_may_mean_another_host() {
+    let (one, other) = (Sshd::start(), Sshd::start());
+    let config = one.folder.path().join("config");
+    for sshd in [&one, &other, &one] {
+        let key = sshd.folder.path().join("user");
+        let text = format!(
+            "Host node\n  HostName 127.0.0.1\n  Port {}\n  IdentityFile {}\n  IdentitiesOnly yes\n  \
+             StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n",
+            sshd.port,
+            key.display()
+        );
+        fs::write(&config, text).unwrap();
+        let target = Target { args: vec!["-F".into(), config.display().to_string()], ..Target::new("node") };
+        let host = Connections::kept(&sockets(&one), SECONDS).unwrap().host("node", target);
+        let said = host.check(&Command::new(["printenv", "SSH_CONNECTION"])).await.unwrap().stdout;
+        assert!(String::from_utf8(said).unwrap().trim_end().ends_with(&sshd.port.to_string()));
+    }
+    assert_eq!((logins(&one), logins(&other)), (1, 1));
+    end_masters(&one);
 }
 
 #[test]
