@@ -119,8 +119,8 @@ pub fn subnets_are_clear_of_every_nodes_routes(cluster: &Cluster) -> Result<()> 
         anyhow::Ok(())
     };
     routes("add")?;
-    // It takes a moment until the others know; by luck alone one in four would be clear.
-    let clear = eventually(SOON, || chosen("net-clear")).and_then(|()| (0..5).try_for_each(|_| chosen("net-clear")));
+    // It takes a moment until the others know; by luck alone one in four would be clear, and six in a row hardly ever.
+    let clear = eventually(SOON, || (0..6).try_for_each(|_| chosen("net-clear")));
     routes("del").and(clear)
 }
 
