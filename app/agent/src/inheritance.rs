@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use osier_calls::control::Message;
 use osier_gossip::Handle;
 use osier_model::{NetworkId, PeerId};
-use osier_ring::{Removal, heir, inheritance};
+use osier_ring::{Removal, estates, inheritance};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -72,13 +72,13 @@ impl Estates {
     async fn settle(&mut self, config: &Config, net: &Arc<Net>, gossip: &Handle) -> Result<bool, AddressError> {
         let (me, members, network) = (config.me.peer, config.peers(), net.network.id);
         let others: BTreeSet<PeerId> = members.iter().copied().filter(|peer| *peer != me).collect();
-        let is_heir = self.removals.iter().any(|removal| heir(removal.peer, &self.removals, &members) == Some(me));
-        if !is_heir || self.settled.contains(&network) {
+        let estates = estates(me, &self.removals, &members);
+        if estates.is_empty() || self.settled.contains(&network) {
             return Ok(false);
         }
         let told = self.told.entry(network).or_default();
         for peer in others.difference(&told.clone()) {
-            match ask(*peer, config, net, gossip).await {
+            match ask(*peer, config, net, gossip, &estates).await {
                 Ok(()) => drop(told.insert(*peer)),
                 Err(error) => debug!(%peer, error = format!("{error:#}"), "addresses of removed nodes wait for it"),
             }
@@ -113,12 +113,12 @@ impl Estates {
 }
 
 /// Has a member tell all it knows of a ring, and takes it in.
-async fn ask(peer: PeerId, config: &Config, net: &Net, gossip: &Handle) -> Result<()> {
+async fn ask(peer: PeerId, config: &Config, net: &Net, gossip: &Handle, estates: &BTreeSet<PeerId>) -> Result<()> {
     let question = Message::AskRing { network: net.network.id, members: config.digest.clone() };
     let call = gossip.request(peer, encode(&question));
     let reply = tokio::time::timeout(ASK_DEADLINE, call).await.context("no answer in time")??;
     match serde_json::from_slice(&reply).context("read the answer")? {
-        Message::Ring(records) => Ok(net.addresses.take_in(peer, &records)?),
+        Message::Ring(records) => Ok(net.addresses.take_in(peer, &records, estates)?),
         Message::Refused(reason) => bail!(reason),
         other => bail!("not an answer to what was asked: {other:?}"),
     }

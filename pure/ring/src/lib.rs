@@ -39,6 +39,6 @@ mod saved;
 pub use exchange::{Conflict, MergeOutcome};
 pub use owner::Owner;
 pub use record::{ChunkRecord, ChunkReply, ChunkRequest, Refusal};
-pub use removal::{Inheritance, Removal, Waiting, heir, inheritance};
+pub use removal::{Inheritance, Removal, Waiting, estates, heir, inheritance};
 pub use ring::{Allocation, Claim, Ring, Stats};
 pub use saved::RingError;

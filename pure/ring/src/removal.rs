@@ -20,7 +20,7 @@
 //! node ever said; else a chunk that it gave away unseen may get a second owner. So whoever forces still hears those first
 //! who answer, and leaves alone what it knows nothing of.
 
-use crate::{MergeOutcome, Ring, ring::Slot};
+use crate::{Conflict, MergeOutcome, Ring, ring::Slot};
 use osier_model::PeerId;
 use std::collections::BTreeSet;
 
@@ -116,6 +116,24 @@ pub fn inheritance(
     decided
 }
 
+/// The removed nodes that `me` is heir of.
+pub fn estates(me: PeerId, removals: &[Removal], members: &BTreeSet<PeerId>) -> BTreeSet<PeerId> {
+    let removed = removals.iter().map(|removal| removal.peer);
+    removed.filter(|peer| heir(*peer, removals, members) == Some(me)).collect()
+}
+
+impl MergeOutcome {
+    /// The same without contradictions that are none: what a removed node had of this one, as its own disk no longer knows, and
+    /// this one is heir of, becomes this node's again. Another member may even know that it came back before.
+    #[must_use]
+    pub fn but_for(mut self, estates: &BTreeSet<PeerId>) -> Self {
+        let is_own =
+            |conflict: &Conflict| matches!(conflict, Conflict::Overruled { owner, .. } if estates.contains(owner));
+        self.conflicts.retain(|conflict| !is_own(conflict));
+        self
+    }
+}
+
 impl Ring {
     /// Takes over the chunks of the removed nodes that `decided` names: each chunk that one of them owns, as far as is known
     /// here, becomes this node's, in the next generation and the first version of that. Where the ring's only `founder` is
@@ -165,6 +183,7 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Allocation, ChunkRecord, Owner};
     use proptest::prelude::*;
 
     fn peer(n: u8) -> PeerId {
@@ -188,6 +207,31 @@ mod tests {
         assert_eq!(heir(peer(1), &removals, &peers([2])), Some(peer(2)), "it was named and it remains");
         assert_eq!(heir(peer(3), &removals, &members), None, "it was not removed");
         assert_eq!(heir(peer(1), &removals, &peers([])), None);
+    }
+
+    #[test]
+    fn what_comes_back_with_an_estate_is_no_contradiction() {
+        // It founded the ring, gave a chunk to one that gave it back and was removed, and has lost its disk since.
+        let (me, [one, other]) = (peer(1), [peer(2), peer(3)]);
+        let mut ring = Ring::found("10.0.0.0/26".parse().unwrap(), me, &[]);
+        let owner = Owner::new("container:a".to_owned());
+        let Allocation::Granted(address) = ring.allocate(&owner) else { panic!("it owns all") };
+        let chunk = ring.records().into_iter().find(|record| record.first == 0).unwrap();
+        let given = |version, owner, giver| ChunkRecord { version, owner, giver: Some(giver), ..chunk.clone() };
+        let mut outcome = ring.merge(&given(2, one, me));
+        outcome.conflicts.extend(ring.merge(&given(2, other, me)).conflicts);
+        assert!(outcome.conflicts.len() > 1, "{outcome:?}");
+        let estates = estates(me, &[removal(2, 1), removal(3, 9)], &peers([1, 9]));
+        assert_eq!(estates, peers([2]));
+        let left = outcome.but_for(&estates).conflicts;
+        assert!(matches!(left[..], [Conflict::TwoOwners { .. }]), "{left:?}");
+        let mut ring = Ring::found("10.0.0.0/26".parse().unwrap(), me, &[]);
+        assert_eq!(ring.allocate(&owner), Allocation::Granted(address));
+        assert!(ring.merge(&given(2, one, me)).but_for(&estates).conflicts.is_empty());
+        let decided = inheritance(me, &[removal(2, 1)], &peers([1, 9]), |_| true);
+        assert!(ring.inherit(&decided, None).gained > 0);
+        assert_eq!(ring.owner_of(address), Some(&owner));
+        assert_eq!(ring.allocate(&owner), Allocation::Granted(address));
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Node {
             for record in estates.values().flatten() {
                 all.conflicts.extend(life.ring.merge(record).conflicts);
             }
-            life.note(all, &mut self.containers);
+            life.note(all.but_for(&decided.takes), &mut self.containers);
             let taken = life.ring.inherit(&decided, Some(peer(0)));
             self.inherited += u64::from(taken.gained);
             if taken.changed {

@@ -135,18 +135,23 @@ impl Addresses {
         let records = snapshot.facts.iter().filter(|(_, key, _)| is_record(key, &prefix));
         for (peer, _, value) in records.filter(|(peer, _, _)| self.others.contains(peer)) {
             let Some(record) = crate::facts::decode::<ChunkRecord>(value) else { continue };
-            if let Err(error) = self.take_in(peer, &[record]) {
+            if let Err(error) = self.take_in(peer, &[record], &BTreeSet::new()) {
                 warn!(error = crate::plugin::chain(&error), "cannot keep the ring");
             }
         }
         self.publish();
     }
 
-    /// Takes in records that a peer told.
-    pub(crate) fn take_in(&self, peer: PeerId, records: &[ChunkRecord]) -> Result<(), AddressError> {
+    /// Takes in records that a peer told. `estates` are removed nodes that this one is heir of, where what they left is told.
+    pub(crate) fn take_in(
+        &self,
+        peer: PeerId,
+        records: &[ChunkRecord],
+        estates: &BTreeSet<PeerId>,
+    ) -> Result<(), AddressError> {
         for record in records {
             let outcome = self.change(|ring| ring.merge(record))?;
-            self.note_conflicts(peer, outcome);
+            self.note_conflicts(peer, outcome.but_for(estates));
         }
         Ok(())
     }
