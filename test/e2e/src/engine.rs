@@ -2,7 +2,7 @@
 //!
 //! The source lies on the node itself (`repository.sh`): the distribution's engine once more, under another version.
 
-use crate::{Cluster, eventually, tour};
+use crate::{Cluster, eventually, offline, tour};
 use anyhow::{Context, Result, ensure};
 use std::time::Duration;
 
@@ -98,11 +98,7 @@ fn installed(cluster: &Cluster) -> Result<String> {
 
 /// Runs the program over the inventory; gives all that it said, in which no password may be.
 fn run(cluster: &Cluster, args: &[&str], code: i32) -> Result<String> {
-    let inventory = cluster.inventory().display().to_string();
-    let output = cluster.try_osier(&[args, &["-i", &inventory]].concat())?;
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said).into_owned();
-    ensure!(output.status.code() == Some(code), "it ended with {}: {said}", output.status);
+    let said = offline::run(cluster, args, code)?;
     ensure!(!said.contains(PASSWORD) && !said.contains("s3cret"), "a password shows: {said}");
     Ok(said)
 }

@@ -85,7 +85,7 @@ fn path(path: &Path) -> Result<&str> {
 }
 
 /// Runs the program over the inventory; gives all that it said.
-fn run(cluster: &Cluster, args: &[&str], code: i32) -> Result<String> {
+pub(crate) fn run(cluster: &Cluster, args: &[&str], code: i32) -> Result<String> {
     let inventory = cluster.inventory().display().to_string();
     let output = cluster.try_osier(&[args, &["-i", &inventory]].concat())?;
     let said = [output.stdout, output.stderr].concat();
