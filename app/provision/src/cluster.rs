@@ -4,21 +4,22 @@
 //! that only checks leaves no trace. Node identities and keys are made once and kept; certificates are made again
 //! when their names change or less than [`RENEW`] days are left.
 
+mod names;
 mod signed;
 
 use crate::{
     home::{Home, Record, read_record},
     lock::{hold, host_name},
-    settings::ClusterSettings,
+    settings::{ClusterSettings, NodeSettings},
 };
 use anyhow::Context;
+use names::{Names, NodeCertificate};
 use osier_members::Roll;
 use osier_model::{Hostname, NodeName, PeerId, Token, config::Member};
 use osier_pki::{Authority, Issued, Subject, Verifier, days_left};
 use osier_ui::Failure;
-use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::fs::DirBuilderExt,
@@ -44,18 +45,6 @@ pub(crate) struct Cluster {
     operator: Issued,
     nodes: BTreeMap<NodeName, NodeCertificate>,
     _lock: Option<fs::File>,
-}
-
-struct NodeCertificate {
-    issued: Issued,
-    names: Names,
-}
-
-/// The names a node's certificate is for; kept beside it, so that a change is seen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Names {
-    dns: Vec<String>,
-    addresses: Vec<IpAddr>,
 }
 
 /// One node of the run, as far as the operator's side must know it.
@@ -115,6 +104,7 @@ impl Cluster {
             founder: PeerId::from_random(rand::random()),
             managers: BTreeMap::new(),
             members: Vec::new(),
+            cleared: BTreeSet::new(),
             roll: Vec::new(),
             revoked: Vec::new(),
         };
@@ -174,16 +164,20 @@ impl Cluster {
         self.nodes.get(node).map(|n| &n.issued)
     }
 
-    /// The names and addresses that a member's certificate is for.
-    pub(crate) fn certified(&self, node: &NodeName) -> (Vec<String>, Vec<IpAddr>) {
-        self.nodes.get(node).map(|n| (n.names.dns.clone(), n.names.addresses.clone())).unwrap_or_default()
-    }
-
-    /// Where the operator reaches a manager.
+    /// Where the operator reaches a manager, where that is not where nodes reach it.
     pub(crate) fn outside(&self, node: &NodeName) -> Option<Ipv4Addr> {
         match self.record.managers.get(node)?.ip() {
-            IpAddr::V4(address) => Some(address),
-            IpAddr::V6(_) => None,
+            IpAddr::V4(at) if !self.record.members.iter().any(|m| m.name == *node && m.address == at) => Some(at),
+            _ => None,
+        }
+    }
+
+    /// Whether a node is to run the manager. An inventory that names no masters moves none that is there.
+    pub(crate) fn is_master(&self, node: &NodeSettings, named: bool) -> bool {
+        if named || self.record.managers.is_empty() {
+            node.master
+        } else {
+            self.record.managers.contains_key(&node.name)
         }
     }
 
@@ -197,8 +191,12 @@ impl Cluster {
     ) -> Result<(), Failure> {
         let founder = nodes.iter().find(|n| n.master).filter(|_| self.record.members.is_empty());
         for node in nodes {
+            let mut moved = false;
             match self.record.members.iter_mut().find(|m| m.name == node.name) {
-                Some(member) => member.address = node.address,
+                Some(member) => {
+                    moved = member.address != node.address;
+                    member.address = node.address;
+                }
                 None => {
                     let founds = founder.is_some_and(|f| f.name == node.name);
                     let peer = if founds { self.record.founder } else { PeerId::from_random(rand::random()) };
@@ -211,7 +209,10 @@ impl Cluster {
             } else {
                 self.record.managers.remove(&node.name);
             }
-            self.certify(node, now)?;
+            self.record.cleared.remove(&node.name);
+            let mut others = Names::default();
+            nodes.iter().filter(|n| n.name != node.name).for_each(|n| others.extend(Names::of(n)));
+            self.certify(node, moved, &others, now)?;
         }
         self.record.members.sort_by(|a, b| a.name.cmp(&b.name));
         self.vouch()
@@ -255,29 +256,6 @@ impl Cluster {
     pub(crate) fn remove(self) -> Result<(), Failure> {
         let removed = fs::remove_dir_all(&self.folder);
         Ok(removed.with_context(|| format!("remove '{}'", self.folder.display()))?)
-    }
-
-    fn certify(&mut self, node: &NodeIdentity, now: OffsetDateTime) -> Result<(), Failure> {
-        let mut dns = vec![node.name.to_string(), "localhost".to_owned()];
-        dns.extend(node.dns.iter().cloned());
-        let mut addresses = vec![IpAddr::from(node.address), node.outside.into(), IpAddr::from([127, 0, 0, 1])];
-        addresses.extend(&node.addresses);
-        dns.sort();
-        dns.dedup();
-        addresses.sort();
-        addresses.dedup();
-        let names = Names { dns, addresses };
-        if let Some(kept) = self.nodes.get(&node.name)
-            && kept.names == names
-            && days_left(&kept.issued.cert_pem, now).map_err(anyhow::Error::new)? >= RENEW
-        {
-            return Ok(());
-        }
-        let subject =
-            Subject { name: node.name.to_string(), dns: names.dns.clone(), addresses: names.addresses.clone() };
-        let issued = self.authority.issue(&subject, now).map_err(anyhow::Error::new)?;
-        self.nodes.insert(node.name.clone(), NodeCertificate { issued, names });
-        Ok(())
     }
 }
 
@@ -341,21 +319,23 @@ fn write_new(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::DockerSettings;
     use std::os::unix::fs::PermissionsExt;
     use time::Duration;
 
-    fn settings(token: Option<&str>) -> ClusterSettings {
+    pub(super) fn settings(token: Option<&str>) -> ClusterSettings {
         ClusterSettings {
             name: "c".parse().unwrap(),
             token: token.map(|t| t.parse().unwrap()),
             pool: None,
             domain: None,
+            names_masters: true,
             manager_port: 3376,
             proxy_port: 12375,
         }
     }
 
-    fn node(name: &str, last: u8) -> NodeIdentity {
+    pub(super) fn node(name: &str, last: u8) -> NodeIdentity {
         NodeIdentity {
             name: name.parse().unwrap(),
             master: name == "m",
@@ -405,6 +385,24 @@ mod tests {
         }
         renewed.remove().unwrap();
         assert!(!folder.exists());
+    }
+
+    #[test]
+    fn an_inventory_that_names_no_masters_moves_no_manager() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = OffsetDateTime::now_utc();
+        let mut cluster = Cluster::open(&Home::at(dir.path()), &settings(None), true, now).unwrap();
+        let listed = |name: &str, first: bool| NodeSettings {
+            name: name.parse().unwrap(),
+            master: first,
+            internal: None,
+            floating: None,
+            docker: DockerSettings::default(),
+        };
+        assert!(cluster.is_master(&listed("a", true), false) && !cluster.is_master(&listed("m", false), false));
+        cluster.admit(&[node("a", 2), node("m", 1)], 3376, now).unwrap();
+        assert!(!cluster.is_master(&listed("a", true), false) && cluster.is_master(&listed("m", false), false));
+        assert!(cluster.is_master(&listed("a", true), true) && !cluster.is_master(&listed("m", false), true));
     }
 
     #[test]

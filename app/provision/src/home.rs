@@ -9,7 +9,7 @@ use osier_model::{Hostname, NodeName, PeerId, Token, config::Member};
 use osier_ui::{ExitKind, Failure};
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -36,6 +36,9 @@ pub struct Record {
     pub managers: BTreeMap<NodeName, SocketAddr>,
     /// All nodes, by name.
     pub members: Vec<Member>,
+    /// The members that Osier was taken off, for as long as others have it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub cleared: BTreeSet<NodeName>,
     /// What the operator has signed about nodes, those that were removed among them.
     #[serde(default)]
     pub roll: Vec<Signed>,
@@ -161,6 +164,7 @@ pub(crate) mod tests {
             founder: PeerId::from_random([1; 6]),
             managers: BTreeMap::from([("m".parse().unwrap(), "192.0.2.1:3376".parse().unwrap())]),
             members: Vec::new(),
+            cleared: BTreeSet::new(),
             roll: Vec::new(),
             revoked: Vec::new(),
         }

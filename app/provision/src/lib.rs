@@ -21,6 +21,7 @@ mod preflight;
 mod recap;
 mod remote;
 mod removal;
+mod run;
 mod settings;
 mod show;
 mod site;

@@ -31,6 +31,8 @@ pub(crate) struct ClusterSettings {
     pub(crate) pool: Option<Ipv4Net>,
     /// `osier_domain`: the zone of container names, where the inventory has one.
     pub(crate) domain: Option<Hostname>,
+    /// Whether the inventory says who runs the manager, by a group of masters.
+    pub(crate) names_masters: bool,
     /// `swarm_port`: where the manager listens.
     pub(crate) manager_port: u16,
     /// `weave_proxy_port`: where the engine proxies listen.
@@ -42,7 +44,7 @@ pub(crate) struct ClusterSettings {
 pub(crate) struct NodeSettings {
     /// Its name in the inventory.
     pub(crate) name: NodeName,
-    /// Whether it runs the manager.
+    /// Whether it runs the manager: the first host where the inventory has no group of masters.
     pub(crate) master: bool,
     /// `internal_ip`: the address other nodes reach it at.
     pub(crate) internal: Option<Ipv4Addr>,
@@ -188,7 +190,9 @@ pub(crate) fn read(inventory: &Inventory) -> Result<(ClusterSettings, Vec<NodeSe
     let mut mistakes = Mistakes::default();
     let hosts = inventory.hosts();
     let name = mistakes.common(hosts, "osier_cluster");
+    let grouped = hosts.iter().any(is_master);
     let cluster = ClusterSettings {
+        names_masters: grouped,
         name: name.or_else(|| "default".parse().ok()).ok_or_else(|| Failure::usage("name the cluster"))?,
         token: mistakes.common(hosts, "swarm_token"),
         pool: mistakes.common(hosts, "weave_ip_pool").map(|pool: Ipv4Net| pool.trunc()),
@@ -199,7 +203,6 @@ pub(crate) fn read(inventory: &Inventory) -> Result<(ClusterSettings, Vec<NodeSe
     if let Some(pool) = cluster.pool.filter(|p| !(8..=28).contains(&p.prefix_len())) {
         mistakes.0.push(format!("weave_ip_pool is {pool}; it must have a prefix of 8 to 28 bits"));
     }
-    let grouped = hosts.iter().any(is_master);
     let mut nodes = Vec::new();
     for (index, host) in hosts.iter().enumerate() {
         let name = host

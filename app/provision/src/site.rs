@@ -9,20 +9,19 @@ use crate::{
     bundle::Offline,
     cluster::{Cluster, NodeIdentity},
     context::{self, DockerContext},
-    deliver::{Delivery, Program, Supply, deliver},
     documents::{self, Ports},
     home::Home,
     inventory,
-    preflight::{self, ClusterNeeds, Needs, Report},
-    recap::{self, Outcome},
-    remote::{self, Remote, on_each},
+    preflight::{ClusterNeeds, Needs, Report},
+    recap::Outcome,
+    remote::{self, Remote},
+    run::Run,
     settings::{self, ClusterSettings, NodeSettings},
 };
 use osier_converge::{Desired, Digest};
-use osier_fleet::{Serial, batches};
 use osier_inventory::Inventory;
 use osier_model::NodeName;
-use osier_ui::{ExitKind, Failure, Progress, Ui};
+use osier_ui::{ExitKind, Failure, Ui};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
@@ -156,7 +155,8 @@ pub(crate) async fn make(
     if cluster.is_some() {
         settings::unused(inventory).iter().for_each(|unused| ui.warn(unused));
     }
-    let run = Run { offline, ..Run::begin(hosts, change, remotes, ui)? };
+    let mut run = Run::begin(hosts, change, remotes, ui)?;
+    run.offline = offline;
     let listed = names_of(&nodes);
     let nodes: BTreeMap<&str, &NodeSettings> = nodes.iter().map(|n| (n.name.as_str(), n)).collect();
 
@@ -312,7 +312,7 @@ fn admit(
         if let Some(other) = known.chain(identities.iter().map(|i| (&i.name, i.address))).find_map(taken) {
             return refuse(format!("hosts '{}' and '{other}' have the same address {address}", remote.name));
         }
-        identities.push(identity(remote, node, address, cluster));
+        identities.push(identity(remote, node, address, cluster, settings));
         true
     });
     let stays = |manager: &NodeName| !identities.iter().any(|i| i.name == *manager && !i.master);
@@ -328,19 +328,21 @@ fn admit(
     Ok(refused)
 }
 
-fn identity(remote: &Remote, node: &NodeSettings, address: Ipv4Addr, cluster: &Cluster) -> NodeIdentity {
+fn identity(
+    remote: &Remote,
+    node: &NodeSettings,
+    address: Ipv4Addr,
+    cluster: &Cluster,
+    settings: &ClusterSettings,
+) -> NodeIdentity {
     let connected = remote.address();
-    let (mut outside, mut dns, mut addresses) = (node.floating.or(connected), Vec::new(), Vec::new());
-    if node.name.as_str() != remote.name {
-        // A member on another way: what it is called and where it is reached otherwise is still so.
-        (dns, addresses) = cluster.certified(&node.name);
-        outside = outside.or_else(|| cluster.outside(&node.name));
-    } else if connected.is_none() {
-        dns.push(remote.ssh.target().host.clone());
-    }
-    addresses.extend(connected.map(IpAddr::from));
-    let (name, master) = (node.name.clone(), node.master);
-    NodeIdentity { name, master, address, outside: outside.unwrap_or(address), dns, addresses }
+    // Another inventory's name for a member is one for ssh alone.
+    let is_name = connected.is_none() && node.name.as_str() == remote.name;
+    let dns = is_name.then(|| remote.ssh.target().host.clone()).into_iter().collect();
+    let outside = node.floating.or(connected).or_else(|| cluster.outside(&node.name)).unwrap_or(address);
+    let addresses = connected.into_iter().map(IpAddr::from).collect();
+    let master = cluster.is_master(node, settings.names_masters);
+    NodeIdentity { name: node.name.clone(), master, address, outside, dns, addresses }
 }
 
 /// Writes the `docker context` of the cluster.
@@ -358,143 +360,30 @@ fn point_docker_at(cluster: &Cluster, ui: &Ui) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Forgets a cluster whose every member is gone. `others` are the members' names by those that hosts have beside them.
+/// Forgets a cluster whose every member is gone; else keeps in mind which are. `others` are the members' names by those that
+/// hosts have beside them.
 fn forget(
-    cluster: Cluster,
+    mut cluster: Cluster,
     outcomes: &BTreeMap<String, Outcome>,
     others: &BTreeMap<NodeName, NodeName>,
     ui: &Ui,
 ) -> Result<(), Failure> {
     let host = |name: &str| others.iter().find(|(_, member)| member.as_str() == name).map(|(host, _)| host.as_str());
     let outcome = |name: &str| outcomes.get(host(name).unwrap_or(name));
-    let gone = |name: &str| matches!(outcome(name), Some(Outcome::Unchanged | Outcome::Changed(_)));
-    let left: Vec<&str> = cluster.record.members.iter().map(|m| m.name.as_str()).filter(|n| !gone(n)).collect();
+    let goes = |name: &NodeName| matches!(outcome(name.as_str()), Some(Outcome::Unchanged | Outcome::Changed(_)));
+    let members: BTreeSet<NodeName> = cluster.record.members.iter().map(|m| m.name.clone()).collect();
+    cluster.record.cleared.extend(members.iter().filter(|name| goes(name)).cloned());
+    let left: Vec<&str> = members.difference(&cluster.record.cleared).map(NodeName::as_str).collect();
     if !left.is_empty() {
         ui.note(format_args!(
             "the cluster's keys stay in '{}': {} still belong to it",
             cluster.folder().display(),
             left.join(", ")
         ));
-        return Ok(());
+        return cluster.save();
     }
     if let Some(docker) = context::docker_folder() {
         DockerContext::of(&cluster.record).remove(&docker)?;
     }
     cluster.remove()
-}
-
-/// One run over hosts.
-struct Run<'a> {
-    remotes: Vec<Remote>,
-    forks: u16,
-    serial: Option<Serial>,
-    program: Program,
-    /// Where packages come from, if not from the hosts' own sources.
-    offline: Option<Offline>,
-    delivery: Delivery<'a>,
-    progress: Progress,
-}
-
-impl<'a> Run<'a> {
-    fn begin(hosts: &HostArgs, change: &ChangeArgs, remotes: Vec<Remote>, ui: &'a Ui) -> Result<Self, Failure> {
-        let program = Program::read(change.binary.as_deref())?;
-        let delivery = Delivery { check: change.check, diff: change.diff, ui };
-        let (forks, serial) = (hosts.forks, change.serial.clone());
-        Ok(Self { remotes, forks, serial, program, offline: None, delivery, progress: ui.progress() })
-    }
-
-    /// Asks every host; none is touched.
-    async fn preflight(&self) -> Vec<(&Remote, Result<Report, Failure>)> {
-        on_each(&self.remotes, self.forks, async |remote| {
-            self.progress.doing(&remote.name, "preflight");
-            (remote, preflight::ask(remote).await)
-        })
-        .await
-    }
-
-    /// Takes Osier off all hosts, or off those that are of the cluster with this CA.
-    async fn clear(
-        &self,
-        reports: Vec<(&Remote, Result<Report, Failure>)>,
-        purge: bool,
-        only: Option<Digest>,
-    ) -> Result<BTreeMap<String, Outcome>, Failure> {
-        let needs = Needs { machine: self.program.machine.clone(), ..Needs::default() };
-        let mut outcomes = BTreeMap::new();
-        let mut ready = Vec::new();
-        for (remote, report) in reports {
-            match report {
-                Ok(report) if report.machine != needs.machine => {
-                    let judged = report.judge(&remote.name, &needs);
-                    outcomes.extend(judged.err().map(|f| (remote.name.clone(), self.failed(&remote.name, f))));
-                }
-                Ok(report) if only.is_some() && report.ca.is_some() && report.ca != only => {
-                    let failure = Failure::message_only(ExitKind::SomeHostsFailed, "it belongs to another cluster now");
-                    outcomes.insert(remote.name.clone(), self.failed(&remote.name, failure));
-                }
-                Ok(report) if !report.traces => {
-                    self.progress.done(&remote.name, "ok");
-                    outcomes.insert(remote.name.clone(), Outcome::Unchanged);
-                }
-                Ok(report) => ready.push((remote, documents::destroy(purge, &report.taken)?, report)),
-                Err(failure) => drop(outcomes.insert(remote.name.clone(), self.failed(&remote.name, failure))),
-            }
-        }
-        outcomes.extend(self.deliver(&ready).await);
-        Ok(outcomes)
-    }
-
-    /// Makes each host what its document says, batch by batch.
-    async fn deliver(&self, ready: &[(&Remote, Desired, Report)]) -> Vec<(String, Outcome)> {
-        let mut outcomes = Vec::new();
-        let mut goes_on = true;
-        for batch in batches(self.serial.as_ref(), ready.len()) {
-            let batch = &ready[batch];
-            if !goes_on {
-                outcomes.extend(batch.iter().map(|(remote, ..)| (remote.name.clone(), Outcome::Skipped)));
-                continue;
-            }
-            let delivered = self.deliver_to(batch).await;
-            let failed = delivered.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Failed(_))).count();
-            goes_on = osier_fleet::goes_on(batch.len(), failed);
-            outcomes.extend(delivered);
-        }
-        outcomes
-    }
-
-    async fn deliver_to(&self, ready: &[(&Remote, Desired, Report)]) -> Vec<(String, Outcome)> {
-        on_each(ready, self.forks, async |(remote, desired, report): &(&Remote, Desired, Report)| {
-            let supply = Supply {
-                program: &self.program,
-                installed: report.binary == Some(self.program.sha256),
-                bundle: self.offline.as_ref().map(|bundle| (bundle, report.target())),
-            };
-            let done = deliver(remote, desired, &supply, &self.delivery, &self.progress).await;
-            let outcome = done.unwrap_or_else(Outcome::Failed);
-            self.progress.done(&remote.name, outcome.summary());
-            (remote.name.clone(), outcome)
-        })
-        .await
-    }
-
-    fn failed(&self, host: &str, failure: Failure) -> Outcome {
-        let outcome = Outcome::Failed(failure);
-        self.progress.done(host, outcome.summary());
-        outcome
-    }
-
-    /// Closes the connections and says what became of each host, in the inventory's order.
-    async fn finish(
-        self,
-        before: Vec<(String, Outcome)>,
-        mut outcomes: BTreeMap<String, Outcome>,
-        ui: &Ui,
-    ) -> Result<(), Failure> {
-        let names: Vec<String> = self.remotes.iter().map(|r| r.name.clone()).collect();
-        remote::close(self.remotes).await;
-        drop(self.progress);
-        let ordered = names.into_iter().filter_map(|n| outcomes.remove(&n).map(|o| (n, o)));
-        let ordered: Vec<_> = before.into_iter().chain(ordered).collect();
-        recap::finish(ui, &ordered)
-    }
 }

@@ -7,7 +7,7 @@ use crate::{
 use osier_model::{Hostname, PeerId, Token};
 use osier_pki::{Authority, Subject};
 use osier_provision::Record;
-use std::{fs, time::Instant};
+use std::{collections::BTreeSet, fs, time::Instant};
 use time::OffsetDateTime;
 
 /// The seed's configuration, word for word.
@@ -282,6 +282,7 @@ fn cluster(world: &World) -> Authority {
         founder: PeerId::from_random([1; 6]),
         managers: [("one".parse().unwrap(), format!("{}:3376", NODES[0]).parse().unwrap())].into(),
         members: Vec::new(),
+        cleared: BTreeSet::new(),
         roll: Vec::new(),
         revoked: Vec::new(),
     };

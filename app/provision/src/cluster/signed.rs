@@ -31,6 +31,7 @@ impl Cluster {
         let Some(at) = self.record.members.iter().position(|m| m.name == *name) else { return Ok(()) };
         let member = self.record.members.remove(at);
         self.record.managers.remove(name);
+        self.record.cleared.remove(name);
         if let Some(node) = self.nodes.remove(name) {
             self.revoke(&node.issued, now).map_err(anyhow::Error::new)?;
         }

@@ -36,8 +36,10 @@ impl Sshd {
         // Another user's keys are looked up with that user's rights.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let path = |name: &str| folder.path().join(name);
-        // Programs that stand for those of the system.
+        // Programs that stand for those of the system, and a home without anything: what the user's own shell does when it
+        // starts is nobody's business here.
         fs::create_dir(path("bin")).unwrap();
+        fs::create_dir(path("home")).unwrap();
         for key in ["host", "user", "other"] {
             keygen(&path(key));
         }
@@ -46,7 +48,7 @@ impl Sshd {
         let config = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {dir}/host\nPidFile none\nAuthorizedKeysFile {dir}/authorized_keys\n\
              StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\nMaxSessions 10\n\
-             AcceptEnv OSIER_*\nSetEnv PATH={dir}/bin:/usr/bin:/bin\n",
+             AcceptEnv OSIER_*\nSetEnv PATH={dir}/bin:/usr/bin:/bin HOME={dir}/home\n",
             dir = folder.path().display()
         );
         fs::write(path("sshd_config"), config).unwrap();

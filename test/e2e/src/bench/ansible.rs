@@ -50,14 +50,15 @@ pub(crate) fn measure() -> Result<Vec<Row>> {
     rows.push(
         again.row("osier site, second run on 3 hosts, over the playbook's", "≤ 3 s", |seconds, _| seconds <= 3.0),
     );
-    rows.push(bench.commands(&bench.inventory(), 5, "osier exec on 3 hosts, over ansible -m command")?);
+    rows.push(bench.again(&bench.inventory(), 5, "osier exec on 3 hosts, over ansible -m command")?);
 
     let servers: Vec<Sshd> = (0..HOSTS).map(|_| Sshd::start()).collect();
-    let inventory = bench.home.path().join("fifty");
+    let hosts = bench.home.path().join("fifty");
     let line = |(number, sshd): (usize, &Sshd)| format!("host-{number} {}\n", variables(sshd));
-    fs::write(&inventory, servers.iter().enumerate().map(line).collect::<String>())?;
-    let hosts = format!("-i {}", inventory.display());
-    rows.push(bench.commands(&hosts, HOSTS, "osier exec on 50 hosts, over ansible -m command")?);
+    fs::write(&hosts, servers.iter().enumerate().map(line).collect::<String>())?;
+    let hosts = format!("-i {}", hosts.display());
+    rows.push(bench.again(&hosts, HOSTS, "osier exec on 50 hosts, over ansible -m command")?);
+    rows.push(bench.first(&hosts, &servers)?);
     drop(servers);
 
     let destroy = format!("osier destroy {} --yes --purge", bench.inventory());
@@ -69,13 +70,16 @@ pub(crate) fn measure() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
+/// What ssh must know of a server of this machine besides its port and its key.
+const OPTIONS: &str = "-F none -o IdentitiesOnly=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null";
+
 /// What an inventory says of a server of this machine.
 fn variables(sshd: &Sshd) -> String {
+    let (port, key) = (sshd.port, sshd.folder.path().join("user"));
     format!(
-        "ansible_python_interpreter=/usr/bin/python3 ansible_host=127.0.0.1 ansible_port={} ansible_ssh_private_key_file={} ansible_ssh_common_args='-F none \
-         -o IdentitiesOnly=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null'",
-        sshd.port,
-        sshd.folder.path().join("user").display()
+        "ansible_python_interpreter=/usr/bin/python3 ansible_host=127.0.0.1 ansible_port={port} \
+         ansible_ssh_private_key_file={} ansible_ssh_common_args='{OPTIONS}'",
+        key.display()
     )
 }
 
@@ -87,6 +91,7 @@ struct Bench<'a> {
 }
 
 /// What both took, in seconds.
+#[derive(Default)]
 struct Taken {
     ours: Vec<f64>,
     theirs: Vec<f64>,
@@ -126,17 +131,35 @@ impl<'a> Bench<'a> {
         format!("{} {}", self.program("ansible-playbook"), self.home.path().join("site.yml").display())
     }
 
-    /// `true` on all hosts of an inventory.
-    fn commands(&self, hosts: &str, forks: usize, what: &'static str) -> Result<Row> {
+    /// `true` on all hosts of an inventory, over connections that are open from a run before, as both leave them.
+    fn again(&self, hosts: &str, forks: usize, what: &'static str) -> Result<Row> {
         let ours = format!("osier exec {hosts} --forks {forks} -- true");
         let theirs = format!("{} all {hosts} --forks {forks} -m command -a true", self.program("ansible"));
-        let taken = self.compare(TURNS, &ours, &theirs, "true")?;
+        let mut taken = Taken::default();
+        for _ in 0..TURNS {
+            taken.ours.push(self.seconds(&ours, &ours)?);
+            taken.theirs.push(self.seconds(&theirs, &theirs)?);
+        }
         Ok(taken.row(what, "≤ 0.1 ×", |_, ratio| ratio <= 0.1))
+    }
+
+    /// `true` on servers that nobody is connected to, over ssh itself on all at once: none can take less.
+    fn first(&self, hosts: &str, servers: &[Sshd]) -> Result<Row> {
+        let ssh = |sshd: &Sshd| {
+            let (port, key) = (sshd.port, sshd.folder.path().join("user"));
+            format!("ssh {OPTIONS} -i {} -p {port} 127.0.0.1 true </dev/null &\n", key.display())
+        };
+        let script = self.home.path().join("ssh-on-all");
+        fs::write(&script, servers.iter().map(ssh).chain(["wait\n".to_owned()]).collect::<String>())?;
+        let ours = format!("osier exec {hosts} --keep 0 --forks {HOSTS} -- true");
+        let taken = self.compare(TURNS, &ours, &format!("sh {}", script.display()), "true")?;
+        let what = "osier exec on 50 hosts, connecting first, over ssh on all at once";
+        Ok(taken.row(what, "≤ 1.2 ×", |_, ratio| ratio <= 1.2))
     }
 
     /// Runs both in turns, and something before each.
     fn compare(&self, turns: usize, ours: &str, theirs: &str, before: &str) -> Result<Taken> {
-        let mut taken = Taken { ours: Vec::new(), theirs: Vec::new() };
+        let mut taken = Taken::default();
         for _ in 0..turns {
             taken.ours.push(self.seconds(ours, before)?);
             taken.theirs.push(self.seconds(theirs, before)?);
