@@ -6,7 +6,7 @@ use osier_fleet::Serial;
 use osier_inventory::{Problem, variables};
 use osier_model::NodeName;
 use serde_json::{Map, Value};
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 /// Where the hosts are named, and what is set for them.
 #[derive(Debug, Clone, clap::Args)]
@@ -19,6 +19,54 @@ pub struct InventoryArgs {
     /// either behind an '@'; may be given several times
     #[arg(short, long = "extra-vars", value_name = "NAME=VALUE|@FILE|JSON", value_parser = parse_extra)]
     pub extra_vars: Vec<Extra>,
+    #[command(flatten)]
+    pub(crate) vault: VaultArgs,
+}
+
+/// Where the passwords of ansible-vault come from. All are tried on everything that is encrypted.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct VaultArgs {
+    /// Decrypt what ansible-vault encrypted with the password in this file, or that this program prints; may be given several
+    /// times
+    #[arg(long, visible_alias = "vault-pass-file", env = "ANSIBLE_VAULT_PASSWORD_FILE", value_name = "FILE")]
+    pub(crate) vault_password_file: Vec<PathBuf>,
+    /// The same with a label, which only the prompt and programs named '…-client' are told; 'prompt' in the file's place asks
+    #[arg(long, env = "ANSIBLE_VAULT_IDENTITY_LIST", value_delimiter = ',', value_name = "[LABEL@]FILE")]
+    pub(crate) vault_id: Vec<VaultId>,
+    /// Ask for the password of ansible-vault
+    #[arg(short = 'J', long, visible_alias = "ask-vault-pass")]
+    pub(crate) ask_vault_password: bool,
+}
+
+/// One password of ansible-vault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VaultId {
+    /// What the operator calls it; may be empty.
+    pub(crate) label: String,
+    pub(crate) source: PasswordSource,
+}
+
+/// Where a password comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PasswordSource {
+    /// The terminal.
+    Prompt,
+    /// A file, or a program that prints it.
+    File(PathBuf),
+}
+
+impl FromStr for VaultId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (label, source) = text.split_once('@').unwrap_or(("", text));
+        let source = match source {
+            "" => return Err("a file is missing".to_owned()),
+            "prompt" | "prompt_ask_vault_pass" => PasswordSource::Prompt,
+            path => PasswordSource::File(path.into()),
+        };
+        Ok(Self { label: label.to_owned(), source })
+    }
 }
 
 /// Variables that the command line sets.

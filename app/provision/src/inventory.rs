@@ -4,32 +4,33 @@
 
 use crate::{
     args::{Extra, InventoryArgs},
-    inventory_files as files,
+    inventory_files as files, vault,
 };
-use osier_inventory::{Host, Inventory, Named, Problem, Variables, split_pattern, variables};
+use osier_inventory::{Host, Inventory, Named, Problem, Variables, Vault, split_pattern, variables};
 use osier_ui::{ExitKind, Failure, Ui};
 use serde_json::{Map, Value};
 use std::{fs, path::Path};
 
 /// Reads the inventory that the arguments name, with the variables they set. What Ansible would warn of is warned of.
 pub(crate) fn read(args: &InventoryArgs, ui: &Ui) -> Result<Inventory, Failure> {
+    let vault = vault::passwords(&args.vault, ui)?;
     let (mut sources, mut folders) = (Vec::new(), Vec::new());
     for word in &args.inventory {
-        let (more, folder) = files::hosts(word)?;
+        let (more, folder) = files::hosts(word, &vault)?;
         sources.extend(more);
         folders.extend(folder);
     }
     let named = Named::read(&sources).map_err(mistakes)?;
-    let beside: Result<_, Failure> = folders.iter().map(|folder| files::variables(folder, &named)).collect();
-    let here = files::variables(Path::new(""), &named)?;
-    let variables = Variables { beside: beside?, here, extra: extra(&args.extra_vars)? };
+    let beside: Result<_, Failure> = folders.iter().map(|folder| files::variables(folder, &named, &vault)).collect();
+    let here = files::variables(Path::new(""), &named, &vault)?;
+    let variables = Variables { beside: beside?, here, extra: extra(&args.extra_vars, &vault)?, vault };
     let inventory = named.merge(&variables).map_err(mistakes)?;
     inventory.remarks().iter().for_each(|remark| ui.warn(remark));
     Ok(inventory)
 }
 
 /// All variables that the command line sets; of those of one name the last counts.
-fn extra(all: &[Extra]) -> Result<Map<String, Value>, Failure> {
+fn extra(all: &[Extra], vault: &Vault) -> Result<Map<String, Value>, Failure> {
     let mut extra = Map::new();
     for one in all {
         match one {
@@ -41,6 +42,7 @@ fn extra(all: &[Extra]) -> Result<Map<String, Value>, Failure> {
                         anyhow::Error::new(e).context(format!("read the variables of '-e' from '{}'", path.display()));
                     Failure::new(ExitKind::Usage, error)
                 })?;
+                let text = vault::opened(path, text, vault)?;
                 extra.extend(variables(&path.display().to_string(), &text).map_err(mistakes)?);
             }
         }
@@ -98,12 +100,14 @@ fn mistakes(problems: Vec<Problem>) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::VaultArgs;
     use osier_ui::Output;
     use std::os::unix::fs::PermissionsExt;
 
     fn read(path: &Path, extra: &[(&str, &str)]) -> Result<Inventory, Failure> {
         let extra_vars = extra.iter().map(|(n, v)| Extra::One((*n).to_owned(), (*v).to_owned())).collect();
-        super::read(&InventoryArgs { inventory: vec![path.to_owned()], extra_vars }, &Ui::new(Output::Text, true))
+        let inventory = vec![path.to_owned()];
+        super::read(&InventoryArgs { inventory, extra_vars, vault: VaultArgs::default() }, &Ui::new(Output::Text, true))
     }
 
     fn write(folder: &Path, files: &[(&str, &str)]) {
@@ -145,6 +149,7 @@ mod tests {
         let file = |name: &str| Extra::File(dir.path().join(name));
         let one = |name: &str, value: &str| Extra::One(name.into(), value.into());
         let many = Extra::Many(serde_json::json!({"a": {"deep": true}}).as_object().unwrap().clone());
+        let extra = |all: &[Extra]| extra(all, &Vault::default());
         let read = extra(&[one("a", "0"), file("vars.yml"), one("c", "mine"), many]).unwrap();
         assert_eq!(Value::from(read), serde_json::json!({"a": {"deep": true}, "b": ["x"], "c": "mine"}));
         let wrong = extra(&[file("wrong.yml")]).unwrap_err();

@@ -4,8 +4,9 @@
 //! hidden ones and those that end like backups and documents; of `NAME`, `NAME.yml`, `NAME.yaml` and `NAME.json` in
 //! `group_vars` or `host_vars` the first that exists, where a folder means all of its files.
 
+use crate::vault;
 use anyhow::Context;
-use osier_inventory::{Named, Source, SourceKind, hosts_to_ask};
+use osier_inventory::{Named, Source, SourceKind, Vault, hosts_to_ask};
 use osier_ui::{ExitKind, Failure};
 use std::{
     collections::BTreeMap,
@@ -25,7 +26,7 @@ const NOT_INVENTORIES: [&str; 3] = ["host_vars", "group_vars", "vars_plugins"];
 const EXTENSIONS: [&str; 4] = ["", ".yml", ".yaml", ".json"];
 
 /// All hosts that a word behind `-i` names, and the folder that their files of variables lie in.
-pub(crate) fn hosts(word: &Path) -> Result<(Vec<Source>, Option<PathBuf>), Failure> {
+pub(crate) fn hosts(word: &Path, vault: &Vault) -> Result<(Vec<Source>, Option<PathBuf>), Failure> {
     let text = word.to_string_lossy();
     let kind = match fs::metadata(word) {
         Err(_) if text.contains(',') => {
@@ -36,14 +37,14 @@ pub(crate) fn hosts(word: &Path) -> Result<(Vec<Source>, Option<PathBuf>), Failu
     };
     if kind.is_dir() {
         let mut sources = Vec::new();
-        hosts_in(word, &mut sources)?;
+        hosts_in(word, vault, &mut sources)?;
         return Ok((sources, Some(word.to_owned())));
     }
     let beside = word.parent().unwrap_or(Path::new(""));
-    Ok((vec![file_or_program(word)?], Some(beside.to_owned())))
+    Ok((vec![file_or_program(word, vault)?], Some(beside.to_owned())))
 }
 
-fn hosts_in(folder: &Path, sources: &mut Vec<Source>) -> Result<(), Failure> {
+fn hosts_in(folder: &Path, vault: &Vault, sources: &mut Vec<Source>) -> Result<(), Failure> {
     for name in names_in(folder)? {
         let passed_over = name.starts_with('.') || IGNORED.iter().any(|end| name.ends_with(end));
         if passed_over || NOT_INVENTORIES.contains(&name.as_str()) {
@@ -51,16 +52,16 @@ fn hosts_in(folder: &Path, sources: &mut Vec<Source>) -> Result<(), Failure> {
         }
         let path = folder.join(name);
         if path.is_dir() {
-            hosts_in(&path, sources)?;
+            hosts_in(&path, vault, sources)?;
         } else {
-            sources.push(file_or_program(&path)?);
+            sources.push(file_or_program(&path, vault)?);
         }
     }
     Ok(())
 }
 
 /// The variables of all groups and hosts in `group_vars` and `host_vars` of a folder.
-pub(crate) fn variables(folder: &Path, named: &Named) -> Result<Vec<Source>, Failure> {
+pub(crate) fn variables(folder: &Path, named: &Named, vault: &Vault) -> Result<Vec<Source>, Failure> {
     let mut sources = Vec::new();
     let groups = (folder.join("group_vars"), named.groups().collect::<Vec<_>>(), SourceKind::GroupVars as fn(_) -> _);
     let hosts = (folder.join("host_vars"), named.hosts().collect::<Vec<_>>(), SourceKind::HostVars as fn(_) -> _);
@@ -71,7 +72,7 @@ pub(crate) fn variables(folder: &Path, named: &Named) -> Result<Vec<Source>, Fai
         // A name that is a path leads elsewhere.
         for name in names.into_iter().filter(|n| !n.starts_with('/')) {
             for file in files_of(&folder, name)? {
-                sources.push(read(&file, kind(name.to_owned()))?);
+                sources.push(read(&file, kind(name.to_owned()), vault)?);
             }
         }
     }
@@ -116,8 +117,8 @@ fn names_in(folder: &Path) -> Result<Vec<String>, Failure> {
     Ok(names)
 }
 
-fn file_or_program(path: &Path) -> Result<Source, Failure> {
-    if is_program(path).map_err(|e| failure(path, e))? { printed(path) } else { read(path, SourceKind::Hosts) }
+fn file_or_program(path: &Path, vault: &Vault) -> Result<Source, Failure> {
+    if is_program(path).map_err(|e| failure(path, e))? { printed(path) } else { read(path, SourceKind::Hosts, vault) }
 }
 
 /// Whether a file may be run and begins as programs do. A file of hosts that is executable by accident is none.
@@ -160,9 +161,10 @@ fn usage(error: anyhow::Error) -> Failure {
     Failure::new(ExitKind::Usage, error)
 }
 
-fn read(path: &Path, kind: SourceKind) -> Result<Source, Failure> {
+fn read(path: &Path, kind: SourceKind, vault: &Vault) -> Result<Source, Failure> {
     let bytes = fs::read(path).map_err(|e| failure(path, e))?;
     let text = text(bytes).map_err(|line| Failure::usage(format!("{}:{line}: this is not UTF-8", path.display())))?;
+    let text = vault::opened(path, text, vault)?;
     Ok(Source { path: path.display().to_string(), text, kind })
 }
 

@@ -25,10 +25,11 @@ mod run;
 mod settings;
 mod show;
 mod site;
+mod vault;
 
 pub use args::{
     BootstrapArgs, BundleDockerArgs, ChangeArgs, ConvergeArgs, DestroyArgs, EngineArgs, EnvArgs, Extra, HostArgs,
-    InventoryArgs, RemoveNodeArgs, SetupClusterArgs, ShowArgs, SiteArgs,
+    InventoryArgs, PasswordSource, RemoveNodeArgs, SetupClusterArgs, ShowArgs, SiteArgs, VaultArgs, VaultId,
 };
 pub use bundle::run_bundle_docker;
 pub use context::{DockerContext, Written, docker_folder, run_env};

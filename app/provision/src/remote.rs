@@ -135,7 +135,9 @@ fn unreachable_hint(reason: Unreachable) -> &'static str {
         Unreachable::HostKey => {
             "the host's key is not the one in known_hosts: if that is right, take the old one out with 'ssh-keygen -R HOST' and log in once by hand"
         }
-        Unreachable::Lost => "try 'ssh -v' to that host by hand",
+        Unreachable::Lost => {
+            "try 'ssh -v' to that host by hand; where many logins at once are too many for an sshd (MaxStartups), '--forks N' makes fewer"
+        }
     }
 }
 

@@ -110,6 +110,14 @@ impl Ui {
         read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
     }
 
+    /// Asks for a password on the terminal, which does not show it.
+    pub fn password(&self, question: &str) -> Result<String, Failure> {
+        rpassword::prompt_password(question).map_err(|e| {
+            let error = anyhow::Error::new(e).context("ask for a password");
+            Failure::new(ExitKind::Usage, error).hint("without a terminal, passwords come from files")
+        })
+    }
+
     /// `text` in the given ANSI style where colour is wanted.
     pub fn paint(&self, style: &str, text: &str) -> String {
         if self.color { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }

@@ -34,7 +34,7 @@ impl Sealer {
         let mut datagram = vec![VERSION];
         datagram.extend_from_slice(&self.me.0);
         let nonce: [u8; NONCE] = rand::rng().random();
-        let sealed = self.cipher.encrypt(XNonce::from_slice(&nonce), Payload { msg: message, aad: &datagram });
+        let sealed = self.cipher.encrypt(&XNonce::from(nonce), Payload { msg: message, aad: &datagram });
         datagram.extend_from_slice(&nonce);
         datagram.extend_from_slice(&sealed.map_err(|_| NotSealed)?);
         Ok(datagram)
@@ -43,10 +43,10 @@ impl Sealer {
     /// The sender and the message of a datagram.
     pub(crate) fn open(&self, datagram: &[u8]) -> Result<(PeerId, Vec<u8>), NotSealed> {
         let (clear, rest) = datagram.split_at_checked(CLEAR).ok_or(NotSealed)?;
-        let (nonce, sealed) = rest.split_at_checked(NONCE).ok_or(NotSealed)?;
+        let (nonce, sealed) = rest.split_first_chunk::<NONCE>().ok_or(NotSealed)?;
         let [VERSION, sender @ ..] = clear else { return Err(NotSealed) };
         let sender = PeerId(sender.try_into().map_err(|_| NotSealed)?);
-        let opened = self.cipher.decrypt(XNonce::from_slice(nonce), Payload { msg: sealed, aad: clear });
+        let opened = self.cipher.decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: clear });
         Ok((sender, opened.map_err(|_| NotSealed)?))
     }
 }

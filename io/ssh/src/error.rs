@@ -145,6 +145,15 @@ impl Unreachable {
     }
 }
 
+/// Whether the other side, or a host on the way, closed the connection before it said who it is: an sshd does so with some
+/// while it has many that are not logged in yet (`MaxStartups`, sshd_config(5)), and so does a way that leads nowhere.
+pub(crate) fn is_turned_away(stderr: &[u8]) -> bool {
+    let is_exchange =
+        |line: &str| line.contains("kex_exchange_identification:") || line.contains("ssh_exchange_identification:");
+    let text = String::from_utf8_lossy(stderr);
+    Unreachable::from_stderr(stderr) == Unreachable::Lost && text.lines().any(is_exchange)
+}
+
 /// Whether `ssh` could not have a port of this machine.
 pub(crate) fn is_port_refusal(stderr: &[u8]) -> bool {
     const SIGNS: [&str; 3] =
@@ -195,6 +204,34 @@ mod tests {
             ("", Unreachable::Lost),
         ] {
             assert_eq!(Unreachable::from_stderr(text.as_bytes()), reason, "{text}");
+        }
+    }
+
+    #[test]
+    fn being_turned_away_is_told_from_all_that_has_a_reason() {
+        for (text, is) in [
+            (
+                "kex_exchange_identification: Connection closed by remote host\r\nConnection closed by 10.0.0.1 port 22\r\n",
+                true,
+            ),
+            ("kex_exchange_identification: read: Connection reset by peer\r\n", true),
+            ("kex_exchange_identification: banner line 0: Not allowed at this time\r\n", true),
+            ("ssh_exchange_identification: Connection closed by remote host\r\n", true),
+            (
+                "channel 0: open failed: connect failed: Connection refused\r\nstdio forwarding failed\r\n\
+              kex_exchange_identification: Connection closed by remote host\r\n",
+                false,
+            ),
+            (
+                "vpn-user@vpn-host: Permission denied (publickey).\r\n\
+              kex_exchange_identification: Connection closed by remote host\r\n",
+                false,
+            ),
+            ("Connection closed by 10.0.0.1 port 22\r\n", false),
+            ("Connection timed out during banner exchange\r\n", false),
+            ("", false),
+        ] {
+            assert_eq!(is_turned_away(text.as_bytes()), is, "{text}");
         }
     }
 

@@ -8,8 +8,8 @@ use crate::{
     Connections, Error, Said, Target, Unreachable,
     connections::Folder,
     error::{is_port_refusal, is_settings_refusal},
-    host::arguments,
     lines::Splitter,
+    master::arguments,
 };
 use nix::{
     sys::signal::{Signal, killpg},

@@ -1,25 +1,14 @@
 //! One host: its master connection, and the commands that run over it.
 
 use crate::{
-    Command, Error, Output, Said, Secret, Stream, Target, Unreachable,
-    connections::{Place, answers},
-    error::is_sudo_refusal,
-    lines::Splitter,
+    Command, Error, Output, Said, Secret, Stream, Target, Unreachable, connections::Place, error::is_sudo_refusal,
+    lines::Splitter, master::Found,
 };
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-    pin::Pin,
-    process::Stdio,
-};
+use std::{path::PathBuf, pin::Pin};
 use tokio::sync::{Mutex, OnceCell, Semaphore};
 
 /// Commands that run on one host at a time; further ones wait.
 pub const SESSIONS: usize = 8;
-/// Seconds to wait for a host that does not answer.
-const CONNECT_TIMEOUT: u32 = 10;
-/// How long the master connection may take to say that it stands.
-const CHECK: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// One host and its master connection, which ends with this value unless it is kept for others.
 #[derive(Debug)]
@@ -27,30 +16,11 @@ pub struct Host {
     pub(crate) name: String,
     pub(crate) target: Target,
     pub(crate) password: Option<Secret>,
-    place: Place,
+    pub(crate) place: Place,
     /// Where others leave their connection to this host; found out when it is first needed.
-    shared: OnceCell<Option<PathBuf>>,
-    found: Mutex<Found>,
+    pub(crate) shared: OnceCell<Option<PathBuf>>,
+    pub(crate) found: Mutex<Found>,
     pub(crate) sessions: Semaphore,
-}
-
-/// What is known of the connection that somebody else left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Found {
-    /// Nothing: it may be dead.
-    Untried,
-    /// A command began over it.
-    Alive,
-    /// No command did.
-    Dead,
-}
-
-/// The connection that a command is to run over.
-#[derive(Debug, Clone)]
-pub(crate) struct Link {
-    pub(crate) socket: PathBuf,
-    /// It may be dead, and nobody has noticed yet.
-    pub(crate) is_doubtful: bool,
 }
 
 /// What a call waits for that may end its command early.
@@ -174,77 +144,6 @@ impl Host {
         self.connect().await.map(drop)
     }
 
-    /// The master connection: this process's own, else one that was found, else a new one.
-    pub(crate) async fn connect(&self) -> Result<Link, Error> {
-        let found = self.found.lock().await;
-        let own = Link { socket: self.place.own.clone(), is_doubtful: false };
-        if own.socket.exists() {
-            return Ok(own);
-        }
-        let shared = self.shared.get_or_init(|| self.find_shared()).await.as_ref();
-        if let Some(shared) = shared.filter(|shared| *found != Found::Dead && answers(shared)) {
-            return Ok(Link { socket: shared.clone(), is_doubtful: *found == Found::Untried });
-        }
-        // A file, not a pipe: the master goes on in the background, and old versions keep their standard error open.
-        let log = own.socket.with_extension("log");
-        let file = std::fs::File::create(&log).map_err(Error::Folder)?;
-        let mut ssh = tokio::process::Command::new("ssh");
-        ssh.args(["-N", "-f"]).args(arguments(&self.target, &own.socket, "ControlMaster=yes"));
-        ssh.arg("-o").arg(format!("ControlPersist={}", self.place.persist)).arg("--").arg(&self.target.host);
-        ssh.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).env("LC_ALL", "C").kill_on_drop(true);
-        let status = ssh.status().await.map_err(Error::Program)?;
-        let stderr = std::fs::read(&log).unwrap_or_default();
-        let _ = std::fs::remove_file(&log);
-        if !status.success() {
-            return Err(self.unreachable(&stderr));
-        }
-        if let Some(shared) = shared
-            && let Err(error) = self.place.share(shared)
-        {
-            tracing::debug!(host = self.name, %error, "the connection cannot be kept for others");
-        }
-        drop(found);
-        Ok(own)
-    }
-
-    /// Where others leave their connection to whatever `ssh` takes this target for; nowhere where it does not say.
-    async fn find_shared(&self) -> Option<PathBuf> {
-        if !self.place.is_kept() {
-            return None;
-        }
-        let mut ssh = tokio::process::Command::new("ssh");
-        ssh.arg("-G")
-            .args(arguments(&self.target, Path::new("none"), "ControlMaster=no"))
-            .arg("--")
-            .arg(&self.target.host);
-        ssh.stdin(Stdio::null()).stderr(Stdio::null()).env("LC_ALL", "C").kill_on_drop(true);
-        let described = ssh.output().await.ok().filter(|output| output.status.success())?;
-        self.place.shared(&described.stdout)
-    }
-
-    /// Takes note of whether a command began over a connection that was found.
-    pub(crate) async fn note_found(&self, alive: bool) {
-        *self.found.lock().await = if alive { Found::Alive } else { Found::Dead };
-    }
-
-    /// Whether the master connection stands. A master that is about to end is waited for: it answers no more.
-    async fn has_master(&self) -> bool {
-        let own = &self.place.own;
-        let shared = self.shared.get().and_then(Option::as_ref);
-        let socket = shared.filter(|_| !own.exists()).unwrap_or(own);
-        let mut check = tokio::process::Command::from(self.master_command(socket, "check"));
-        let asked = tokio::time::timeout(CHECK, check.kill_on_drop(true).status()).await;
-        matches!(asked, Ok(Ok(status)) if status.success())
-    }
-
-    /// Says something to the master connection.
-    fn master_command(&self, socket: &Path, what: &str) -> std::process::Command {
-        let mut ssh = std::process::Command::new("ssh");
-        ssh.arg("-S").arg(socket).args(["-O", what, "--"]).arg(&self.target.host);
-        ssh.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        ssh
-    }
-
     /// Tells failures of the connection and of `sudo` from those of the program.
     async fn judge(&self, command: &Command<'_>, code: i32, stderr: &[u8]) -> Result<(), Error> {
         // `ssh` ends with 255 when the connection breaks, and then its master is gone or going; a program may end so, too.
@@ -257,7 +156,7 @@ impl Host {
         Ok(())
     }
 
-    fn unreachable(&self, stderr: &[u8]) -> Error {
+    pub(crate) fn unreachable(&self, stderr: &[u8]) -> Error {
         let reason = Unreachable::from_stderr(stderr);
         Error::Unreachable { host: self.name.clone(), reason, said: Said::new(stderr) }
     }
@@ -274,27 +173,4 @@ impl Drop for Host {
             let _ = self.master_command(&self.place.own, "exit").status();
         }
     }
-}
-
-/// The arguments of every call of `ssh`, up to the host's name. The first value of an option wins, so ours that must hold
-/// come before the user's, and those that are only defaults come after.
-pub(crate) fn arguments(target: &Target, socket: &Path, master: &str) -> Vec<OsString> {
-    let mut args: Vec<OsString> = Vec::new();
-    let option = |args: &mut Vec<OsString>, text: &str| args.extend(["-o".into(), text.into()]);
-    args.extend(["-S".into(), socket.into(), "-T".into()]);
-    option(&mut args, master);
-    option(&mut args, "BatchMode=yes");
-    if let Some(user) = &target.user {
-        args.extend(["-l".into(), user.into()]);
-    }
-    if let Some(port) = target.port {
-        args.extend(["-p".into(), port.to_string().into()]);
-    }
-    if let Some(key) = &target.key {
-        args.extend(["-i".into(), key.into()]);
-    }
-    args.extend(target.args.iter().map(Into::into));
-    option(&mut args, &format!("ConnectTimeout={CONNECT_TIMEOUT}"));
-    option(&mut args, "ServerAliveInterval=15");
-    args
 }

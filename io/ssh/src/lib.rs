@@ -4,7 +4,8 @@
 //! work because the user's `ssh` is what connects. No SSH library takes its place: inventories carry arguments for
 //! `ssh` (`ansible_ssh_common_args`) that must reach it verbatim.
 //!
-//! Each host has one master connection (`ControlMaster`), made when it is first needed and again when it was lost;
+//! Each host has one master connection (`ControlMaster`), made when it is first needed and again when it was lost; an
+//! sshd that has too many logins at once turns some away (`MaxStartups`), and is asked again after a moment;
 //! every command is a session on it, at most [`SESSIONS`] at a time, below the ten that sshd allows by default. Ports that
 //! are to be held open have a connection of their own ([`Forward`]). Connections can be kept for the next process
 //! ([`Connections::kept`]).
@@ -21,6 +22,7 @@ mod forward;
 mod gate;
 mod host;
 mod lines;
+mod master;
 mod quote;
 mod secret;
 mod session;

@@ -7,7 +7,8 @@ use crate::{
     Command, Error, Host, Secret, Stream,
     command::{Input, Sudo},
     gate::{Gate, Sign},
-    host::{Link, Stop, arguments},
+    host::Stop,
+    master::{Link, arguments},
 };
 use std::{
     collections::hash_map::RandomState,

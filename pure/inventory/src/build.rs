@@ -11,6 +11,7 @@ use crate::{
     draft::{ALL, Draft, UNGROUPED},
     ini, range, script,
     tree::Tree,
+    vault::is_encrypted,
     yaml::{self, Kind},
 };
 use serde_json::{Map, Value};
@@ -56,7 +57,7 @@ impl Named {
         let beside: Vec<Layer> = variables.beside.iter().map(|s| Layer::read(s, &mut problems)).collect();
         let here = Layer::read(&variables.here, &mut problems);
         if problems.is_empty() {
-            return Ok(self.inventory(&beside, &here, &variables.extra));
+            return Ok(self.inventory(&beside, &here, variables));
         }
         // A file that lies beside the inventory may lie in the working folder as well.
         let mut told = BTreeSet::new();
@@ -118,7 +119,7 @@ impl Named {
             return problems.push(problem(1, message.to_owned()));
         }
         let mut mistakes = Vec::new();
-        if may_be_yaml || text.starts_with("$ANSIBLE_VAULT") {
+        if may_be_yaml || is_encrypted(text) {
             match yaml::read(text) {
                 Ok(Some(node)) => match node.kind {
                     Kind::Mapping(groups) if !groups.is_empty() => {
@@ -131,7 +132,7 @@ impl Named {
                 Err(refused) => mistakes = refused,
             }
         }
-        if text.starts_with("$ANSIBLE_VAULT") {
+        if is_encrypted(text) {
             return problems.extend(mistakes.into_iter().map(|(line, message)| problem(line, message)));
         }
         let mut draft = self.draft.clone();
@@ -147,7 +148,7 @@ impl Named {
         }
     }
 
-    fn inventory(self, beside: &[Layer], here: &Layer, extra: &Vars) -> Inventory {
+    fn inventory(self, beside: &[Layer], here: &Layer, variables: &Variables) -> Inventory {
         let draft = &self.draft;
         let name = |group: usize| draft.groups[group].name.as_str();
         let mut hosts = Vec::with_capacity(draft.hosts.len());
@@ -161,10 +162,10 @@ impl Named {
             folders().for_each(|f| groups.iter().for_each(|&g| f.group(name(g)).for_each(&mut add)));
             add(&host.vars);
             folders().for_each(|f| f.host(&host.name).for_each(&mut add));
-            add(extra);
+            add(&variables.extra);
             let mut names: Vec<String> = groups.iter().map(|&g| name(g).to_owned()).collect();
             names.sort();
-            hosts.push(Host { name: host.name.clone(), groups: names, vars });
+            hosts.push(Host { name: host.name.clone(), groups: names, vars, vault: variables.vault.clone() });
         }
         let name_of = |hosts: &[usize]| hosts.iter().map(|&h| draft.hosts[h].name.clone()).collect();
         let groups = draft.groups.iter().enumerate().map(|(index, group)| Group {
@@ -182,7 +183,7 @@ pub(crate) fn build(sources: &[Source]) -> Result<Inventory, Vec<Problem>> {
     let (named, mut problems) = Named::read_all(sources);
     let layer = Layer::read(sources, &mut problems);
     if problems.is_empty() {
-        return Ok(named.inventory(&[layer], &Layer::default(), &Vars::new()));
+        return Ok(named.inventory(&[layer], &Layer::default(), &Variables::default()));
     }
     sort(&mut problems, sources);
     Err(problems)
@@ -273,7 +274,7 @@ ansible_group_priority=high
         let sources = [
             source("hosts", SourceKind::Hosts, hosts),
             source("group_vars/web", SourceKind::GroupVars("web".to_owned()), "a: [\n"),
-            source("host_vars/a", SourceKind::HostVars("a".to_owned()), "k: !vault |\n  33\n"),
+            source("host_vars/a", SourceKind::HostVars("a".to_owned()), "k: !vault [33]\n"),
         ];
         let problems: Vec<String> = build(&sources).unwrap_err().iter().map(Problem::to_string).collect();
         let expected = [
@@ -293,7 +294,7 @@ ansible_group_priority=high
         ];
         assert_eq!(problems[..expected.len()], expected);
         assert!(problems[expected.len()].starts_with("group_vars/web:1: cannot read YAML"), "{problems:?}");
-        assert!(problems[expected.len() + 1].starts_with("host_vars/a:1: the value is encrypted"), "{problems:?}");
+        assert!(problems[expected.len() + 1].starts_with("host_vars/a:1: the tag '!vault'"), "{problems:?}");
         assert_eq!(problems.len(), expected.len() + 2);
     }
 

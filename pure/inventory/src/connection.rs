@@ -2,7 +2,7 @@
 //!
 //! Must not know how ssh is run, nor which user is the default: what the inventory does not say stays `None`.
 
-use crate::Host;
+use crate::{Host, TemplateError};
 use serde_json::Value;
 
 /// How to log in to one host, as far as the inventory says.
@@ -87,6 +87,11 @@ impl Host {
     fn secret(&self, names: &[&str]) -> Result<Option<String>, ConnectionError> {
         let hidden =
             "it is no text, or a template that is more than a name ('{{' and '{#' begin one); its value is not shown";
+        for name in names {
+            if let Err(TemplateError::Vault(reason)) = self.value(name) {
+                return Err(self.error(name, reason.to_string()));
+            }
+        }
         self.string(names).map_err(|e| ConnectionError { reason: hidden.to_owned(), ..e })
     }
 

@@ -17,6 +17,7 @@ mod scalar;
 mod script;
 mod template;
 mod tree;
+mod vault;
 mod words;
 mod yaml;
 
@@ -25,6 +26,7 @@ pub use connection::{Connection, ConnectionError};
 pub use pattern::{PatternError, split_pattern};
 pub use script::hosts_to_ask;
 pub use template::TemplateError;
+pub use vault::{Vault, VaultError, is_encrypted};
 pub use words::{SplitError, split_words};
 
 use serde_json::{Map, Value};
@@ -66,6 +68,8 @@ pub struct Variables {
     pub here: Vec<Source>,
     /// Variables of every host that win over all others.
     pub extra: Map<String, Value>,
+    /// What opens values that ansible-vault encrypted. Files of which all is encrypted must have been opened already.
+    pub vault: Vault,
 }
 
 /// One mistake in one file. Prints as `path:line: message`.
@@ -134,6 +138,7 @@ pub struct Host {
     name: String,
     groups: Vec<String>,
     vars: Map<String, Value>,
+    vault: Vault,
 }
 
 impl Host {
@@ -147,7 +152,8 @@ impl Host {
         &self.groups
     }
 
-    /// Its variables after merging; values may be unexpanded templates (`{{ … }}`).
+    /// Its variables after merging; values may be unexpanded templates (`{{ … }}`), and encrypted
+    /// (`{"__ansible_vault": …}`).
     pub fn vars(&self) -> &Map<String, Value> {
         &self.vars
     }
@@ -157,15 +163,20 @@ impl Host {
         listing::alone(self)
     }
 
-    /// One variable after merging; its value may be an unexpanded template.
+    /// One variable after merging; its value may be an unexpanded template, or encrypted.
     pub fn var(&self, name: &str) -> Option<&Value> {
         self.vars.get(name)
     }
 
-    /// One variable after merging, with all `{{ name }}` in it expanded.
+    /// One variable after merging, with all `{{ name }}` in it expanded, and decrypted. What was encrypted is no template.
     pub fn value(&self, name: &str) -> Result<Option<Value>, TemplateError> {
         let variable = |name: &str| self.magic(name).or_else(|| self.var(name).cloned());
-        self.var(name).map(|value| template::expand(value, &variable)).transpose()
+        self.var(name).map(|value| template::expand(value, &self.vault, &variable)).transpose()
+    }
+
+    /// Whether ansible-vault encrypted a variable, or part of it.
+    pub fn is_encrypted(&self, name: &str) -> bool {
+        self.var(name).is_some_and(yaml::is_encrypted_value)
     }
 
     /// The variables that every host has by itself and that may stand in a template.

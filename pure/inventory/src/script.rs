@@ -60,9 +60,6 @@ pub(crate) fn read(list: &str, asked: &BTreeMap<String, String>, draft: &mut Dra
             Some(Value::Object(vars)) => vars,
             Some(_) => return Err(format!("the variables of host '{name}' are not an object")),
         };
-        if let Some(reason) = vars.values().find_map(yaml::unusable) {
-            return Err(format!("host '{name}': {reason}"));
-        }
         draft.set_host_vars(&name, &vars)?;
     }
     Ok(())
@@ -98,9 +95,6 @@ fn read_group(group: &str, data: &Value, draft: &mut Draft, named: &mut Vec<Stri
         None => {}
         Some(Value::Object(vars)) => {
             for (name, value) in vars {
-                if let Some(reason) = yaml::unusable(value) {
-                    return Err(format!("group '{group}': {reason}"));
-                }
                 draft.set_group_var(index, name.clone(), value.clone())?;
             }
         }
@@ -135,7 +129,6 @@ mod tests {
             (r#"{"": []}"#, "no name"),
             (r#"{"_meta": {}}"#, "hostvars"),
             (r#"{"web": ["a"], "_meta": {"hostvars": {"a": 1}}}"#, "not an object"),
-            (r#"{"web": ["a"], "_meta": {"hostvars": {"a": {"p": {"__ansible_vault": "x"}}}}}"#, "ansible-vault"),
             (r#"{"web": {"vars": {"ansible_group_priority": "high"}}}"#, "whole number"),
         ] {
             let error = read(text, &BTreeMap::new(), &mut Draft::new()).unwrap_err();

@@ -2,17 +2,21 @@
 //!
 //! Must not know whose values they are. YAML is read as version 1.1 has it (`yes` is true, `0644` is octal, `<<` merges,
 //! the last of several equal keys wins), because that is what Ansible's reader does; a text that is JSON is read as such.
-//! `!unsafe` text, which is never a template, becomes `{"__ansible_unsafe": text}`, as Ansible writes it in JSON.
+//! `!unsafe` text, which is never a template, becomes `{"__ansible_unsafe": text}`, and a value that ansible-vault encrypted
+//! `{"__ansible_vault": text}`, as Ansible writes them in JSON.
 
-use crate::scalar;
+use crate::{
+    scalar,
+    vault::{VaultError, is_encrypted},
+};
 use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 /// The member of a value that is not to be taken for a template.
 pub(crate) const UNSAFE: &str = "__ansible_unsafe";
 /// The member of a value that is encrypted.
-const ENCRYPTED: &str = "__ansible_vault";
+pub(crate) const ENCRYPTED: &str = "__ansible_vault";
 /// How many nodes aliases may make of a document.
 const NODES: usize = 200_000;
 
@@ -67,7 +71,7 @@ impl Node {
     fn of(value: Value) -> Self {
         let kind = match value {
             Value::Array(items) => Kind::List(items.into_iter().map(Self::of).collect()),
-            Value::Object(map) if !map.contains_key(UNSAFE) => {
+            Value::Object(map) if !is_marked(&map) => {
                 let key = |text| Key { line: 1, text, is_text: true };
                 Kind::Mapping(map.into_iter().map(|(k, v)| (key(k), Self::of(v))).collect())
             }
@@ -88,14 +92,11 @@ pub(crate) fn variables(text: &str) -> Result<Map<String, Value>, Vec<Mistake>> 
 
 /// Reads a document; `None` where there is none.
 pub(crate) fn read(text: &str) -> Result<Option<Node>, Vec<Mistake>> {
-    if text.starts_with("$ANSIBLE_VAULT") {
-        return Err(vec![(1, format!("the file is {VAULT}"))]);
+    if is_encrypted(text) {
+        return Err(vec![(1, VaultError::NoPassword.to_string())]);
     }
     if let Ok(value) = serde_json::from_str::<Value>(text) {
-        return match unusable(&value) {
-            Some(reason) => Err(vec![(1, reason)]),
-            None => Ok(Some(Node::of(value))),
-        };
+        return Ok(Some(Node::of(value)));
     }
     let mut composer = Composer::default();
     let fatal = composer.compose(text).err();
@@ -104,18 +105,19 @@ pub(crate) fn read(text: &str) -> Result<Option<Node>, Vec<Mistake>> {
     if composer.mistakes.is_empty() { Ok(composer.root) } else { Err(composer.mistakes) }
 }
 
-/// Why a JSON value cannot be used, where Ansible marked it as encrypted.
-pub(crate) fn unusable(value: &Value) -> Option<String> {
-    match value {
-        Value::Object(map) if map.contains_key(ENCRYPTED) => Some(format!("a value is {VAULT}")),
-        Value::Object(map) => map.values().find_map(unusable),
-        Value::Array(items) => items.iter().find_map(unusable),
-        _ => None,
-    }
+/// Whether a mapping stands for text of a special kind.
+fn is_marked(map: &Map<String, Value>) -> bool {
+    map.contains_key(UNSAFE) || map.contains_key(ENCRYPTED)
 }
 
-const VAULT: &str = "encrypted with ansible-vault, which is not supported; decrypt it ('ansible-vault decrypt') or pass \
-                     the value in another way";
+/// Whether a value, or one in it, is encrypted.
+pub(crate) fn is_encrypted_value(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => map.contains_key(ENCRYPTED) || map.values().any(is_encrypted_value),
+        Value::Array(items) => items.iter().any(is_encrypted_value),
+        _ => false,
+    }
+}
 
 /// A collection that is still open.
 struct Frame {
@@ -281,6 +283,7 @@ impl Composer {
             None | Some("!") => Ok(Value::from(text)),
             // What is not to be taken for a template has the type that it would have without the tag when plain.
             Some("!unsafe") => scalar::plain(text).map(distrusted),
+            Some("!vault" | "!vault-encrypted") => Ok(json!({ ENCRYPTED: text })),
             Some(tag) => match (tag.strip_prefix("!!"), refusal(tag, "")) {
                 (_, Some(reason)) => Err(reason),
                 (Some(name), None) => scalar::tagged(text, name),
@@ -316,7 +319,6 @@ fn name_of(tag: &Tag) -> String {
 /// Why a value with this tag cannot be used, if it cannot; a collection is a `map` or a `seq`.
 fn refusal(tag: &str, collection: &str) -> Option<String> {
     match tag {
-        "!vault" | "!vault-encrypted" => Some(format!("the value is {VAULT}")),
         "!unsafe" | "!" => None,
         _ => match tag.strip_prefix("!!") {
             Some(name) if collection.is_empty() || name == collection => None,
@@ -330,7 +332,7 @@ pub(crate) fn distrusted(value: Value) -> Value {
     match value {
         Value::String(_) => Value::Object(Map::from_iter([(UNSAFE.to_owned(), value)])),
         Value::Array(items) => items.into_iter().map(distrusted).collect(),
-        Value::Object(map) if !map.contains_key(UNSAFE) => {
+        Value::Object(map) if !is_marked(&map) => {
             map.into_iter().map(|(name, value)| (name, distrusted(value))).collect::<Map<_, _>>().into()
         }
         value => value,
@@ -357,17 +359,16 @@ fn size(node: &Node) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn yaml_is_read_as_ansible_reads_it() {
         let text = "a: yes\nb: off\nmode: 0644\nn: ~\nlist:\n  - 1\n  - 'x'\nbase: &b {u: 1, v: 2}\nall: {<<: *b, v: 3}\n\
                     a2: 1.5\nw: !unsafe '{{ x }}'\ns: \"10\"\n7: seven\ns: 11\nyes_no: [y, N, yes]\nt: !!str 5\n\
-                    two: {v: 3, <<: [{v: 1, x: 1}, {x: 2, y: 2}]}\n'<<': text\nbar: !unsafe [a, 1]\nblock: |\n  end";
+                    two: {v: 3, <<: [{v: 1, x: 1}, {x: 2, y: 2}]}\n'<<': text\nbar: !unsafe [a, 1, !vault x]\nblock: |\n  end";
         let expected = json!({"a": true, "b": false, "mode": 420, "n": null, "list": [1, "x"], "base": {"u": 1, "v": 2},
             "all": {"u": 1, "v": 3}, "a2": 1.5, "w": {"__ansible_unsafe": "{{ x }}"}, "7": "seven", "s": 11,
             "yes_no": ["y", "N", true], "t": "5", "two": {"v": 3, "x": 1, "y": 2}, "<<": "text",
-            "bar": [{"__ansible_unsafe": "a"}, 1], "block": "end"});
+            "bar": [{"__ansible_unsafe": "a"}, 1, {"__ansible_vault": "x"}], "block": "end"});
         assert_eq!(Value::Object(variables(text).unwrap()), expected);
     }
 
@@ -382,9 +383,8 @@ mod tests {
     #[test]
     fn mistakes_carry_their_line() {
         for (text, line, part) in [
-            ("a: 1\nb: !vault |\n  $ANSIBLE_VAULT;1.1;AES256\n  3334\n", 2, "ansible-vault"),
+            ("a: 1\nb: !vault [x]\n", 2, "!vault"),
             ("$ANSIBLE_VAULT;1.1;AES256\n333\n", 1, "ansible-vault"),
-            ("{\"a\": {\"__ansible_vault\": \"x\"}}", 1, "ansible-vault"),
             ("a: 1\nb: [1\n", 2, "YAML"),
             ("- a\n- b\n", 1, "mapping"),
             ("a: 1\n\nb:\n  c: !mine 3\n", 4, "!mine"),

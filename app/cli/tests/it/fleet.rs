@@ -168,7 +168,31 @@ fn the_inventorys_password_reaches_sudo_and_no_output() {
     let said = with(&["-b", "--", "id -un"]);
     assert!(said.code == Some(3) && said.err.contains("hint: set ansible_become_password"), "{said:?}");
     assert_eq!(with(&["--", "id -un"]).out, format!("a | {}\n", user.name));
+
+    let vault = file(&hosts.bench.path(""), "vault.yml", ENCRYPTED);
+    let key = file(&hosts.bench.path(""), "vault-password", "correct horse\n");
+    let encrypted = format!("@{vault}");
+    let said = with(&["-e", &encrypted, "-b", "--vault-password-file", &key, "--", "id -un"]);
+    assert_eq!((said.code, said.out.as_str()), (Some(0), "a | root\n"), "{said:?}");
+    assert!(!said.err.contains(PASSWORD) && !said.err.contains("correct horse"), "{said:?}");
+    let said = with(&["-e", &encrypted, "-b", "--", "id -un"]);
+    assert!(said.code == Some(2) && said.err.contains("'--vault-password-file FILE'"), "{said:?}");
+    let said = with(&["-e", &encrypted, "-b", "--ask-vault-password", "--", "id -un"]);
+    assert!(said.code == Some(2) && said.err.contains("without a terminal"), "{said:?}");
+    // What nothing uses need not be opened.
+    let other = file(&hosts.bench.path(""), "other.yml", ENCRYPTED.replace("ansible_become_password", "other"));
+    assert_eq!(with(&["-e", &format!("@{other}"), "--", "id -un"]).out, format!("a | {}\n", user.name));
 }
+
+/// `PASSWORD`, as ansible-vault 2.19 encrypts it with 'correct horse'.
+const ENCRYPTED: &str = "ansible_become_password: !vault |
+  $ANSIBLE_VAULT;1.1;AES256
+  62373531633632663736376635353430346434356663656438333838333430616635303466333264
+  3935333865666339653934323961616339633031613265310a626135633931613532346634363866
+  36346230323561313062353230633563623730333831653063626361363265323366646533316233
+  3661353835306236330a343737356166643134356530383336666635323266643962666636363935
+  65303733343266356363333665663563363336303736383038393737323930346266
+";
 
 /// An engine's command line that has containers and images, one of which it will not remove.
 const DOCKER: &str = r#"#!/bin/sh

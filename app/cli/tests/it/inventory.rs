@@ -12,7 +12,7 @@ use std::{
     collections::BTreeSet,
     ffi::OsStr,
     fs,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
 };
@@ -269,4 +269,27 @@ fn what_is_wrong_is_said_with_its_place_and_what_to_do() {
     assert!(help.code == Some(0) && help.out.contains("osier inventory --list-hosts 'slaves:!datalyse-2'"), "{help:?}");
     let remarks = osier(&bench, &root().join("test/golden/inventories/yaml-remarks"), &["--list", "-i", "hosts.yml"]);
     assert!(remarks.err.contains("warning: hosts.yml:4: 'hosts_typo' of group 'all' is passed over"), "{remarks:?}");
+}
+
+#[test]
+fn the_vaults_password_is_asked_for_at_a_terminal_which_does_not_show_it() {
+    let bench = Bench::new();
+    let folder = root().join("test/golden/inventories/vault-opened");
+    let line = format!("{} inventory -i hosts.yml -J --vault-id ask-client --host b", bench.path("osier").display());
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).current_dir(folder).env("TERM", "dumb");
+    let mut script = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = script.stdout.take().unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"Vault password: ") {
+        let mut byte = [0];
+        out.read_exact(&mut byte).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&seen)));
+        seen.extend(byte);
+    }
+    let mut typed = script.stdin.take().unwrap();
+    typed.write_all(b"correct horse\n").unwrap();
+    out.read_to_end(&mut seen).unwrap();
+    let seen = String::from_utf8_lossy(&seen);
+    assert!(script.wait().unwrap().success() && seen.contains("\"ansible_become_password\": \"top\""), "{seen}");
+    assert!(!seen.contains("correct horse"), "{seen}");
 }

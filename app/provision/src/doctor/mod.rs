@@ -188,7 +188,7 @@ fn secrets(inventory: &Inventory, cluster: Option<&Cluster>) -> Vec<String> {
             let name = name.to_ascii_lowercase();
             !name.ends_with("_file") && ["pass", "token", "secret", "key"].iter().any(|word| name.contains(word))
         };
-        let named: Vec<String> = host.vars().keys().filter(|name| is_secret(name)).cloned().collect();
+        let named: Vec<String> = host.vars().keys().filter(|n| is_secret(n) || host.is_encrypted(n)).cloned().collect();
         let text = |value: Value| match value {
             Value::String(text) => Some(text),
             Value::Number(number) => Some(number.to_string()),

@@ -8,6 +8,7 @@ use osier_ssh::{Command, Connections, Error, Host, Secret, Stream, Target, Unrea
 use sshd::{PASSWORD, Sshd, User, free_port};
 use std::{
     fs,
+    net::TcpStream,
     os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     time::{Duration, Instant},
 };
@@ -49,6 +50,29 @@ async fn commands_run_with_their_words_input_and_exit_code() {
 
     let output = host.run(&Command::shell("exit 255", [""; 0])).await.unwrap();
     assert_eq!(output.code, 255, "the program's own 255 is not a lost connection");
+}
+
+#[tokio::test]
+async fn a_host_that_takes_no_more_logins_at_once_is_asked_again() {
+    let sshd = Sshd::start_with("MaxStartups 1\n");
+    let waiting = TcpStream::connect(("127.0.0.1", sshd.port)).unwrap();
+    let host = sshd.host();
+    let turned_away = async {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !sshd.log().contains("MaxStartups") {
+            assert!(Instant::now() < deadline, "nobody was turned away: {}", sshd.log());
+            tokio::task::yield_now().await;
+        }
+        drop(waiting);
+    };
+    let (reached, ()) = tokio::join!(host.reach(), turned_away);
+    reached.unwrap();
+
+    // Whoever stays away is given up after a while.
+    let mut target = sshd.target("user");
+    target.args.extend(["-o".to_owned(), "ProxyCommand=true".to_owned()]);
+    let lost = Connections::new().unwrap().host("node", target).reach().await.unwrap_err();
+    assert_eq!(reason(&lost), Unreachable::Lost, "{lost:?}");
 }
 
 #[tokio::test]

@@ -32,6 +32,11 @@ pub(crate) fn free_port() -> u16 {
 
 impl Sshd {
     pub(crate) fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// As [`Self::start`], with more lines of configuration.
+    pub(crate) fn start_with(more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // Another user's keys are looked up with that user's rights.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -48,7 +53,7 @@ impl Sshd {
         let config = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {dir}/host\nPidFile none\nAuthorizedKeysFile {dir}/authorized_keys\n\
              StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\nMaxSessions 10\n\
-             AcceptEnv OSIER_*\nSetEnv PATH={dir}/bin:/usr/bin:/bin HOME={dir}/home\n",
+             AcceptEnv OSIER_*\n{more}SetEnv PATH={dir}/bin:/usr/bin:/bin HOME={dir}/home\n",
             dir = folder.path().display()
         );
         fs::write(path("sshd_config"), config).unwrap();

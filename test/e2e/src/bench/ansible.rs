@@ -143,7 +143,8 @@ impl<'a> Bench<'a> {
         Ok(taken.row(what, "≤ 0.1 ×", |_, ratio| ratio <= 0.1))
     }
 
-    /// `true` on servers that nobody is connected to, over ssh itself on all at once: none can take less.
+    /// `true` on servers that nobody is connected to, over ssh itself on all at once, which none can do without. A connection
+    /// that can serve more than one command takes two calls more.
     fn first(&self, hosts: &str, servers: &[Sshd]) -> Result<Row> {
         let ssh = |sshd: &Sshd| {
             let (port, key) = (sshd.port, sshd.folder.path().join("user"));
@@ -154,7 +155,7 @@ impl<'a> Bench<'a> {
         let ours = format!("osier exec {hosts} --keep 0 --forks {HOSTS} -- true");
         let taken = self.compare(TURNS, &ours, &format!("sh {}", script.display()), "true")?;
         let what = "osier exec on 50 hosts, connecting first, over ssh on all at once";
-        Ok(taken.row(what, "≤ 1.2 ×", |_, ratio| ratio <= 1.2))
+        Ok(taken.row(what, "≤ 1.3 ×", |_, ratio| ratio <= 1.3))
     }
 
     /// Runs both in turns, and something before each.
