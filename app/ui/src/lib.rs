@@ -14,8 +14,16 @@ pub use merge::{Said, merged};
 pub use progress::Progress;
 pub use table::Table;
 
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
 use serde::Serialize;
-use std::io::{IsTerminal, Write};
+use std::{
+    io::{IsTerminal, Write},
+    os::fd::{AsFd, BorrowedFd},
+};
+use tokio::sync::oneshot;
 
 /// How results are printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -56,6 +64,20 @@ impl Ui {
     /// Prints one line of result to standard output. A closed pipe is the reader's business, not an error.
     pub fn line(&self, text: impl std::fmt::Display) {
         let _ = writeln!(std::io::stdout().lock(), "{text}");
+    }
+
+    /// Waits until nobody can read standard output any more: the program behind its pipe has ended. Never where it is no pipe.
+    pub async fn reader_leaves(&self) {
+        let (tell, told) = oneshot::channel();
+        // A thread that waits in the kernel, which nothing else wakes: it ends with the process.
+        std::thread::spawn(move || {
+            if watch(std::io::stdout().as_fd()) {
+                let _ = tell.send(());
+            }
+        });
+        if told.await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Prints result text to standard output as it stands.
@@ -121,5 +143,18 @@ impl Ui {
     /// `text` in the given ANSI style where colour is wanted.
     pub fn paint(&self, style: &str, text: &str) -> String {
         if self.color { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// Waits until a pipe has lost its reader: then it is in error, whether anything is written or not (poll(2)). False where that
+/// cannot be waited for.
+fn watch(out: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(out, PollFlags::empty())];
+    loop {
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(Errno::EINTR) => {}
+            Ok(1..) => return fds[0].revents().is_some_and(|r| r.contains(PollFlags::POLLERR)),
+            _ => return false,
+        }
     }
 }

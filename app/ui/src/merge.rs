@@ -18,8 +18,8 @@ pub enum Said<T> {
     End(usize),
 }
 
-/// Shows the lines of so many sources in the order of their times, until all have ended. Where they are followed, one that is
-/// quiet holds up the others for half a second at most.
+/// Shows the lines of so many sources in the order of their times, until nobody can say anything more. Where they are followed,
+/// one that is quiet holds up the others for half a second at most, and more may come.
 pub async fn merged<T>(
     mut said: mpsc::Receiver<Said<T>>,
     sources: usize,
@@ -28,13 +28,9 @@ pub async fn merged<T>(
 ) {
     let start = Instant::now();
     let mut merger = if follow { Merger::following(sources, GRACE) } else { Merger::new(sources) };
-    let mut open = true;
     loop {
         while let Some((source, line)) = merger.pop(start.elapsed()) {
             show(source, line);
-        }
-        if merger.is_done() {
-            return;
         }
         let timeout = merger.timeout().map(|t| start + t);
         let wait = async {
@@ -44,16 +40,16 @@ pub async fn merged<T>(
             }
         };
         tokio::select! {
-            one = said.recv(), if open => match one {
+            one = said.recv() => match one {
                 Some(Said::Line(source, time, line)) => merger.push(source, time, line, start.elapsed()),
                 Some(Said::End(source)) => merger.end(source),
-                None => {
-                    // Whoever spoke for the sources is gone: nothing can come any more.
-                    open = false;
-                    (0..sources).for_each(|source| merger.end(source));
-                }
+                None => break,
             },
             () = wait => {}
         }
+    }
+    merger.end_all();
+    while let Some((source, line)) = merger.pop(start.elapsed()) {
+        show(source, line);
     }
 }

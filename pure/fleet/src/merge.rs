@@ -39,11 +39,16 @@ struct Line<T> {
     line: T,
 }
 
+impl<T> Source<T> {
+    fn new() -> Self {
+        Self { lines: VecDeque::new(), ended: false, latest: i128::MIN }
+    }
+}
+
 impl<T> Merger<T> {
     /// So many sources that all come to an end: their lines are merged exactly.
     pub fn new(sources: usize) -> Self {
-        let source = || Source { lines: VecDeque::new(), ended: false, latest: i128::MIN };
-        Self { sources: (0..sources).map(|_| source()).collect(), grace: None }
+        Self { sources: (0..sources).map(|_| Source::new()).collect(), grace: None }
     }
 
     /// So many sources that go on: a line waits for this long at most.
@@ -51,19 +56,23 @@ impl<T> Merger<T> {
         Self { grace: Some(grace), ..Self::new(sources) }
     }
 
-    /// A source said something. `now` is the time since any fixed moment.
+    /// A source said something; it may be a new one. `now` is the time since any fixed moment.
     pub fn push(&mut self, source: usize, time: i128, line: T, now: Duration) {
-        if let Some(source) = self.sources.get_mut(source) {
-            source.latest = source.latest.max(time);
-            source.lines.push_back(Line { time: source.latest, came: now, line });
+        let source = self.source(source);
+        source.latest = source.latest.max(time);
+        source.lines.push_back(Line { time: source.latest, came: now, line });
+    }
+
+    fn source(&mut self, at: usize) -> &mut Source<T> {
+        while self.sources.len() <= at {
+            self.sources.push(Source::new());
         }
+        &mut self.sources[at]
     }
 
     /// A source says no more.
     pub fn end(&mut self, source: usize) {
-        if let Some(source) = self.sources.get_mut(source) {
-            source.ended = true;
-        }
+        self.source(source).ended = true;
     }
 
     /// The next line that is due, and its source.
@@ -83,6 +92,11 @@ impl<T> Merger<T> {
     pub fn timeout(&self) -> Option<Duration> {
         let oldest = self.sources.iter().filter_map(|s| s.lines.front()).map(|l| l.came).min()?;
         self.grace.map(|grace| oldest + grace)
+    }
+
+    /// Nobody says anything more.
+    pub fn end_all(&mut self) {
+        self.sources.iter_mut().for_each(|source| source.ended = true);
     }
 
     /// Whether every source has ended and was heard out.
@@ -130,6 +144,17 @@ mod tests {
         merger.push(1, 15, "late", ms(700));
         assert_eq!(all(&mut merger, ms(700)), ["late"]);
         assert_eq!(all(&mut merger, ms(1099)), ["c"]);
+    }
+
+    #[test]
+    fn a_source_may_come_later() {
+        let mut merger = Merger::following(0, GRACE);
+        assert!(merger.is_done());
+        merger.push(2, 7, "c", ms(0));
+        assert_eq!((merger.pop(ms(499)), merger.is_done()), (None, false), "two others may be before it");
+        merger.end(0);
+        merger.end_all();
+        assert_eq!((all(&mut merger, ms(499)), merger.is_done()), (vec!["c"], true));
     }
 
     #[test]

@@ -4,9 +4,13 @@ use crate::{
     fake::Fake,
     fleet::{Hosts, is_running},
     program::Bench,
-    wait::until,
+    wait::{PATIENCE, end, until},
 };
 use serde_json::Value;
+use std::{
+    io::{BufRead, BufReader},
+    process::Stdio,
+};
 
 /// A journal with entries of this host; it notes how it was asked.
 const JOURNALCTL: &str = r#"#!/bin/sh
@@ -67,7 +71,7 @@ async fn containers_of_all_nodes_are_listed_and_their_logs_merged() {
     let bench = Bench::new();
     let (one, two) = (Fake::start("n1").await, Fake::start("n2").await);
     let (web, db) = (one.has("web"), two.has("db"));
-    one.state.lock().unwrap().logs.insert(web, frames(&[(1, "21.5Z one"), (2, "23Z three"), (1, "25Z")]));
+    one.state.lock().unwrap().logs.insert(web.clone(), frames(&[(1, "21.5Z one"), (2, "23Z three"), (1, "25Z")]));
     two.state.lock().unwrap().logs.insert(db, frames(&[(1, "22.000000001Z two"), (1, "24Z four")]));
     let line = format!("osier manage nodes://{},{}", one.address, two.address);
     let (_manager, cluster) = bench.manager("s", &line).await;
@@ -93,7 +97,7 @@ async fn containers_of_all_nodes_are_listed_and_their_logs_merged() {
     let said = run(&["logs", "--container", "web", "n2/db"]);
     assert_eq!(said.out, "n1/web | one\nn2/db  | two\nn2/db  | four\nn1/web | \n", "{said:?}");
     assert_eq!((said.code, said.err.as_str()), (Some(0), "n1/web ! three\n"));
-    let said = run(&["-o", "json", "logs", "-f", "--filter", "node=n1", "--container", "web"]);
+    let said = run(&["-o", "json", "logs", "-f", "--container", "web"]);
     let lines: Vec<Value> = said.out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!((lines.len(), &lines[1]["stream"], &lines[1]["message"]), (3, &"stderr".into(), &"three".into()));
     assert_eq!(lines[0]["time"], "2023-11-14T22:13:21.5Z");
@@ -102,4 +106,43 @@ async fn containers_of_all_nodes_are_listed_and_their_logs_merged() {
     let said = run(&["logs", "--container", "nobody"]);
     assert!(said.code == Some(1) && said.err.contains("No such container"), "{said:?}");
     assert_eq!(run(&["logs", "--container", "web", "-l", "a"]).code, Some(2));
+    assert_eq!(run(&["logs", "--filter", "node=n3"]).code, Some(1));
+
+    // Whom a filter means is followed from its start on, were it later or again.
+    let mut daemon = bench.start(&format!("osier logs -f --filter node=n1 -H {host}"));
+    let lines = |log: &str| log.lines().filter(|l| l.starts_with("n1/")).map(str::to_owned).collect::<Vec<_>>();
+    until("the one that runs has said all", async || lines(&daemon.log()).len() == 3).await;
+    let say = |fake: &Fake, id: &str, bytes: Vec<u8>| {
+        fake.state.lock().unwrap().logs.insert(id.to_owned(), bytes);
+        fake.tell("container", "start", id);
+    };
+    let (later, other) = (one.has("later"), two.has("other"));
+    say(&two, &other, frames(&[(1, "26Z of another node")]));
+    say(&one, &later, frames(&[(1, "26Z hello")]));
+    until("the later one is shown", async || lines(&daemon.log()).contains(&"n1/later | hello".to_owned())).await;
+    say(&one, &web, frames(&[(1, "27Z again")]));
+    until("the one that started again is shown", async || {
+        lines(&daemon.log()).contains(&"n1/web   | again".to_owned())
+    })
+    .await;
+    assert_eq!(lines(&daemon.log()).len(), 5, "{}", daemon.log());
+    assert!(!daemon.log().contains("another node"), "{}", daemon.log());
+    let asked = one.asked(http::Method::GET, "/logs");
+    let again = &asked.last().unwrap().query;
+    assert!(again.contains("since=") && again.contains("tail=all"), "its start is asked for: {again}");
+    daemon.signal("INT");
+    daemon.end();
+}
+
+#[test]
+fn whoever_follows_stops_when_nobody_reads() {
+    let hosts = Hosts::new(&["a"]);
+    hosts.program("journalctl", JOURNALCTL);
+    let mut osier = hosts.bench.command("osier logs -f", &[]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(osier.stdout.take().unwrap()).lines().map(|line| line.unwrap());
+    let pid = lines.by_ref().nth(2).unwrap().split_once(" | ").unwrap().1.to_owned();
+    assert!(is_running(&pid));
+    drop(lines);
+    let ended = end(&mut osier, PATIENCE).expect("it ends without another line");
+    assert!(ended.success() && !is_running(&pid), "{ended:?}");
 }

@@ -43,7 +43,7 @@ impl Bench {
         self.folder.path().join(name)
     }
 
-    fn command(&self, line: &str, environment: &[(&str, &str)]) -> Command {
+    pub(crate) fn command(&self, line: &str, environment: &[(&str, &str)]) -> Command {
         let mut words = line.split_whitespace();
         let mut command = Command::new(self.path(words.next().unwrap()));
         command.args(words).env_clear().env("HOME", self.folder.path()).stdin(Stdio::null());

@@ -23,7 +23,10 @@ const WAITING: usize = 1024;
 pub async fn run_service_logs(args: ServiceLogsArgs, tail: Tail, ui: &Ui) -> Result<(), Failure> {
     let fleet = Fleet::read(&args.hosts, ui)?;
     let units = if args.unit.is_empty() { OURS.map(str::to_owned).to_vec() } else { args.unit };
-    let (stop, width, sources) = (Stop::listen()?, fleet.width(), fleet.remotes.len());
+    let (width, sources) = (fleet.width(), fleet.remotes.len());
+    let reader = ui.clone();
+    let stop =
+        if tail.follow { Stop::listen_to(async move { reader.reader_leaves().await })? } else { Stop::listen()? };
     let command = command(&units, tail);
     let (tell, told) = mpsc::channel(WAITING);
     let names: Vec<String> = fleet.remotes.iter().map(|r| r.name.clone()).collect();

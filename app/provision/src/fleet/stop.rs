@@ -15,13 +15,23 @@ pub(crate) struct Stop(watch::Receiver<bool>);
 impl Stop {
     /// Begins to listen; from now on signals do not end this process by themselves.
     pub(crate) fn listen() -> Result<Self, Failure> {
+        Self::listen_to(std::future::pending())
+    }
+
+    /// The same, where `enough` is a wish to stop, too.
+    pub(crate) fn listen_to(enough: impl Future<Output = ()> + Send + 'static) -> Result<Self, Failure> {
         let open = |kind| signal(kind).map_err(|e| Failure::from(anyhow::Error::new(e).context("listen for signals")));
         let (mut interrupt, mut terminate, mut hangup) =
             (open(SignalKind::interrupt())?, open(SignalKind::terminate())?, open(SignalKind::hangup())?);
         let (tell, told) = watch::channel(false);
         tokio::spawn(async move {
+            let (mut enough, mut is_enough) = (std::pin::pin!(enough), false);
             loop {
                 let by_hand = tokio::select! {
+                    () = &mut enough, if !is_enough => {
+                        is_enough = true;
+                        false
+                    }
                     _ = interrupt.recv() => true,
                     _ = terminate.recv() => false,
                     _ = hangup.recv() => false,
