@@ -34,6 +34,8 @@ const LOOK: Duration = Duration::from_millis(200);
 const LOOKS: u32 = 5;
 /// Nanoseconds of a second.
 const NANOS: i128 = 1_000_000_000;
+/// How long before an engine tells of a container's start, at the most, that one may have written already, in nanoseconds.
+const BEFORE: i128 = 10 * NANOS;
 
 /// Which containers of which cluster.
 #[derive(Debug, Clone, Args)]
@@ -247,7 +249,7 @@ impl Followed<'_> {
             return None;
         }
         known.is_read = true;
-        let since = started.max(known.latest + 1);
+        let since = if known.latest > 0 { known.latest + 1 } else { (started - BEFORE).max(0) };
         Some(self.reading(source, None, Some(format!("{}.{:09}", since / NANOS, since % NANOS))))
     }
 }
