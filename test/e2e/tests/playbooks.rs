@@ -49,7 +49,13 @@ impl Play {
 
 fn play() -> Result<()> {
     let home = tempfile::tempdir()?;
-    std::fs::write(home.path().join("ansible.cfg"), "")?;
+    let (password, vaulted) = (home.path().join("password"), home.path().join("vaulted.yml"));
+    std::fs::write(
+        home.path().join("ansible.cfg"),
+        format!("[defaults]\nvault_password_file = {}\n", password.display()),
+    )?;
+    std::fs::write(password, "correct horse\n")?;
+    std::fs::write(&vaulted, "all:\n  vars:\n    osier_domain: weave.local\n")?;
     let ansible = ansible_env::environment(Path::new(env!("CARGO_TARGET_TMPDIR"))).join("bin").display().to_string();
     let play = Play { cluster: Cluster::make(2, &[])?, ansible, home };
     let nodes = ["datalyse-1", "datalyse-master"];
@@ -68,6 +74,12 @@ fn play() -> Result<()> {
         ensure!(play.is_set_up(node)?, "{node} is not set up");
     }
     expect("site.yml", "", all(0))?;
+    // What is encrypted is so for both, by Ansible's own setting.
+    let vaulted = vaulted.display();
+    let home = play.home.path().display();
+    let vault = format!("env ANSIBLE_CONFIG={home}/ansible.cfg ANSIBLE_HOME={home} {}/ansible-vault", play.ansible);
+    play.cluster.sh(&format!("{vault} encrypt {vaulted}"))?;
+    expect("site.yml", &format!("-i {vaulted}"), all(0))?;
     expect("site.yml", "--check --limit datalyse-1", [("datalyse-1".to_owned(), 0)].into())?;
     // The program itself finds nothing left to do.
     let inventory = play.cluster.inventory().to_str().context("an inventory's name")?;
