@@ -181,6 +181,14 @@ impl Cluster {
         }
     }
 
+    /// Takes note of members that everything was taken off. They are no managers any more.
+    pub(crate) fn clear<'a>(&mut self, members: impl Iterator<Item = &'a NodeName>) {
+        for name in members {
+            self.record.managers.remove(name);
+            self.record.cleared.insert(name.clone());
+        }
+    }
+
     /// Takes nodes in, or takes note of their new addresses; the others stay as they are. The first nodes must have a
     /// master among them: it is the founder.
     pub(crate) fn admit(
@@ -214,6 +222,7 @@ impl Cluster {
             nodes.iter().filter(|n| n.name != node.name).for_each(|n| others.extend(Names::of(n)));
             self.certify(node, moved, &others, now)?;
         }
+        self.take_names(nodes, now)?;
         self.record.members.sort_by(|a, b| a.name.cmp(&b.name));
         self.vouch()
     }
@@ -403,6 +412,8 @@ mod tests {
         cluster.admit(&[node("a", 2), node("m", 1)], 3376, now).unwrap();
         assert!(!cluster.is_master(&listed("a", true), false) && cluster.is_master(&listed("m", false), false));
         assert!(cluster.is_master(&listed("a", true), true) && !cluster.is_master(&listed("m", false), true));
+        cluster.clear(std::iter::once(&"m".parse().unwrap()));
+        assert!(cluster.is_master(&listed("a", true), false), "the manager is gone");
     }
 
     #[test]

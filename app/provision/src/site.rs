@@ -10,7 +10,7 @@ use crate::{
     cluster::{Cluster, NodeIdentity},
     context::{self, DockerContext},
     documents::{self, Ports},
-    home::Home,
+    home::{Home, Record},
     inventory,
     preflight::{ClusterNeeds, Needs, Report},
     recap::Outcome,
@@ -20,6 +20,7 @@ use crate::{
 };
 use osier_converge::{Desired, Digest};
 use osier_inventory::Inventory;
+use osier_members::State;
 use osier_model::NodeName;
 use osier_ui::{ExitKind, Failure, Ui};
 use std::{
@@ -78,15 +79,15 @@ pub async fn run_destroy(args: DestroyArgs, ui: &Ui) -> Result<(), Failure> {
 
     let run = Run::begin(&args.hosts, &args.change, remote::remotes(&hosts)?, ui)?;
     let reports = run.preflight().await;
-    let known = cluster.as_ref().map(|cluster| {
+    let are = cluster.as_ref().map(|cluster| {
         let seen = reports.iter().filter_map(|(remote, report)| {
             Some((*remote, nodes.iter().find(|n| n.name.as_str() == remote.name)?, report.as_ref().ok()?))
         });
-        other_names(cluster, &names_of(&nodes), seen)
+        members_of(cluster, &names_of(&nodes), seen)
     });
     let outcomes = run.clear(reports, args.purge, None).await?;
     if let Some(cluster) = cluster.filter(|_| !args.change.check) {
-        forget(cluster, &outcomes, &known.unwrap_or_default(), ui)?;
+        forget(cluster, &outcomes, &are.unwrap_or_default(), ui)?;
     }
     run.finish(Vec::new(), outcomes, ui).await
 }
@@ -255,13 +256,39 @@ fn other_names<'a>(
     seen: impl Iterator<Item = (&'a Remote, &'a NodeSettings, &'a Report)>,
 ) -> BTreeMap<NodeName, NodeName> {
     let ca = Digest::of(cluster.ca_pem().as_bytes());
-    let hosts = seen.map(|(remote, node, report)| osier_members::Host {
-        name: &node.name,
-        peer: report.peer.filter(|_| report.ca == Some(ca)),
-        address: report.mesh_address(node.internal, remote.address()),
-    });
-    let known = osier_members::known_as(&cluster.record.members, &listed.iter().collect(), hosts);
+    let hosts = seen.map(|seen| as_seen(ca, seen));
+    let Record { members, cleared, .. } = &cluster.record;
+    let known = osier_members::known_as(members, cleared, &listed.iter().collect(), hosts);
     known.into_iter().map(|(host, member)| (host.clone(), member.clone())).collect()
+}
+
+/// Which member each host is or was, whatever the inventory calls it; those that are none are left out.
+fn members_of<'a>(
+    cluster: &Cluster,
+    listed: &BTreeSet<NodeName>,
+    seen: impl Iterator<Item = (&'a Remote, &'a NodeSettings, &'a Report)> + Clone,
+) -> BTreeMap<NodeName, NodeName> {
+    let ca = Digest::of(cluster.ca_pem().as_bytes());
+    let mut members = other_names(cluster, listed, seen.clone());
+    for host in seen.map(|seen| as_seen(ca, seen)) {
+        if cluster.record.members.iter().any(|m| m.name == *host.name && host.is(m)) {
+            members.insert(host.name.clone(), host.name.clone());
+        }
+    }
+    members
+}
+
+/// A host as it was seen, to whoever tells members.
+fn as_seen<'a>(
+    ca: Digest,
+    (remote, node, report): (&'a Remote, &'a NodeSettings, &'a Report),
+) -> osier_members::Host<'a> {
+    let state = match (report.ca, report.peer) {
+        (Some(of), peer) if of == ca => State::Ours(peer),
+        (None, None) => State::Clean,
+        _ => State::Foreign,
+    };
+    osier_members::Host { name: &node.name, state, address: report.mesh_address(node.internal, remote.address()) }
 }
 
 /// Gives hosts that are members under other names the cluster's, and says which members the inventory lacks.
@@ -310,7 +337,12 @@ fn admit(
         let known = members.filter(|(name, _)| !identities.iter().any(|i| i.name == **name));
         let taken = |(name, other)| (name != &node.name && other == address).then_some(name);
         if let Some(other) = known.chain(identities.iter().map(|i| (&i.name, i.address))).find_map(taken) {
-            return refuse(format!("hosts '{}' and '{other}' have the same address {address}", remote.name));
+            let message = format!("hosts '{}' and '{other}' have the same address {address}", remote.name);
+            let hint = format!(
+                "set internal_ip in the inventory; if it is '{other}' itself, call it so, or 'osier node rm {other}' takes that out"
+            );
+            refused.push((remote.name.clone(), Failure::message_only(ExitKind::SomeHostsFailed, message).hint(hint)));
+            return false;
         }
         identities.push(identity(remote, node, address, cluster, settings));
         true
@@ -336,10 +368,11 @@ fn identity(
     settings: &ClusterSettings,
 ) -> NodeIdentity {
     let connected = remote.address();
-    // Another inventory's name for a member is one for ssh alone.
-    let is_name = connected.is_none() && node.name.as_str() == remote.name;
-    let dns = is_name.then(|| remote.ssh.target().host.clone()).into_iter().collect();
-    let outside = node.floating.or(connected).or_else(|| cluster.outside(&node.name)).unwrap_or(address);
+    // Another inventory's way to a member is one for ssh alone, unless it says more.
+    let is_other = node.name.as_str() != remote.name;
+    let dns = (connected.is_none() && !is_other).then(|| remote.ssh.target().host.clone()).into_iter().collect();
+    let known = is_other.then(|| cluster.outside(&node.name)).flatten();
+    let outside = node.floating.or(known).or(connected).unwrap_or(address);
     let addresses = connected.into_iter().map(IpAddr::from).collect();
     let master = cluster.is_master(node, settings.names_masters);
     NodeIdentity { name: node.name.clone(), master, address, outside, dns, addresses }
@@ -360,20 +393,18 @@ fn point_docker_at(cluster: &Cluster, ui: &Ui) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Forgets a cluster whose every member is gone; else keeps in mind which are. `others` are the members' names by those that
-/// hosts have beside them.
+/// Forgets a cluster whose every member is gone; else keeps in mind which are. `are` says which member each host is.
 fn forget(
     mut cluster: Cluster,
     outcomes: &BTreeMap<String, Outcome>,
-    others: &BTreeMap<NodeName, NodeName>,
+    are: &BTreeMap<NodeName, NodeName>,
     ui: &Ui,
 ) -> Result<(), Failure> {
-    let host = |name: &str| others.iter().find(|(_, member)| member.as_str() == name).map(|(host, _)| host.as_str());
-    let outcome = |name: &str| outcomes.get(host(name).unwrap_or(name));
-    let goes = |name: &NodeName| matches!(outcome(name.as_str()), Some(Outcome::Unchanged | Outcome::Changed(_)));
-    let members: BTreeSet<NodeName> = cluster.record.members.iter().map(|m| m.name.clone()).collect();
-    cluster.record.cleared.extend(members.iter().filter(|name| goes(name)).cloned());
-    let left: Vec<&str> = members.difference(&cluster.record.cleared).map(NodeName::as_str).collect();
+    let goes = |host: &NodeName| matches!(outcomes.get(host.as_str()), Some(Outcome::Unchanged | Outcome::Changed(_)));
+    cluster.clear(are.iter().filter(|(host, _)| goes(host)).map(|(_, member)| member));
+    let record = &cluster.record;
+    let left: Vec<&str> =
+        record.members.iter().map(|m| &m.name).filter(|n| !record.cleared.contains(*n)).map(NodeName::as_str).collect();
     if !left.is_empty() {
         ui.note(format_args!(
             "the cluster's keys stay in '{}': {} still belong to it",

@@ -16,6 +16,6 @@ mod known;
 mod roll;
 mod statement;
 
-pub use known::{Host, known_as};
+pub use known::{Host, State, known_as};
 pub use roll::{Roll, RollError};
 pub use statement::{CONTEXT, Removal, Signed, Statement};

@@ -1,6 +1,7 @@
 //! What nodes' certificates are for: every name that a node is called and every address that it is reached at.
 
 use super::{Cluster, NodeIdentity, RENEW};
+use osier_model::NodeName;
 use osier_pki::{Issued, Subject, days_left};
 use osier_ui::Failure;
 use serde::{Deserialize, Serialize};
@@ -23,12 +24,22 @@ pub(super) struct Names {
 impl Names {
     /// What a node is called and where it is reached, as far as one run knows.
     pub(super) fn of(node: &NodeIdentity) -> Self {
-        let own = [node.name.to_string(), "localhost".to_owned()];
-        let at = [IpAddr::from(node.address), node.outside.into(), IpAddr::from([127, 0, 0, 1])];
-        Self {
-            dns: own.into_iter().chain(node.dns.iter().cloned()).collect(),
-            addresses: at.into_iter().chain(node.addresses.iter().copied()).collect(),
-        }
+        let mut names = Self::shared();
+        names.dns.insert(node.name.to_string());
+        names.dns.extend(node.dns.iter().cloned());
+        names.addresses.extend([IpAddr::from(node.address), node.outside.into()]);
+        names.addresses.extend(&node.addresses);
+        names
+    }
+
+    /// What every node is called on itself.
+    fn shared() -> Self {
+        Self { dns: ["localhost".to_owned()].into(), addresses: [IpAddr::from([127, 0, 0, 1])].into() }
+    }
+
+    fn without(&mut self, others: &Self) {
+        self.dns.retain(|name| !others.dns.contains(name));
+        self.addresses.retain(|address| !others.addresses.contains(address));
     }
 
     /// Takes in what is called so earlier, but for what others are called now.
@@ -44,6 +55,24 @@ impl Names {
 }
 
 impl Cluster {
+    /// Takes what nodes are called now from all others, which get other certificates.
+    pub(super) fn take_names(&mut self, nodes: &[NodeIdentity], now: OffsetDateTime) -> Result<(), Failure> {
+        let shared = Names::shared();
+        let mut taken = Names::default();
+        nodes.iter().for_each(|node| taken.extend(Names::of(node)));
+        taken.without(&shared);
+        let others = self.nodes.keys().filter(|name| !nodes.iter().any(|n| n.name == **name));
+        for name in others.cloned().collect::<Vec<_>>() {
+            let Some(node) = self.nodes.get(&name) else { continue };
+            let mut names = node.names.clone();
+            names.without(&taken);
+            if names != node.names {
+                self.issue(name, names, now)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Issues what a node has no certificate for yet. The names of one that still lasts stay, so that inventories which
     /// lead to the node on several ways do not undo each other's; a node that moved has those of its new place only.
     pub(super) fn certify(
@@ -62,11 +91,15 @@ impl Cluster {
                 return Ok(());
             }
         }
+        self.issue(node.name.clone(), names, now)
+    }
+
+    fn issue(&mut self, name: NodeName, names: Names, now: OffsetDateTime) -> Result<(), Failure> {
         let Names { dns, addresses } = names.clone();
         let (dns, addresses) = (dns.into_iter().collect(), addresses.into_iter().collect());
-        let subject = Subject { name: node.name.to_string(), dns, addresses };
+        let subject = Subject { name: name.to_string(), dns, addresses };
         let issued = self.authority.issue(&subject, now).map_err(anyhow::Error::new)?;
-        self.nodes.insert(node.name.clone(), NodeCertificate { issued, names });
+        self.nodes.insert(name, NodeCertificate { issued, names });
         Ok(())
     }
 }
@@ -102,6 +135,10 @@ mod tests {
         let another = NodeIdentity { outside: [192, 0, 2, 77].into(), dns: vec!["a.eolas".to_owned()], ..node("b", 3) };
         let (_, names) = certified(&[&here, &another]);
         assert!(is_for(&names, 2) && !is_for(&names, 77) && !names.dns.contains("a.eolas"), "they are b's now");
+        let last = NodeIdentity { outside: [192, 0, 2, 2].into(), ..node("b", 3) };
+        let former = certified(&[&here]).0;
+        let (certificate, names) = certified(&[&last]);
+        assert!(!is_for(&names, 2) && certificate != former, "b's at last, in a run without a");
         let (_, names) = certified(&[&NodeIdentity { outside: [192, 0, 2, 5].into(), ..node("a", 4) }]);
         assert!(is_for(&names, 5) && !is_for(&names, 2), "it moved");
         assert!(!names.addresses.contains(&IpAddr::from([10, 0, 0, 2])));
