@@ -148,10 +148,12 @@ impl Unreachable {
 /// Whether the other side, or a host on the way, closed the connection before it said who it is: an sshd does so with some
 /// while it has many that are not logged in yet (`MaxStartups`, sshd_config(5)), and so does a way that leads nowhere.
 pub(crate) fn is_turned_away(stderr: &[u8]) -> bool {
+    const REASONS: [&str; 4] = ["open failed", "stdio forwarding failed", "not found", "No such file"];
     let is_exchange =
         |line: &str| line.contains("kex_exchange_identification:") || line.contains("ssh_exchange_identification:");
     let text = String::from_utf8_lossy(stderr);
-    Unreachable::from_stderr(stderr) == Unreachable::Lost && text.lines().any(is_exchange)
+    let has_reason = REASONS.iter().any(|reason| text.contains(reason));
+    Unreachable::from_stderr(stderr) == Unreachable::Lost && text.lines().any(is_exchange) && !has_reason
 }
 
 /// Whether `ssh` could not have a port of this machine.
@@ -227,6 +229,12 @@ mod tests {
               kex_exchange_identification: Connection closed by remote host\r\n",
                 false,
             ),
+            (
+                "channel 0: open failed: administratively prohibited: open failed\r\nstdio forwarding failed\r\n\
+              kex_exchange_identification: Connection closed by remote host\r\n",
+                false,
+            ),
+            ("sh: 1: nc: not found\r\nkex_exchange_identification: Connection closed by remote host\r\n", false),
             ("Connection closed by 10.0.0.1 port 22\r\n", false),
             ("Connection timed out during banner exchange\r\n", false),
             ("", false),

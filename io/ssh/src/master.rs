@@ -18,6 +18,8 @@ const CHECK: Duration = Duration::from_secs(5);
 const FIRST_WAIT: Duration = Duration::from_millis(300);
 /// The longest of these waits.
 const LAST_WAIT: Duration = Duration::from_millis(2400);
+/// How often it is asked again.
+const TRIES: u32 = 6;
 
 /// What is known of the connection that somebody else left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,14 +52,17 @@ impl Host {
         if let Some(shared) = shared.filter(|shared| *found != Found::Dead && answers(shared)) {
             return Ok(Link { socket: shared.clone(), is_doubtful: *found == Found::Untried });
         }
-        let mut wait = FIRST_WAIT;
-        while let Err(stderr) = self.make_master().await? {
-            if wait > LAST_WAIT || !is_turned_away(&stderr) {
+        let (mut wait, mut tries) = (FIRST_WAIT, 0);
+        while let Err(mut stderr) = self.make_master().await? {
+            if tries == 0 && is_turned_away(&stderr) {
+                stderr = self.ask_plainly().await?.unwrap_or(stderr);
+            }
+            if tries == TRIES || !is_turned_away(&stderr) {
                 return Err(self.unreachable(&stderr));
             }
             tracing::debug!(host = self.name, "turned away before a word was said; trying again");
             tokio::time::sleep(wait.mul_f64(rand::random_range(0.5..1.5))).await;
-            wait *= 2;
+            (wait, tries) = (LAST_WAIT.min(wait * 2), tries + 1);
         }
         if let Some(shared) = shared
             && let Err(error) = self.place.share(shared)
@@ -81,6 +86,17 @@ impl Host {
         let stderr = std::fs::read(&log).unwrap_or_default();
         let _ = std::fs::remove_file(&log);
         Ok(if status.success() { Ok(()) } else { Err(stderr) })
+    }
+
+    /// What `ssh` says when it is to log in and no more; nothing where it can. A master keeps to itself what a host on the way
+    /// said, and then a refusal there looks as if somebody had too much to do.
+    async fn ask_plainly(&self) -> Result<Option<Vec<u8>>, Error> {
+        let mut ssh = tokio::process::Command::new("ssh");
+        ssh.args(arguments(&self.target, Path::new("none"), "ControlMaster=no"));
+        ssh.args(["-o", "ControlPersist=no", "--"]).arg(&self.target.host).arg("true");
+        ssh.stdin(Stdio::null()).env("LC_ALL", "C").kill_on_drop(true);
+        let output = ssh.output().await.map_err(Error::Program)?;
+        Ok((!output.status.success()).then_some(output.stderr))
     }
 
     /// Where others leave their connection to whatever `ssh` takes this target for; nowhere where it does not say.

@@ -67,12 +67,35 @@ async fn a_host_that_takes_no_more_logins_at_once_is_asked_again() {
     };
     let (reached, ()) = tokio::join!(host.reach(), turned_away);
     reached.unwrap();
+}
 
-    // Whoever stays away is given up after a while.
-    let mut target = sshd.target("user");
-    target.args.extend(["-o".to_owned(), "ProxyCommand=true".to_owned()]);
-    let lost = Connections::new().unwrap().host("node", target).reach().await.unwrap_err();
-    assert_eq!(reason(&lost), Unreachable::Lost, "{lost:?}");
+#[tokio::test]
+async fn what_a_host_on_the_way_refuses_is_told_and_not_tried_again() {
+    let sshd = Sshd::start();
+    let tries = sshd.folder.path().join("tries");
+    let way = |says: &str| {
+        let way = sshd.folder.path().join("way");
+        fs::write(&way, format!("echo x >>{}; echo '{says}' >&2; exit 1", tries.display())).unwrap();
+        let mut target = sshd.target("user");
+        target.args.extend(["-o".to_owned(), format!("ProxyCommand=sh {}", way.display())]);
+        Connections::new().unwrap().host("node", target)
+    };
+    for (says, why) in [
+        ("me@way: Permission denied (publickey).", Unreachable::Denied),
+        ("channel 0: open failed: connect failed: Connection refused", Unreachable::Refused),
+        ("sh: 1: nc: not found", Unreachable::Lost),
+    ] {
+        fs::write(&tries, "").unwrap();
+        let error = way(says).reach().await.unwrap_err();
+        assert_eq!(reason(&error), why, "{error:?}");
+        assert!(std::error::Error::source(&error).unwrap().to_string().contains(says), "{error:?}");
+        assert_eq!(fs::read_to_string(&tries).unwrap(), "x\nx\n", "once, and once more for the reason");
+    }
+    // One that says nothing may have too much to do; it is given up after a while.
+    fs::write(&tries, "").unwrap();
+    let error = way("").reach().await.unwrap_err();
+    assert_eq!(reason(&error), Unreachable::Lost, "{error:?}");
+    assert!(fs::read_to_string(&tries).unwrap().lines().count() > 4);
 }
 
 #[tokio::test]
