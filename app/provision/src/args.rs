@@ -27,11 +27,12 @@ pub struct InventoryArgs {
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct VaultArgs {
     /// Decrypt what ansible-vault encrypted with the password in this file, or that this program prints; may be given several
-    /// times
-    #[arg(long, visible_alias = "vault-pass-file", env = "ANSIBLE_VAULT_PASSWORD_FILE", value_name = "FILE")]
+    /// times, and ANSIBLE_VAULT_PASSWORD_FILE adds one
+    #[arg(long, visible_alias = "vault-pass-file", value_name = "FILE")]
     pub(crate) vault_password_file: Vec<PathBuf>,
-    /// The same with a label, which only the prompt and programs named '…-client' are told; 'prompt' in the file's place asks
-    #[arg(long, env = "ANSIBLE_VAULT_IDENTITY_LIST", value_delimiter = ',', value_name = "[LABEL@]FILE")]
+    /// The same with a label, which only the prompt and programs named '…-client' are told; 'prompt' in the file's place asks.
+    /// ANSIBLE_VAULT_IDENTITY_LIST adds some, with commas between them
+    #[arg(long, value_name = "[LABEL@]FILE")]
     pub(crate) vault_id: Vec<VaultId>,
     /// Ask for the password of ansible-vault
     #[arg(short = 'J', long, visible_alias = "ask-vault-pass")]

@@ -6,7 +6,7 @@ use crate::{
     args::{Extra, InventoryArgs},
     inventory_files as files, vault,
 };
-use osier_inventory::{Host, Inventory, Named, Problem, Variables, Vault, split_pattern, variables};
+use osier_inventory::{Host, Inventory, Named, Problem, Variables, Vault, is_encrypted, split_pattern, variables};
 use osier_ui::{ExitKind, Failure, Ui};
 use serde_json::{Map, Value};
 use std::{fs, path::Path};
@@ -23,15 +23,16 @@ pub(crate) fn read(args: &InventoryArgs, ui: &Ui) -> Result<Inventory, Failure> 
     let named = Named::read(&sources).map_err(mistakes)?;
     let beside: Result<_, Failure> = folders.iter().map(|folder| files::variables(folder, &named, &vault)).collect();
     let here = files::variables(Path::new(""), &named, &vault)?;
-    let variables = Variables { beside: beside?, here, extra: extra(&args.extra_vars, &vault)?, vault };
+    let (extra, extra_is_secret) = extra(&args.extra_vars, &vault)?;
+    let variables = Variables { beside: beside?, here, extra, extra_is_secret, vault };
     let inventory = named.merge(&variables).map_err(mistakes)?;
     inventory.remarks().iter().for_each(|remark| ui.warn(remark));
     Ok(inventory)
 }
 
-/// All variables that the command line sets; of those of one name the last counts.
-fn extra(all: &[Extra], vault: &Vault) -> Result<Map<String, Value>, Failure> {
-    let mut extra = Map::new();
+/// All variables that the command line sets, and whether a file of them was encrypted; of those of one name the last counts.
+fn extra(all: &[Extra], vault: &Vault) -> Result<(Map<String, Value>, bool), Failure> {
+    let (mut extra, mut is_secret) = (Map::new(), false);
     for one in all {
         match one {
             Extra::One(name, value) => drop(extra.insert(name.clone(), value.clone().into())),
@@ -42,12 +43,13 @@ fn extra(all: &[Extra], vault: &Vault) -> Result<Map<String, Value>, Failure> {
                         anyhow::Error::new(e).context(format!("read the variables of '-e' from '{}'", path.display()));
                     Failure::new(ExitKind::Usage, error)
                 })?;
+                is_secret |= is_encrypted(&text);
                 let text = vault::opened(path, text, vault)?;
                 extra.extend(variables(&path.display().to_string(), &text).map_err(mistakes)?);
             }
         }
     }
-    Ok(extra)
+    Ok((extra, is_secret))
 }
 
 /// The hosts to work on: all, or those that `--limit` means, in the inventory's order.
@@ -149,7 +151,7 @@ mod tests {
         let file = |name: &str| Extra::File(dir.path().join(name));
         let one = |name: &str, value: &str| Extra::One(name.into(), value.into());
         let many = Extra::Many(serde_json::json!({"a": {"deep": true}}).as_object().unwrap().clone());
-        let extra = |all: &[Extra]| extra(all, &Vault::default());
+        let extra = |all: &[Extra]| extra(all, &Vault::default()).map(|(extra, _)| extra);
         let read = extra(&[one("a", "0"), file("vars.yml"), one("c", "mine"), many]).unwrap();
         assert_eq!(Value::from(read), serde_json::json!({"a": {"deep": true}, "b": ["x"], "c": "mine"}));
         let wrong = extra(&[file("wrong.yml")]).unwrap_err();

@@ -12,7 +12,7 @@ pub(crate) use unused::unused;
 use docker::{Direct, ProxyUrl};
 use ipnet::Ipv4Net;
 use osier_converge::{Content, Proxies};
-use osier_inventory::{Host, Inventory};
+use osier_inventory::{Host, Inventory, TemplateError};
 use osier_model::{Hostname, NodeName, Token, port};
 use osier_ui::Failure;
 use std::{collections::BTreeMap, fmt::Display, net::Ipv4Addr, str::FromStr};
@@ -59,43 +59,58 @@ pub(crate) struct NodeSettings {
 struct Mistakes(Vec<String>);
 
 impl Mistakes {
+    /// Takes note of what is wrong with a host's variable; of one that was encrypted nothing is shown.
+    fn note(&mut self, host: &Host, name: &str, says: impl Display) {
+        let name_of = format!("{name} of host '{}'", host.name());
+        self.0.push(if host.is_secret(name) {
+            format!("{name_of} cannot be used as it is; it was encrypted with ansible-vault, so it is not shown")
+        } else {
+            format!("{name_of}{says}")
+        });
+    }
+
+    /// A variable with everything put in that it names; where that fails, it is noted.
+    fn value(&mut self, host: &Host, name: &str, is_shown: bool) -> Option<serde_json::Value> {
+        match host.value(name) {
+            Ok(value) => value,
+            Err(TemplateError::Vault(e)) => {
+                self.0.push(format!("{name} of host '{}': {e}", host.name()));
+                None
+            }
+            Err(e) if is_shown => {
+                self.note(host, name, format_args!(": {e}"));
+                None
+            }
+            Err(_) => {
+                self.note(host, name, " names a variable that is not set or cannot be expanded");
+                None
+            }
+        }
+    }
+
     /// The value of a host's variable; one that cannot be read is noted and counts as missing.
     fn var<T: FromStr<Err: Display>>(&mut self, host: &Host, name: &str) -> Option<T> {
         use serde_json::Value;
-        let value = host.value(name).map_err(|e| self.0.push(format!("{name} of host '{}': {e}", host.name())));
-        let text = match value.ok()?? {
+        let text = match self.value(host, name, true)? {
             Value::Null => return None,
             Value::String(text) => text,
             Value::Number(number) => number.to_string(),
             other => {
-                self.0.push(format!("{name} of host '{}' is {other}, it must be text", host.name()));
+                self.note(host, name, format_args!(" is {other}, it must be text"));
                 return None;
             }
         };
         let value = text.trim().parse();
         // A URL that names a user may hold a password.
         let shown = if text.contains('@') { String::new() } else { format!(" is '{text}'") };
-        value.map_err(|e| self.0.push(format!("{name} of host '{}'{shown}: {e}", host.name()))).ok()
+        value.map_err(|e| self.note(host, name, format_args!("{shown}: {e}"))).ok()
     }
 
     /// The words of a host's variable, which is a list, or text with blanks or commas between them. One that cannot be read is
     /// noted and missing; it is shown where it is no `secret`.
     fn words<T: FromStr<Err: Display>>(&mut self, host: &Host, name: &str, secret: bool) -> Vec<T> {
         use serde_json::Value;
-        let host_name = host.name();
-        let value = match host.value(name) {
-            Ok(value) => value.unwrap_or_default(),
-            Err(_) if secret => {
-                self.0.push(format!(
-                    "{name} of host '{host_name}' names a variable that is not set or cannot be expanded"
-                ));
-                return Vec::new();
-            }
-            Err(e) => {
-                self.0.push(format!("{name} of host '{host_name}': {e}"));
-                return Vec::new();
-            }
-        };
+        let Some(value) = self.value(host, name, !secret) else { return Vec::new() };
         let words: Vec<String> = match &value {
             Value::Null => Vec::new(),
             Value::String(text) => {
@@ -105,7 +120,7 @@ impl Mistakes {
                 items.iter().filter_map(Value::as_str).map(|item| item.trim().to_owned()).collect()
             }
             _ => {
-                self.0.push(format!("{name} of host '{host_name}' must be text or a list of texts"));
+                self.note(host, name, " must be text or a list of texts");
                 return Vec::new();
             }
         };
@@ -115,7 +130,7 @@ impl Mistakes {
             let shown = if secret || word.contains('@') { String::new() } else { format!(" has '{word}'") };
             match word.parse() {
                 Ok(word) => parsed.push(word),
-                Err(e) => self.0.push(format!("{name} of host '{host_name}'{shown}: {e}")),
+                Err(e) => self.note(host, name, format_args!("{shown}: {e}")),
             }
         }
         parsed
@@ -169,7 +184,9 @@ impl Mistakes {
                 None => found = Some((value, host.name())),
                 Some((first, _)) if *first == value => {}
                 Some((first, other)) => {
-                    self.0.push(format!("{name} is {first} for host '{other}' and {value} for host '{}'", host.name()));
+                    let of = |value: &T| if host.is_secret(name) { "another".to_owned() } else { value.to_string() };
+                    let (first, value, host) = (of(first), of(&value), host.name());
+                    self.0.push(format!("{name} is {first} for host '{other}' and {value} for host '{host}'"));
                 }
             }
         }

@@ -6,6 +6,7 @@
 
 mod failure;
 mod merge;
+mod password;
 mod progress;
 mod table;
 
@@ -134,7 +135,7 @@ impl Ui {
 
     /// Asks for a password on the terminal, which does not show it.
     pub fn password(&self, question: &str) -> Result<String, Failure> {
-        rpassword::prompt_password(question).map_err(|e| {
+        password::ask(question).map_err(|e| {
             let error = anyhow::Error::new(e).context("ask for a password");
             Failure::new(ExitKind::Usage, error).hint("without a terminal, passwords come from files")
         })

@@ -91,17 +91,17 @@ impl<'a> Command<'a> {
     /// The line that the login shell reads, where the command is to say that it is about to begin and then waits for a
     /// line of input, and `sudo` may ask, both with this token; see [`crate::gate`].
     pub(crate) fn guarded_line(&self, token: &str, sudo: Sudo) -> String {
-        const HERE: &str = r#"printf '%s %s\n' "$0" "$$" >&2; read -r _ && exec "$@""#;
+        const HERE: &str = r#"printf '%s %s\n' "$1" "$$" >&2; shift; read -r _ && exec "$@""#;
         // The process that is told of is the one above `sudo`, so that whoever ends it ends all.
-        const AS_ROOT: &str = r#"if [ "$(id -u)" = 0 ]; then printf '%s %s\n' "$0" "$$" >&2; read -r _ && exec "$@"; exit; fi
+        const AS_ROOT: &str = r#"if [ "$(id -u)" = 0 ]; then printf '%s %s\n' "$1" "$$" >&2; shift; read -r _ && exec "$@"; exit; fi
 LC_ALL=C; export LC_ALL
-exec sudo FLAGS -- sh -c 'printf "%s %s\n" "$0" "$1" >&2; shift; read -r _ && exec "$@"' "$0" "$$" "$@""#;
+exec sudo FLAGS -- sh -c 'printf "%s %s\n" "$2" "$1" >&2; shift 2; read -r _ && exec "$@"' sh "$$" "$@""#;
         let script = match (self.root, sudo) {
             (false, _) => HERE.to_owned(),
             (true, Sudo::Silent) => AS_ROOT.replace("FLAGS", "-n"),
-            (true, Sudo::Asking) => AS_ROOT.replace("FLAGS", r#"-S -p "$0?""#),
+            (true, Sudo::Asking) => AS_ROOT.replace("FLAGS", r#"-S -p "$1?""#),
         };
-        format!("sh -c {} {token} {}", quote(&script), self.words())
+        format!("sh -c {} sh {token} {}", quote(&script), self.words())
     }
 
     fn words(&self) -> String {

@@ -7,8 +7,11 @@ const SHORTEST: usize = 6;
 
 /// The text without these secrets and without the users and passwords of URLs, such as those of proxies.
 pub fn redact(text: &str, secrets: &[String]) -> String {
+    // Those of several lines, such as keys, also line by line: text is often shown so.
+    let lines = secrets.iter().flat_map(|s| s.lines());
     let mut secrets: Vec<String> =
-        secrets.iter().map(|s| s.trim().to_owned()).filter(|s| s.len() >= SHORTEST).collect();
+        secrets.iter().map(String::as_str).chain(lines).map(|s| s.trim().to_owned()).collect();
+    secrets.retain(|s| s.len() >= SHORTEST);
     // As they stand in JSON, too.
     let escaped: Vec<String> = secrets.iter().map(|s| s.replace('\\', r"\\").replace('"', r#"\""#)).collect();
     secrets.extend(escaped);
@@ -47,6 +50,8 @@ mod tests {
         let clean =
             "token [removed], [removed]; proxy http://[removed]@proxy:3128/x and https://[removed]@h, not http://h/@x";
         assert_eq!(redact(text, &secrets), clean);
+        let key = ["-----BEGIN\nc2VjcmV0\n-----END".to_owned()];
+        assert_eq!(redact(r#"{"k": "-----BEGIN\nc2VjcmV0\n"}"#, &key), r#"{"k": "[removed]\n[removed]\n"}"#);
         let secrets = ["hunter2".to_owned(), "hunter2-root".to_owned(), r#"qu"ot\ed"#.to_owned()];
         let text = r#"{"a": "hunter2-root", "b": "hunter2", "c": "qu\"ot\\ed"}"#;
         assert_eq!(redact(text, &secrets), r#"{"a": "[removed]", "b": "[removed]", "c": "[removed]"}"#);

@@ -11,7 +11,7 @@ use crate::{
     draft::{ALL, Draft, UNGROUPED},
     ini, range, script,
     tree::Tree,
-    vault::is_encrypted,
+    vault::{Vault, is_encrypted},
     yaml::{self, Kind},
 };
 use serde_json::{Map, Value};
@@ -26,6 +26,8 @@ type Vars = Map<String, Value>;
 pub struct Named {
     draft: Draft,
     remarks: Vec<Problem>,
+    /// Where it was read.
+    paths: Vec<String>,
     /// Names of hosts and groups alike that were remarked on.
     shared: BTreeSet<String>,
 }
@@ -54,8 +56,9 @@ impl Named {
     /// Reads files of variables and merges all; reports every mistake of every file at once.
     pub fn merge(self, variables: &Variables) -> Result<Inventory, Vec<Problem>> {
         let mut problems = Vec::new();
-        let beside: Vec<Layer> = variables.beside.iter().map(|s| Layer::read(s, &mut problems)).collect();
-        let here = Layer::read(&variables.here, &mut problems);
+        let beside: Vec<Layer> =
+            variables.beside.iter().map(|s| Layer::read(s, &variables.vault, &mut problems)).collect();
+        let here = Layer::read(&variables.here, &variables.vault, &mut problems);
         if problems.is_empty() {
             return Ok(self.inventory(&beside, &here, variables));
         }
@@ -66,10 +69,11 @@ impl Named {
     }
 
     fn read_all(sources: &[Source]) -> (Self, Vec<Problem>) {
-        let mut named = Self { draft: Draft::new(), remarks: Vec::new(), shared: BTreeSet::new() };
+        let mut named = Self { draft: Draft::new(), remarks: Vec::new(), paths: Vec::new(), shared: BTreeSet::new() };
         let mut problems = Vec::new();
         for source in sources {
             named.read_one(source, &mut problems);
+            named.paths.push(source.path.clone());
             named.remark_on_names(source);
         }
         named.draft.finish();
@@ -150,22 +154,34 @@ impl Named {
 
     fn inventory(self, beside: &[Layer], here: &Layer, variables: &Variables) -> Inventory {
         let draft = &self.draft;
+        let is_sealed = self.paths.iter().any(|path| variables.vault.is_of(path));
         let name = |group: usize| draft.groups[group].name.as_str();
         let mut hosts = Vec::with_capacity(draft.hosts.len());
         for (host, groups) in draft.hosts.iter().zip(draft.groups_of_hosts()) {
-            let mut vars = Vars::new();
-            let mut add = |layer: &Vars| vars.extend(layer.iter().map(|(k, v)| (k.clone(), v.clone())));
+            let (mut vars, mut secret) = (Vars::new(), BTreeSet::new());
+            let mut add = |layer: &Vars, is_secret: bool| {
+                for (name, value) in layer {
+                    vars.insert(name.clone(), value.clone());
+                    if is_secret {
+                        secret.insert(name.clone())
+                    } else {
+                        secret.remove(name)
+                    };
+                }
+            };
             let folders = || beside.iter().chain([here]);
-            add(&draft.groups[ALL].vars);
-            groups.iter().for_each(|&g| add(&draft.groups[g].vars));
-            folders().for_each(|f| f.group(name(ALL)).for_each(&mut add));
-            folders().for_each(|f| groups.iter().for_each(|&g| f.group(name(g)).for_each(&mut add)));
-            add(&host.vars);
-            folders().for_each(|f| f.host(&host.name).for_each(&mut add));
-            add(&variables.extra);
+            add(&draft.groups[ALL].vars, is_sealed);
+            groups.iter().for_each(|&g| add(&draft.groups[g].vars, is_sealed));
+            folders().flat_map(|f| f.group(name(ALL))).for_each(|(vars, is)| add(vars, *is));
+            for folder in folders() {
+                groups.iter().flat_map(|&g| folder.group(name(g))).for_each(|(vars, is)| add(vars, *is));
+            }
+            add(&host.vars, is_sealed);
+            folders().flat_map(|f| f.host(&host.name)).for_each(|(vars, is)| add(vars, *is));
+            add(&variables.extra, variables.extra_is_secret);
             let mut names: Vec<String> = groups.iter().map(|&g| name(g).to_owned()).collect();
             names.sort();
-            hosts.push(Host { name: host.name.clone(), groups: names, vars, vault: variables.vault.clone() });
+            hosts.push(Host { name: host.name.clone(), groups: names, vars, secret, vault: variables.vault.clone() });
         }
         let name_of = |hosts: &[usize]| hosts.iter().map(|&h| draft.hosts[h].name.clone()).collect();
         let groups = draft.groups.iter().enumerate().map(|(index, group)| Group {
@@ -181,7 +197,7 @@ impl Named {
 /// Reads sources of all kinds, the variables as if they lay beside one inventory.
 pub(crate) fn build(sources: &[Source]) -> Result<Inventory, Vec<Problem>> {
     let (named, mut problems) = Named::read_all(sources);
-    let layer = Layer::read(sources, &mut problems);
+    let layer = Layer::read(sources, &Vault::default(), &mut problems);
     if problems.is_empty() {
         return Ok(named.inventory(&[layer], &Layer::default(), &Variables::default()));
     }
@@ -204,12 +220,15 @@ fn looks_like_yaml(text: &str) -> bool {
 /// The variables of one folder's files, by group and by host.
 #[derive(Default)]
 struct Layer {
-    groups: BTreeMap<String, Vars>,
-    hosts: BTreeMap<String, Vars>,
+    groups: BTreeMap<String, Vec<FileVars>>,
+    hosts: BTreeMap<String, Vec<FileVars>>,
 }
 
+/// The variables of a file, and whether all of it was encrypted.
+type FileVars = (Vars, bool);
+
 impl Layer {
-    fn read(sources: &[Source], problems: &mut Vec<Problem>) -> Self {
+    fn read(sources: &[Source], vault: &Vault, problems: &mut Vec<Problem>) -> Self {
         let mut layer = Self::default();
         for source in sources {
             let file = match &source.kind {
@@ -218,7 +237,7 @@ impl Layer {
                 _ => continue,
             };
             match yaml::variables(&source.text) {
-                Ok(vars) => file.extend(vars),
+                Ok(vars) => file.push((vars, vault.is_of(&source.path))),
                 Err(mistakes) => problems.extend(mistakes.into_iter().map(|(line, message)| Problem {
                     path: source.path.clone(),
                     line,
@@ -229,12 +248,12 @@ impl Layer {
         layer
     }
 
-    fn group(&self, name: &str) -> impl Iterator<Item = &Vars> {
-        self.groups.get(name).into_iter()
+    fn group(&self, name: &str) -> &[FileVars] {
+        self.groups.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
-    fn host(&self, name: &str) -> impl Iterator<Item = &Vars> {
-        self.hosts.get(name).into_iter()
+    fn host(&self, name: &str) -> &[FileVars] {
+        self.hosts.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 }
 

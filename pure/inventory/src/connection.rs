@@ -32,7 +32,12 @@ pub struct ConnectionError {
     host: String,
     variable: String,
     reason: String,
+    /// Whether it is one that shows nothing of the value.
+    is_blind: bool,
 }
+
+/// What is said of a value that may not be shown.
+const HIDDEN: &str = "it cannot be used as it is; it was encrypted with ansible-vault, so it is not shown";
 
 impl Host {
     /// How to log in to this host. Where both are set, old names (`ansible_ssh_host`) win over new ones (`ansible_host`),
@@ -62,7 +67,11 @@ impl Host {
     /// The first of these variables that is set, expanded.
     fn find<'a>(&self, names: &[&'a str]) -> Result<Option<(&'a str, Value)>, ConnectionError> {
         for name in names {
-            match self.value(name).map_err(|e| self.error(name, e.to_string()))? {
+            let value = self.value(name).map_err(|e| match e {
+                TemplateError::Vault(reason) => self.blind(name, reason.to_string()),
+                e => self.error(name, e.to_string()),
+            });
+            match value? {
                 None | Some(Value::Null) => {}
                 Some(value) => return Ok(Some((name, value))),
             }
@@ -71,7 +80,16 @@ impl Host {
     }
 
     fn error(&self, variable: &str, reason: impl Into<String>) -> ConnectionError {
-        ConnectionError { host: self.name().to_owned(), variable: variable.to_owned(), reason: reason.into() }
+        if self.is_secret(variable) {
+            return self.blind(variable, HIDDEN);
+        }
+        ConnectionError { is_blind: false, ..self.blind(variable, reason) }
+    }
+
+    /// An error that shows nothing of a value.
+    fn blind(&self, variable: &str, reason: impl Into<String>) -> ConnectionError {
+        let (host, variable) = (self.name().to_owned(), variable.to_owned());
+        ConnectionError { host, variable, reason: reason.into(), is_blind: true }
     }
 
     fn text<'a>(&self, names: &[&'a str]) -> Result<Option<(&'a str, String)>, ConnectionError> {
@@ -87,12 +105,8 @@ impl Host {
     fn secret(&self, names: &[&str]) -> Result<Option<String>, ConnectionError> {
         let hidden =
             "it is no text, or a template that is more than a name ('{{' and '{#' begin one); its value is not shown";
-        for name in names {
-            if let Err(TemplateError::Vault(reason)) = self.value(name) {
-                return Err(self.error(name, reason.to_string()));
-            }
-        }
-        self.string(names).map_err(|e| ConnectionError { reason: hidden.to_owned(), ..e })
+        let hide = |e: ConnectionError| if e.is_blind { e } else { ConnectionError { reason: hidden.to_owned(), ..e } };
+        self.string(names).map_err(hide)
     }
 
     fn string(&self, names: &[&str]) -> Result<Option<String>, ConnectionError> {
@@ -129,12 +143,46 @@ impl Host {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Connection, Inventory, Source, SourceKind};
+    use crate::{Connection, Inventory, Named, Source, SourceKind, Variables, Vault};
 
     fn connection(line: &str) -> Result<Connection, String> {
         let source = Source { path: "hosts".to_owned(), text: line.to_owned(), kind: SourceKind::Hosts };
         let inventory = Inventory::parse(&[source]).unwrap();
         inventory.hosts()[0].connection().map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn nothing_is_shown_of_what_was_encrypted() {
+        let secret = crate::vault::tests::VALUE.replace('\n', "\n    ");
+        let file = |text: &str| {
+            let group = SourceKind::GroupVars("all".to_owned());
+            Source {
+                path: "all".to_owned(),
+                text: text.replace("SECRET", &format!("!vault |\n    {secret}")),
+                kind: group,
+            }
+        };
+        let error = |text: &str, vault: &Vault| {
+            let hosts = Source { path: "hosts".to_owned(), text: "h\n".to_owned(), kind: SourceKind::Hosts };
+            let named = Named::read(&[hosts]).unwrap();
+            let variables = Variables { beside: vec![vec![file(text)]], vault: vault.clone(), ..Variables::default() };
+            named.merge(&variables).unwrap().hosts()[0].connection().unwrap_err().to_string()
+        };
+        let vault = Vault::new(vec![b"correct horse".to_vec()]);
+        for text in [
+            "ansible_port: SECRET",
+            "ansible_become: SECRET",
+            "ansible_connection: SECRET",
+            "ansible_become_user: <{{ s }}>\ns: SECRET",
+            "ansible_host:\n- SECRET",
+        ] {
+            let error = error(text, &vault);
+            assert!(error.contains("it was encrypted") && !error.contains("geheim"), "{text}: {error}");
+        }
+        assert!(error("ansible_port: SECRET", &Vault::default()).contains("--vault-password-file"));
+        vault.open_file("all", crate::vault::tests::VALUE).unwrap();
+        let of_file = error("ansible_port: port-of-a-file", &vault);
+        assert!(of_file.contains("it was encrypted") && !of_file.contains("port-of"), "{of_file}");
     }
 
     #[test]

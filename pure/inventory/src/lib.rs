@@ -30,7 +30,11 @@ pub use vault::{Vault, VaultError, is_encrypted};
 pub use words::{SplitError, split_words};
 
 use serde_json::{Map, Value};
-use std::{collections::BTreeMap, fmt};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// One file of an inventory, already read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +72,8 @@ pub struct Variables {
     pub here: Vec<Source>,
     /// Variables of every host that win over all others.
     pub extra: Map<String, Value>,
+    /// Whether some of these come from a file that was encrypted.
+    pub extra_is_secret: bool,
     /// What opens values that ansible-vault encrypted. Files of which all is encrypted must have been opened already.
     pub vault: Vault,
 }
@@ -138,6 +144,8 @@ pub struct Host {
     name: String,
     groups: Vec<String>,
     vars: Map<String, Value>,
+    /// The variables that come from files of which all was encrypted.
+    secret: BTreeSet<String>,
     vault: Vault,
 }
 
@@ -174,9 +182,19 @@ impl Host {
         self.var(name).map(|value| template::expand(value, &self.vault, &variable)).transpose()
     }
 
-    /// Whether ansible-vault encrypted a variable, or part of it.
-    pub fn is_encrypted(&self, name: &str) -> bool {
-        self.var(name).is_some_and(yaml::is_encrypted_value)
+    /// Whether ansible-vault encrypted a variable, part of it, what it names, or the file that it comes from.
+    pub fn is_secret(&self, name: &str) -> bool {
+        let seen = Cell::new(false);
+        let is = |name: &str, value: &Value| self.secret.contains(name) || yaml::is_encrypted_value(value);
+        // Whatever it leads to is asked for by its name.
+        let variable = |name: &str| {
+            let value = self.magic(name).or_else(|| self.var(name).cloned())?;
+            seen.set(seen.get() || is(name, &value));
+            Some(value)
+        };
+        let Some(value) = self.var(name) else { return false };
+        let _ = template::expand(value, &self.vault, &variable);
+        seen.get() || is(name, value)
     }
 
     /// The variables that every host has by itself and that may stand in a template.

@@ -9,9 +9,9 @@ use ctr::cipher::{KeyIvInit, StreamCipher};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// What everything that is encrypted begins with.
@@ -49,18 +49,31 @@ pub enum VaultError {
 pub struct Vault {
     passwords: Arc<[Vec<u8>]>,
     opened: Arc<Mutex<BTreeMap<String, String>>>,
+    /// The paths of files that were encrypted as a whole.
+    files: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Vault {
     /// Opens what any of these passwords opens.
     pub fn new(passwords: Vec<Vec<u8>>) -> Self {
-        Self { passwords: passwords.into(), opened: Arc::default() }
+        Self { passwords: passwords.into(), ..Self::default() }
+    }
+
+    /// The text of a whole file that is encrypted; what it says is not shown from now on.
+    pub fn open_file(&self, path: &str, envelope: &str) -> Result<String, VaultError> {
+        let text = self.open(envelope)?;
+        locked(&self.files).insert(path.to_owned());
+        Ok(text)
+    }
+
+    /// Whether the file at this path was encrypted as a whole.
+    pub(crate) fn is_of(&self, path: &str) -> bool {
+        locked(&self.files).contains(path)
     }
 
     /// The text that is encrypted in `envelope`, a whole file or a value.
     pub fn open(&self, envelope: &str) -> Result<String, VaultError> {
-        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(text) = opened.get(envelope) {
+        if let Some(text) = locked(&self.opened).get(envelope) {
             return Ok(text.clone());
         }
         let sealed = Sealed::parse(envelope)?;
@@ -69,9 +82,13 @@ impl Vault {
         }
         let bytes = self.passwords.iter().find_map(|p| sealed.open(p)).ok_or(VaultError::WrongPassword)?;
         let text = String::from_utf8(unpadded(bytes)?).map_err(|_| VaultError::Malformed("its text is not UTF-8"))?;
-        opened.insert(envelope.to_owned(), text.clone());
+        locked(&self.opened).insert(envelope.to_owned(), text.clone());
         Ok(text)
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Vault {

@@ -79,7 +79,8 @@ fn play() -> Result<()> {
     let home = play.home.path().display();
     let vault = format!("env ANSIBLE_CONFIG={home}/ansible.cfg ANSIBLE_HOME={home} {}/ansible-vault", play.ansible);
     play.cluster.sh(&format!("{vault} encrypt {vaulted}"))?;
-    expect("site.yml", &format!("-i {vaulted}"), all(0))?;
+    let extra = r#"-e '{"osier_extra_vars": {"osier_domain": "weave.local"}}'"#;
+    expect("site.yml", &format!("-i {vaulted} {extra}"), all(0))?;
     expect("site.yml", "--check --limit datalyse-1", [("datalyse-1".to_owned(), 0)].into())?;
     // The program itself finds nothing left to do.
     let inventory = play.cluster.inventory().to_str().context("an inventory's name")?;

@@ -165,6 +165,10 @@ fn the_inventorys_password_reaches_sudo_and_no_output() {
     assert!(!said.err.contains(PASSWORD), "{said:?}");
     let said = with(&["-e", r#"{"ansible_become": true, "ansible_become_pass": "wr0ng"}"#, "--", "id -un"]);
     assert!(said.code == Some(3) && said.err.contains("incorrect password") && !said.err.contains("wr0ng"), "{said:?}");
+    let said = hosts.osier(&["exec", "a", "--", "echo", "hi"]);
+    assert!(said.code == Some(2) && said.err.contains("'osier exec -l a -- COMMAND'"), "as Ansible has it: {said:?}");
+    let said = hosts.osier(&["exec", "--", "nothing-of-this-name", "x"]);
+    assert!(said.code == Some(3) && !said.err.contains("osier-"), "{said:?}");
     let said = with(&["-b", "--", "id -un"]);
     assert!(said.code == Some(3) && said.err.contains("hint: set ansible_become_password"), "{said:?}");
     assert_eq!(with(&["--", "id -un"]).out, format!("a | {}\n", user.name));

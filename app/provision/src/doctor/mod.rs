@@ -19,11 +19,15 @@ use bundle::Files;
 use http::Method;
 use osier_doctor::{Finding, Level, Seen, diagnose};
 use osier_engine::Client;
-use osier_inventory::{Host, Inventory};
+use osier_inventory::{Host, Inventory, TemplateError};
 use osier_ssh::Command;
 use osier_ui::{ExitKind, Failure, Table, Ui};
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
 use time::OffsetDateTime;
 
 const SCRIPT: &str = include_str!("look.sh");
@@ -66,7 +70,15 @@ pub async fn run_doctor(args: DoctorArgs, ui: &Ui) -> Result<(), Failure> {
     let now = OffsetDateTime::now_utc();
     let cluster = if known { Some(Cluster::open(&home, &cluster_settings, false, now)?) } else { None };
     let needs = Needs { machine: Program::read(None)?.machine, installs_engine: true, ..Needs::default() };
-    let secrets = secrets(&inventory, cluster.as_ref());
+    let secrets = if args.bundle.is_some() { secrets(&inventory, cluster.as_ref()) } else { Vec::new() };
+    let unopened = if args.bundle.is_some() { unopened(&inventory) } else { BTreeSet::new() };
+    if !unopened.is_empty() {
+        let names = unopened.into_iter().collect::<Vec<_>>().join(", ");
+        ui.warn(format_args!(
+            "what ansible-vault encrypted in {names} is not known here, so the bundle may have it; \
+             '--vault-password-file FILE' opens it"
+        ));
+    }
 
     let remotes = remote::remotes(&selected)?;
     let progress = ui.progress();
@@ -188,19 +200,32 @@ fn secrets(inventory: &Inventory, cluster: Option<&Cluster>) -> Vec<String> {
             let name = name.to_ascii_lowercase();
             !name.ends_with("_file") && ["pass", "token", "secret", "key"].iter().any(|word| name.contains(word))
         };
-        let named: Vec<String> = host.vars().keys().filter(|n| is_secret(n) || host.is_encrypted(n)).cloned().collect();
-        let text = |value: Value| match value {
-            Value::String(text) => Some(text),
-            Value::Number(number) => Some(number.to_string()),
-            _ => None,
-        };
-        named.into_iter().filter_map(|name| text(host.value(&name).ok()??)).collect::<Vec<_>>()
+        let named: Vec<String> = host.vars().keys().filter(|n| is_secret(n) || host.is_secret(n)).cloned().collect();
+        named.into_iter().filter_map(|name| host.value(&name).ok()?).flat_map(texts).collect::<Vec<_>>()
     };
     let mut secrets: Vec<String> = inventory.hosts().iter().flat_map(of_host).collect();
     secrets.extend(cluster.into_iter().flat_map(|c| [c.record.token.to_string(), c.gossip_key().to_owned()]));
     secrets.sort_unstable();
     secrets.dedup();
     secrets
+}
+
+/// All texts and numbers in a value.
+fn texts(value: Value) -> Vec<String> {
+    match value {
+        Value::String(text) => vec![text],
+        Value::Number(number) => vec![number.to_string()],
+        Value::Array(items) => items.into_iter().flat_map(texts).collect(),
+        Value::Object(map) => map.into_iter().flat_map(|(_, value)| texts(value)).collect(),
+        Value::Null | Value::Bool(_) => Vec::new(),
+    }
+}
+
+/// The variables that are encrypted and cannot be opened: a bundle may have what they hold, unknown as it is.
+fn unopened(inventory: &Inventory) -> BTreeSet<&str> {
+    let is_closed = |host: &Host, name: &str| matches!(host.value(name), Err(TemplateError::Vault(_)));
+    let all = inventory.hosts().iter().flat_map(|host| host.vars().keys().map(move |name| (host, name.as_str())));
+    all.filter(|(host, name)| is_closed(host, name)).map(|(_, name)| name).collect()
 }
 
 fn show(ui: &Ui, states: &[(String, &str)], findings: &[Finding]) {

@@ -27,6 +27,13 @@ const TIDY: Duration = Duration::from_secs(10);
 /// Runs a command on all hosts.
 pub async fn run_exec(args: ExecArgs, ui: &Ui) -> Result<(), Failure> {
     let fleet = Fleet::read(&args.hosts, ui)?;
+    if let [first, dashes, ..] = args.command.as_slice()
+        && dashes == "--"
+        && (fleet.inventory.host(first).is_some() || fleet.inventory.group(first).is_some())
+    {
+        let message = format!("'{first}' is of the inventory, and would be run as a program on all hosts");
+        return Err(Failure::usage(message).hint(format!("'osier exec -l {first} -- COMMAND' runs a command there")));
+    }
     let script = args.script.as_deref().map(Script::read).transpose()?;
     let job = match (script, args.command.as_slice()) {
         (Some(script), words) => Job::Script(script, words.to_vec()),

@@ -23,6 +23,7 @@ use crate::{
     remote::{self, Remote},
 };
 use args::FleetArgs;
+use osier_inventory::Inventory;
 use osier_ssh::Command;
 use osier_ui::{Failure, Ui};
 use stop::Stop;
@@ -31,6 +32,7 @@ use stop::Stop;
 struct Fleet {
     remotes: Vec<Remote>,
     forks: u16,
+    inventory: Inventory,
 }
 
 impl Fleet {
@@ -38,7 +40,8 @@ impl Fleet {
     fn read(FleetArgs { hosts: args, keep }: &FleetArgs, ui: &Ui) -> Result<Self, Failure> {
         let inventory = inventory::read(&args.from, ui)?;
         let hosts = inventory::select(&inventory, args.limit.as_deref())?;
-        Ok(Self { remotes: remote::kept(&hosts, *keep)?, forks: args.forks })
+        let remotes = remote::kept(&hosts, *keep)?;
+        Ok(Self { remotes, forks: args.forks, inventory })
     }
 
     /// Asks whether it shall be done.
