@@ -198,6 +198,7 @@ impl Cluster {
         now: OffsetDateTime,
     ) -> Result<(), Failure> {
         let founder = nodes.iter().find(|n| n.master).filter(|_| self.record.members.is_empty());
+        let mut taken = Names::default();
         for node in nodes {
             let mut moved = false;
             match self.record.members.iter_mut().find(|m| m.name == node.name) {
@@ -220,9 +221,9 @@ impl Cluster {
             self.record.cleared.remove(&node.name);
             let mut others = Names::default();
             nodes.iter().filter(|n| n.name != node.name).for_each(|n| others.extend(Names::of(n)));
-            self.certify(node, moved, &others, now)?;
+            taken.extend(self.certify(node, moved, &others, now)?);
         }
-        self.take_names(nodes, now)?;
+        self.take_names(&taken, nodes, now)?;
         self.record.members.sort_by(|a, b| a.name.cmp(&b.name));
         self.vouch()
     }
