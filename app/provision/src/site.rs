@@ -10,6 +10,7 @@ use crate::{
     cluster::{Cluster, NodeIdentity},
     context::{self, DockerContext},
     documents::{self, Ports},
+    fleet::Stop,
     home::{Home, Record},
     inventory,
     preflight::{ClusterNeeds, Needs, Report},
@@ -49,17 +50,17 @@ impl<'a> Bootstrap<'a> {
 
 /// Prepares hosts.
 pub async fn run_bootstrap(args: BootstrapArgs, ui: &Ui) -> Result<(), Failure> {
-    build(&args.hosts, &args.change, Bootstrap::of(&args.engine), false, ui).await
+    Stop::listen()?.or(build(&args.hosts, &args.change, Bootstrap::of(&args.engine), false, ui)).await
 }
 
 /// Makes a cluster of prepared hosts.
 pub async fn run_setup_cluster(args: SetupClusterArgs, ui: &Ui) -> Result<(), Failure> {
-    build(&args.hosts, &args.change, Bootstrap::Done, true, ui).await
+    Stop::listen()?.or(build(&args.hosts, &args.change, Bootstrap::Done, true, ui)).await
 }
 
 /// Prepares hosts and makes a cluster of them.
 pub async fn run_site(args: SiteArgs, ui: &Ui) -> Result<(), Failure> {
-    build(&args.hosts, &args.change, Bootstrap::of(&args.engine), true, ui).await
+    Stop::listen()?.or(build(&args.hosts, &args.change, Bootstrap::of(&args.engine), true, ui)).await
 }
 
 /// Takes everything away again.
@@ -78,14 +79,15 @@ pub async fn run_destroy(args: DestroyArgs, ui: &Ui) -> Result<(), Failure> {
     let cluster = if known { Some(Cluster::open(&home, &settings, !args.change.check, now)?) } else { None };
 
     let run = Run::begin(&args.hosts, &args.change, remote::remotes(&hosts)?, ui)?;
-    let reports = run.preflight().await;
+    let stop = Stop::listen()?;
+    let reports = stop.or(async { Ok(run.preflight().await) }).await?;
     let are = cluster.as_ref().map(|cluster| {
         let seen = reports.iter().filter_map(|(remote, report)| {
             Some((*remote, nodes.iter().find(|n| n.name.as_str() == remote.name)?, report.as_ref().ok()?))
         });
         members_of(cluster, &names_of(&nodes), seen)
     });
-    let outcomes = run.clear(reports, args.purge, None).await?;
+    let outcomes = stop.or(run.clear(reports, args.purge, None)).await?;
     if let Some(cluster) = cluster.filter(|_| !args.change.check) {
         forget(cluster, &outcomes, &are.unwrap_or_default(), ui)?;
     }

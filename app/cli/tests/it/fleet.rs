@@ -3,10 +3,15 @@
 use crate::{
     program::{Bench, Said, file},
     sshd::{PASSWORD, Sshd, User, free_port},
-    wait::until,
+    wait::{PATIENCE, end, until},
 };
 use serde_json::Value;
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 /// Hosts of these names, each of which is this machine; `$OSIER_HOST` says which one a command runs on.
 pub(crate) struct Hosts {
@@ -150,6 +155,22 @@ async fn what_is_late_or_interrupted_runs_no_more_on_the_hosts() {
         assert!(!pids.iter().any(|pid| is_running(pid)), "{}", daemon.log());
         assert!(daemon.log().contains("stopped before the end"), "{}", daemon.log());
     }
+}
+
+#[tokio::test]
+async fn site_leaves_nothing_behind_when_it_is_stopped() {
+    let hosts = Hosts::new(&["a"]);
+    let tmp = hosts.bench.path("tmp");
+    fs::create_dir(&tmp).unwrap();
+    let never = file(&hosts.bench.path(""), "never.yml", "ansible_ssh_common_args: -o ProxyCommand='sleep 100'");
+    let environment = [("TMPDIR", tmp.to_str().unwrap())];
+    let mut osier = hosts.bench.command(&format!("osier site --check --binary /usr/bin/true -e @{never}"), &environment);
+    let mut osier = osier.stderr(Stdio::piped()).spawn().unwrap();
+    let left = || fs::read_dir(&tmp).unwrap().count();
+    until("it connects", async || left() > 0).await;
+    assert!(Command::new("kill").args(["-s", "INT", &osier.id().to_string()]).status().unwrap().success());
+    let ended = end(&mut osier, PATIENCE).expect("it ends");
+    assert_eq!((ended.code(), left()), (Some(3), 0));
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub use copy::run_copy;
 pub use engine::{run_remove_containers, run_remove_images};
 pub use exec::{run_exec, run_restart_docker};
 pub use logs::run_service_logs;
+pub(crate) use stop::Stop;
 
 use crate::{
     inventory,
@@ -26,7 +27,6 @@ use args::FleetArgs;
 use osier_inventory::Inventory;
 use osier_ssh::Command;
 use osier_ui::{Failure, Ui};
-use stop::Stop;
 
 /// The hosts of one run.
 struct Fleet {
