@@ -164,7 +164,8 @@ async fn site_leaves_nothing_behind_when_it_is_stopped() {
     fs::create_dir(&tmp).unwrap();
     let never = file(&hosts.bench.path(""), "never.yml", "ansible_ssh_common_args: -o ProxyCommand='sleep 100'");
     let environment = [("TMPDIR", tmp.to_str().unwrap())];
-    let mut osier = hosts.bench.command(&format!("osier site --check --binary /usr/bin/true -e @{never}"), &environment);
+    let mut osier =
+        hosts.bench.command(&format!("osier site --check --binary /usr/bin/true -e @{never}"), &environment);
     let mut osier = osier.stderr(Stdio::piped()).spawn().unwrap();
     let left = || fs::read_dir(&tmp).unwrap().count();
     until("it connects", async || left() > 0).await;
