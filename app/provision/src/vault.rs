@@ -25,14 +25,14 @@ pub(crate) fn passwords(args: &VaultArgs, ui: &Ui) -> Result<Vault, Failure> {
 }
 
 fn passwords_of(args: &VaultArgs, file: &str, list: &str, ui: &Ui) -> Result<Vault, Failure> {
-    let named = |what: &str, text: &str| text.parse().map_err(|e| Failure::usage(format!("read {what}: {e}")));
     let mut ids = args.vault_id.clone();
     for word in list.split(',').map(str::trim).filter(|word| !word.is_empty()) {
-        ids.push(named("ANSIBLE_VAULT_IDENTITY_LIST", word)?);
+        let id = word.parse().map_err(|e| Failure::usage(format!("read ANSIBLE_VAULT_IDENTITY_LIST: {e}")));
+        ids.push(id?);
     }
     let files = args.vault_password_file.iter().map(|path| path.to_string_lossy());
     let files = files.chain([file.trim().into()]).filter(|path| !path.is_empty());
-    ids.extend(files.map(|path| VaultId { label: String::new(), source: PasswordSource::File(expand_home(&path)) }));
+    ids.extend(files.map(|path| VaultId { label: String::new(), source: PasswordSource::File(path.as_ref().into()) }));
     let (mut passwords, mut missing) = (Vec::new(), Vec::new());
     for VaultId { label, source } in &ids {
         match source {
