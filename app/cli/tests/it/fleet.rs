@@ -158,6 +158,25 @@ async fn what_is_late_or_interrupted_runs_no_more_on_the_hosts() {
 }
 
 #[tokio::test]
+async fn a_closed_terminal_stops_nothing_that_was_started_to_outlive_it() {
+    let hosts = Hosts::new(&["a"]);
+    let mark = hosts.bench.path("mark").display().to_string();
+    let path = file(&hosts.bench.path(""), "waits", "echo begun\nuntil [ -e $1 ]; do sleep 0.1; done\necho done\n");
+    let mut nohup = Command::new("nohup");
+    nohup.arg(hosts.bench.path("osier")).args(["exec", "--script", &path, "--", &mark]);
+    nohup.env_clear().env("HOME", hosts.bench.path("")).env("PATH", "/usr/bin:/bin").current_dir(hosts.bench.path(""));
+    let log = hosts.bench.path("nohup.log");
+    let (out, err) = (fs::File::create(&log).unwrap(), fs::File::options().append(true).open(&log).unwrap());
+    let mut osier = nohup.stdin(Stdio::null()).stdout(out).stderr(err).spawn().unwrap();
+    let said = || fs::read_to_string(&log).unwrap();
+    until("it runs", async || said().contains("begun")).await;
+    assert!(Command::new("kill").args(["-s", "HUP", &osier.id().to_string()]).status().unwrap().success());
+    fs::write(&mark, "").unwrap();
+    let ended = end(&mut osier, PATIENCE).expect("it ends");
+    assert!(ended.success() && said().contains("a | done"), "{ended:?}: {}", said());
+}
+
+#[tokio::test]
 async fn site_leaves_nothing_behind_when_it_is_stopped() {
     let hosts = Hosts::new(&["a"]);
     let tmp = hosts.bench.path("tmp");
