@@ -89,14 +89,25 @@ impl Sshd {
 
     /// How many connections this server serves: its child processes.
     pub(crate) fn sessions(&self) -> usize {
-        let children = format!("/proc/{0}/task/{0}/children", self.server.id());
-        fs::read_to_string(children).unwrap().split_whitespace().count()
+        self.children().len()
+    }
+
+    fn children(&self) -> Vec<String> {
+        let path = format!("/proc/{0}/task/{0}/children", self.server.id());
+        // One that has ended has none.
+        let children = fs::read_to_string(path).unwrap_or_default();
+        children.split_whitespace().map(str::to_owned).collect()
     }
 }
 
 impl Drop for Sshd {
     fn drop(&mut self) {
+        // Connections that are kept outlive their server.
+        let sessions = self.children();
         let _ = self.server.kill();
+        if !sessions.is_empty() {
+            let _ = std::process::Command::new("kill").args(sessions).stderr(Stdio::null()).status();
+        }
         let _ = self.server.wait();
     }
 }
