@@ -26,8 +26,7 @@ impl Drop for Quiet<'_> {
 
 /// Asks at the process's own terminal. Ctrl-C ends the process as it always does, once the terminal is as it was.
 pub(crate) fn ask(question: &str) -> io::Result<String> {
-    let mut terminal = File::options().read(true).write(true).open("/dev/tty")?;
-    write!(terminal, "{question}")?;
+    let terminal = File::options().read(true).write(true).open("/dev/tty")?;
     let mut line = Vec::new();
     {
         let before = tcgetattr(&terminal)?;
@@ -37,6 +36,8 @@ pub(crate) fn ask(question: &str) -> io::Result<String> {
         quiet.control_chars[SpecialCharacterIndices::VEOL as usize] = INTERRUPT;
         let _quiet = Quiet { terminal: &terminal, before };
         tcsetattr(&terminal, SetArg::TCSANOW, &quiet)?;
+        // Whoever reads the question may answer at once.
+        write!(&terminal, "{question}")?;
         let mut typed = BufReader::new(&terminal);
         loop {
             let bytes = typed.fill_buf()?;
@@ -49,7 +50,7 @@ pub(crate) fn ask(question: &str) -> io::Result<String> {
             }
         }
     }
-    writeln!(terminal)?;
+    writeln!(&terminal)?;
     if line.last() == Some(&INTERRUPT) {
         raise(Signal::SIGINT)?;
         return Err(io::ErrorKind::Interrupted.into());

@@ -149,8 +149,8 @@ impl Unreachable {
 /// while it has many that are not logged in yet (`MaxStartups`, sshd_config(5)), and so does a way that leads nowhere.
 pub(crate) fn is_turned_away(stderr: &[u8]) -> bool {
     const REASONS: [&str; 4] = ["open failed", "stdio forwarding failed", "not found", "No such file"];
-    let is_exchange =
-        |line: &str| line.contains("kex_exchange_identification:") || line.contains("ssh_exchange_identification:");
+    const EXCHANGE: [&str; 3] = ["kex_exchange_identification:", "ssh_exchange_identification:", "banner exchange:"];
+    let is_exchange = |line: &str| EXCHANGE.iter().any(|sign| line.contains(sign));
     let text = String::from_utf8_lossy(stderr);
     let has_reason = REASONS.iter().any(|reason| text.contains(reason));
     Unreachable::from_stderr(stderr) == Unreachable::Lost && text.lines().any(is_exchange) && !has_reason
@@ -218,6 +218,7 @@ mod tests {
             ),
             ("kex_exchange_identification: read: Connection reset by peer\r\n", true),
             ("kex_exchange_identification: banner line 0: Not allowed at this time\r\n", true),
+            ("banner exchange: Connection to UNKNOWN port 65535: Broken pipe\r\n", true),
             ("ssh_exchange_identification: Connection closed by remote host\r\n", true),
             (
                 "channel 0: open failed: connect failed: Connection refused\r\nstdio forwarding failed\r\n\

@@ -22,8 +22,9 @@ const HOSTS: [(&str, &str); 4] = [
     ("two", "10.0.0.12,10.0.0.12.eolas"),
     ("deep", "10.0.1.13,10.0.1.13.eolas"),
 ];
-/// Runs a command with the test's own files in the place of the system's.
-const INSIDE: &str = r#"mount --bind "$0/passwd" /etc/passwd && mount --bind "$0/hosts" /etc/hosts && exec "$@""#;
+/// Runs a command with the test's own files in the place of the system's: with the whole folder, since a file that is mounted
+/// over another is gone as soon as somebody, such as `useradd`, puts a new one in that one's place.
+const INSIDE: &str = r#"mount --bind "$0/etc" /etc && exec "$@""#;
 
 /// The namespaces and what runs in them; all of it ends with this value.
 pub(crate) struct World {
@@ -115,8 +116,10 @@ impl World {
             "root:x:0:0:root:{home}:/bin/sh\nvpn-user:x:64000:64000::/:/bin/sh\n\
              jailed:x:64001:64001::/:/bin/sh\n"
         );
-        write("passwd", &format!("{ours}{}\n", others.join("\n")));
-        write("hosts", "127.0.0.1 localhost\n192.0.2.2 vpn-host\n");
+        // Files that come and go meanwhile, such as locks, do not matter.
+        let _ = Command::new("cp").arg("-a").arg("/etc").arg(self.path("etc")).stderr(Stdio::null()).status().unwrap();
+        write("etc/passwd", &format!("{ours}{}\n", others.join("\n")));
+        write("etc/hosts", "127.0.0.1 localhost\n192.0.2.2 vpn-host\n");
         keygen(&self.path("home/.ssh/id_ed25519"));
         let mut known = String::new();
         for (host, names) in HOSTS {
