@@ -23,16 +23,17 @@ struct Compose {
     project: String,
 }
 
-/// The command is named by its path or found on it: Debian calls both generations `docker-compose`.
+/// The command is named by its path or found on it: Debian calls both generations `docker-compose`. The first one runs
+/// Docker's command line for `run` and `exec`, as it does by default: by itself it attaches to a container only after its
+/// start, when what that printed at once is gone.
 async fn generation(t: &Target, wanted: u8) -> Result<Compose, Failure> {
+    find("docker").ok_or_else(|| Failure::Absent("docker".into()))?;
     let plugins = ["/usr/libexec/docker/cli-plugins", "/usr/local/lib/docker/cli-plugins"];
     let plugins = plugins.map(|folder| PathBuf::from(folder).join("docker-compose"));
     let named = std::env::var_os("OSIER_COMPOSE").map(PathBuf::from);
     for path in named.into_iter().chain(find("docker-compose")).chain(plugins).filter(|p| p.is_file()) {
         let mut program = Program::new(t, path)?;
-        // Compose asks nobody and draws nothing.
         program.set("COMPOSE_ANSI", "never");
-        program.set("COMPOSE_INTERACTIVE_NO_CLI", "1");
         let version = program.say(&["version", "--short"], b"").await?;
         if version.out.trim_start_matches('v').starts_with(&format!("{wanted}.")) {
             return Ok(Compose { program, project: t.name("project").replace("-project", "p") });
