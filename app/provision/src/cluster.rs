@@ -105,6 +105,7 @@ impl Cluster {
             managers: BTreeMap::new(),
             members: Vec::new(),
             cleared: BTreeSet::new(),
+            leaving: BTreeSet::new(),
             roll: Vec::new(),
             revoked: Vec::new(),
         };
@@ -181,10 +182,18 @@ impl Cluster {
         }
     }
 
+    /// Takes note of members that everything will be taken off: whatever becomes of the run, those that are found with
+    /// nothing are known by it.
+    pub(crate) fn leave<'a>(&mut self, members: impl Iterator<Item = &'a NodeName>) {
+        let Record { leaving, cleared, .. } = &mut self.record;
+        leaving.extend(members.filter(|name| !cleared.contains(*name)).cloned());
+    }
+
     /// Takes note of members that everything was taken off. They are no managers any more.
     pub(crate) fn clear<'a>(&mut self, members: impl Iterator<Item = &'a NodeName>) {
         for name in members {
             self.record.managers.remove(name);
+            self.record.leaving.remove(name);
             self.record.cleared.insert(name.clone());
         }
     }
@@ -219,6 +228,7 @@ impl Cluster {
                 self.record.managers.remove(&node.name);
             }
             self.record.cleared.remove(&node.name);
+            self.record.leaving.remove(&node.name);
             let mut others = Names::default();
             nodes.iter().filter(|n| n.name != node.name).for_each(|n| others.extend(Names::of(n)));
             taken.extend(self.certify(node, moved, &others, now)?);
@@ -415,6 +425,27 @@ mod tests {
         assert!(cluster.is_master(&listed("a", true), true) && !cluster.is_master(&listed("m", false), true));
         cluster.clear(std::iter::once(&"m".parse().unwrap()));
         assert!(cluster.is_master(&listed("a", true), false), "the manager is gone");
+    }
+
+    #[test]
+    fn members_are_leaving_until_they_are_gone_or_taken_in_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = OffsetDateTime::now_utc();
+        let open = || Cluster::open(&Home::at(dir.path()), &settings(None), true, now).unwrap();
+        let names: [NodeName; 4] = ["a", "b", "c", "m"].map(|name| name.parse().unwrap());
+        let mut cluster = open();
+        cluster.admit(&[node("a", 2), node("b", 3), node("c", 4), node("m", 1)], 3376, now).unwrap();
+        cluster.clear(std::iter::once(&names[0]));
+        cluster.leave(names.iter());
+        cluster.save().unwrap();
+        drop(cluster);
+
+        let mut again = open();
+        assert!(again.record.leaving.iter().eq(&names[1..]) && again.record.cleared.iter().eq(&names[..1]));
+        again.clear(std::iter::once(&names[3]));
+        again.expel(&names[2], again.record.founder, false, now).unwrap();
+        again.admit(&[node("b", 3)], 3376, now).unwrap();
+        assert!(again.record.leaving.is_empty() && again.record.cleared.iter().eq([&names[0], &names[3]]));
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub struct Record {
     /// The members that Osier was taken off, for as long as others have it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub cleared: BTreeSet<NodeName>,
+    /// The members that it was being taken off in a run of which no end was written down.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub leaving: BTreeSet<NodeName>,
     /// What the operator has signed about nodes, those that were removed among them.
     #[serde(default)]
     pub roll: Vec<Signed>,
@@ -165,6 +168,7 @@ pub(crate) mod tests {
             managers: BTreeMap::from([("m".parse().unwrap(), "192.0.2.1:3376".parse().unwrap())]),
             members: Vec::new(),
             cleared: BTreeSet::new(),
+            leaving: BTreeSet::new(),
             roll: Vec::new(),
             revoked: Vec::new(),
         }

@@ -87,9 +87,15 @@ pub async fn run_destroy(args: DestroyArgs, ui: &Ui) -> Result<(), Failure> {
         });
         members_of(cluster, &names_of(&nodes), seen)
     });
+    let are = are.unwrap_or_default();
+    let mut cluster = cluster.filter(|_| !args.change.check);
+    if let Some(cluster) = &mut cluster {
+        cluster.leave(are.values());
+        cluster.save()?;
+    }
     let outcomes = stop.or(run.clear(reports, args.purge, None)).await?;
-    if let Some(cluster) = cluster.filter(|_| !args.change.check) {
-        forget(cluster, &outcomes, &are.unwrap_or_default(), ui)?;
+    if let Some(cluster) = cluster {
+        forget(cluster, &outcomes, &are, ui)?;
     }
     run.finish(Vec::new(), outcomes, ui).await
 }
@@ -259,8 +265,8 @@ fn other_names<'a>(
 ) -> BTreeMap<NodeName, NodeName> {
     let ca = Digest::of(cluster.ca_pem().as_bytes());
     let hosts = seen.map(|seen| as_seen(ca, seen));
-    let Record { members, cleared, .. } = &cluster.record;
-    let known = osier_members::known_as(members, cleared, &listed.iter().collect(), hosts);
+    let Record { members, cleared, leaving, .. } = &cluster.record;
+    let known = osier_members::known_as(members, &(cleared | leaving), &listed.iter().collect(), hosts);
     known.into_iter().map(|(host, member)| (host.clone(), member.clone())).collect()
 }
 

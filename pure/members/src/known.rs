@@ -43,7 +43,7 @@ impl Host<'_> {
 }
 
 /// Which hosts are members under other names: the members' names by the hosts'. `listed` are all names of the inventory,
-/// `cleared` the members that everything was taken off.
+/// `cleared` the members that everything was, or may have been, taken off.
 ///
 /// A host is a member if it has that node's state and its address: a machine that was started with a copy of a member's
 /// disk has an address of its own. One that has nothing is the cleared member of its address. A name that is both the

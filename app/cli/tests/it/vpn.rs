@@ -283,6 +283,7 @@ fn cluster(world: &World) -> Authority {
         managers: [("one".parse().unwrap(), format!("{}:3376", NODES[0]).parse().unwrap())].into(),
         members: Vec::new(),
         cleared: BTreeSet::new(),
+        leaving: BTreeSet::new(),
         roll: Vec::new(),
         revoked: Vec::new(),
     };

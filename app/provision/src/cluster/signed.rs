@@ -32,6 +32,7 @@ impl Cluster {
         let member = self.record.members.remove(at);
         self.record.managers.remove(name);
         self.record.cleared.remove(name);
+        self.record.leaving.remove(name);
         if let Some(node) = self.nodes.remove(name) {
             self.revoke(&node.issued, now).map_err(anyhow::Error::new)?;
         }

@@ -3,6 +3,7 @@
 //! Must not touch the world: parsing only validates.
 
 use crate::args::HostArgs;
+use clap::builder::UnknownArgumentValueParser as Unknown;
 use osier_fleet::{Owner, Serial, span};
 use osier_ssh::LONGEST_KEPT;
 use std::{path::PathBuf, time::Duration};
@@ -50,6 +51,23 @@ pub struct ExecArgs {
     /// The command and its arguments
     #[arg(required_unless_present = "script", trailing_var_arg = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
+    #[command(flatten)]
+    _ansible: AnsibleArgs,
+}
+
+/// Options of Ansible's that are otherwise here: they are refused with what serves instead.
+#[derive(Debug, Clone, clap::Args)]
+struct AnsibleArgs {
+    #[arg(short = 'm', long = "module-name", hide = true, num_args = 0, default_missing_value = "", value_parser = Unknown::suggest("a command stands behind '--'; 'osier copy' copies files"))]
+    _module: Option<String>,
+    #[arg(short = 'a', long = "args", hide = true, num_args = 0, default_missing_value = "", value_parser = Unknown::suggest("a command stands behind '--': osier exec -- uptime"))]
+    _arguments: Option<String>,
+    #[arg(short = 'f', hide = true, num_args = 0, default_missing_value = "", value_parser = Unknown::suggest_arg("--forks"))]
+    _forks: Option<String>,
+    #[arg(short = 'u', long = "user", hide = true, num_args = 0, default_missing_value = "", value_parser = Unknown::suggest("the login is a variable: -e ansible_user=NAME"))]
+    _user: Option<String>,
+    #[arg(short = 'K', long = "ask-become-pass", hide = true, num_args = 0, default_missing_value = "", value_parser = Unknown::suggest("sudo's password is the variable ansible_become_password, which ansible-vault can encrypt"))]
+    _password: Option<String>,
 }
 
 /// In which batches, and for how long.
@@ -163,6 +181,23 @@ mod tests {
     use crate::args::tests::parse;
 
     #[test]
+    fn options_of_ansible_are_answered_with_ours() {
+        let instead = [
+            ("-m", "osier copy"),
+            ("-a", "osier exec --"),
+            ("-f", "'--forks'"),
+            ("-u", "ansible_user"),
+            ("--user", "ansible_user"),
+            ("-K", "ansible_become_password"),
+            ("--ask-become-pass", "ansible_become_password"),
+        ];
+        for (option, ours) in instead {
+            let refused = parse::<ExecArgs>(&[option, "x"]).unwrap_err().to_string();
+            assert!(refused.contains("unexpected argument") && refused.contains(ours), "{refused}");
+        }
+    }
+
+    #[test]
     fn the_commands_parse_as_documented() {
         let exec: ExecArgs = parse(&["-b", "-l", "slaves", "--", "docker", "ps", "-a"]).unwrap();
         assert_eq!((exec.root, exec.command), (true, vec!["docker".into(), "ps".into(), "-a".into()]));
@@ -171,6 +206,8 @@ mod tests {
         for wrong in [&[][..], &["--serial", "0", "x"], &["--timeout", "x", "x"]] {
             assert!(parse::<ExecArgs>(wrong).is_err(), "{wrong:?}");
         }
+        let exec: ExecArgs = parse(&["ls", "-a", "-u"]).unwrap();
+        assert_eq!(exec.command, ["ls", "-a", "-u"]);
         let copy: CopyArgs = parse(&["a", "b", "/c/", "--mode", "0640", "--owner", "root:adm"]).unwrap();
         assert_eq!((copy.paths, copy.mode), (vec!["a".into(), "b".into(), "/c/".into()], Some(0o640)));
         for wrong in [
