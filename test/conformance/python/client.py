@@ -3,12 +3,24 @@
 Everything made is called PREFIX + "one" or PREFIX + "two", so that the caller can remove it.
 """
 
+import http.client
 import io
 import sys
 import tarfile
 import time
 
 import docker
+
+
+class Exact(http.client.HTTPResponse):
+    """Reads no further than the head: docker-py takes the socket itself for a stream, without what was read of it."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.fp = io.BufferedReader(self.fp.detach(), 1)
+
+
+http.client.HTTPConnection.response_class = Exact
 
 FUNCTION, PREFIX, IMAGE = sys.argv[1:4]
 ONE, TWO = PREFIX + "one", PREFIX + "two"

@@ -1,7 +1,7 @@
 //! Many containers that come and go while agents and engines die, and nothing that is left behind of them.
 
 use crate::{
-    Cluster, eventually,
+    Cluster, eventually, settled,
     tour::{IMAGE, NODES},
 };
 use anyhow::{Context, Result, ensure};
@@ -101,7 +101,7 @@ pub fn agents_die_under_starts(cluster: &Cluster) -> Result<()> {
         let known = failed.contains("osier: the call lacks") || NODES.iter().any(|node| failed.contains(node));
         ensure!(known, "'{failed}' does not say which node it was");
     }
-    settled(cluster)?;
+    settled(cluster, SOON)?;
     let format = "{{.Name}} {{.State.Running}} {{.NetworkSettings.Networks.osier.IPAddress}}";
     let names: Vec<String> = started.iter().map(|n| format!("many-{n}")).collect();
     let shown = cluster.sh(&format!("docker inspect -f '{format}' {}", names.join(" ")))?;
@@ -126,15 +126,6 @@ pub fn agents_die_under_starts(cluster: &Cluster) -> Result<()> {
     cluster.sh(&format!("docker exec {} ping -c 1 {last}", names[0]))?;
     cluster.sh("docker ps -aq --filter name=many- | xargs docker rm -f > /dev/null")?;
     as_before(cluster, &before)
-}
-
-/// Waits until the manager speaks to all nodes again.
-fn settled(cluster: &Cluster) -> Result<()> {
-    eventually(SOON, || {
-        let info = cluster.sh("docker info 2>&1")?;
-        ensure!(info.matches("Status: Healthy").count() == NODES.len(), "not all nodes are healthy");
-        Ok(())
-    })
 }
 
 /// What the agent of a node holds: file descriptors, and memory in KiB.
@@ -204,7 +195,7 @@ fn lives(cluster: &Cluster, node: &str) -> Result<()> {
     let text = std::io::read_to_string(output)?;
     ping.wait()?;
     ensure!(text.contains("60 packets transmitted, 60 packets received"), "packets were lost:\n{text}");
-    settled(cluster)?;
+    settled(cluster, SOON)?;
     ensure!(started()? == before, "the container was started anew");
     run("live-c", node)?;
     cluster.sh("docker exec live-c ping -c 1 live-a")?;

@@ -1,9 +1,6 @@
 //! What a cluster must survive: a dead agent under traffic, a node's reboot, a manager that is away, a node that is away.
 
-use crate::{
-    Cluster, doctor, eventually, repair,
-    tour::{IMAGE, NODES},
-};
+use crate::{Cluster, doctor, eventually, repair, settled, tour::IMAGE};
 use anyhow::{Context, Result, ensure};
 use osier_pki::{Authority, Subject};
 use std::{
@@ -162,7 +159,9 @@ pub fn manager_stops(cluster: &Cluster) -> Result<()> {
     cluster.on("datalyse-master", "systemctl start osier-manager")?;
     let asked = asked?;
     ensure!(asked.contains(&b.address) && asked.contains(" 0% packet loss"), "{asked}");
-    eventually(SOON, || cluster.sh("docker rm -f mgr-a mgr-b").map(|_| ()))
+    // A manager that has read no node yet knows no containers.
+    settled(cluster, SOON)?;
+    cluster.sh("docker rm -f mgr-a mgr-b").map(drop)
 }
 
 /// One node is stopped: `info` says so and why, `ps` answers at once, `run` goes elsewhere.
@@ -185,11 +184,7 @@ pub fn node_stops(cluster: &Cluster) -> Result<()> {
         ensure!(placed.node != gone, "a container went to the node that is away");
     }
     cluster.start_node(gone)?;
-    eventually(REBOOT, || {
-        let info = cluster.sh("docker info 2>&1")?;
-        ensure!(info.matches("Status: Healthy").count() == NODES.len(), "not all nodes are healthy again");
-        Ok(())
-    })?;
+    settled(cluster, REBOOT)?;
     cluster.sh("docker rm -f stop-0 stop-1 stop-2")?;
     Ok(())
 }

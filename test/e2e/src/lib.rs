@@ -267,6 +267,15 @@ pub fn eventually<T>(limit: Duration, mut check: impl FnMut() -> Result<T>) -> R
     }
 }
 
+/// Waits until the manager speaks to all nodes.
+pub(crate) fn settled(cluster: &Cluster, limit: Duration) -> Result<()> {
+    eventually(limit, || {
+        let info = cluster.sh("docker info 2>&1")?;
+        ensure!(info.matches("Status: Healthy").count() == tour::NODES.len(), "not all nodes are healthy");
+        Ok(())
+    })
+}
+
 /// Adds to the transcript.
 pub(crate) fn show(text: &str) {
     println!("{}", text.trim_end());

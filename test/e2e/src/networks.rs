@@ -1,6 +1,6 @@
 //! Networks that users make: one on all nodes, apart from every other, with addresses and names of its own.
 
-use crate::{Cluster, eventually, tour::IMAGE};
+use crate::{Cluster, eventually, settled, tour::IMAGE};
 use anyhow::{Context, Result, ensure};
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -197,7 +197,8 @@ pub fn a_node_that_was_away(cluster: &Cluster) -> Result<()> {
         ensure!(names.contains("net-f") && !names.contains("net-e"), "{node} has {names}");
         Ok(())
     })?;
-    eventually(SOON, || run(cluster, "nf-2", node, "--network net-f"))?;
+    settled(cluster, SOON)?;
+    run(cluster, "nf-2", node, "--network net-f")?;
     cluster.sh("docker exec nf-2 ping -c 1 nf-1")?;
     cluster.sh("docker rm -f nf-1 nf-2")?;
     cluster.sh("docker network rm net-f")?;
@@ -264,7 +265,7 @@ pub fn compose(cluster: &Cluster) -> Result<()> {
     let clean = "env -u REQUESTS_CA_BUNDLE -u CURL_CA_BUNDLE docker-compose";
     let up = format!("{clean} --project-directory {0} -f {0}/docker-compose.yml -p shop", folder.path().display());
     cluster.sh(&format!("{up} up -d 2>&1"))?;
-    cluster.sh("docker exec shop_web_1 ping -c 1 db")?;
+    eventually(SOON, || cluster.sh("docker exec shop_web_1 ping -c 1 db").map(drop))?;
     let ids = cluster.sh("docker ps -q --no-trunc --filter name=shop_")?;
     let again = cluster.sh(&format!("{up} up -d 2>&1"))?;
     ensure!(again.matches("up-to-date").count() == 2, "a second 'up' changed something:\n{again}");

@@ -1,7 +1,7 @@
 //! A network that falls in two: both sides go on, and once it is whole again nothing contradicts.
 
 use crate::{
-    Cluster, eventually,
+    Cluster, eventually, settled,
     tour::{IMAGE, NODES},
 };
 use anyhow::{Context, Result, ensure};
@@ -30,6 +30,7 @@ pub fn heals(cluster: &Cluster, length: Duration) -> Result<()> {
         cluster.sh(&format!("docker run -d --name {name} -e constraint:node=={node} {IMAGE} sleep 100000"))?;
     }
     let count = length.as_secs() * 5 + 25;
+    eventually(SOON, || cluster.sh("docker exec part-0 ping -c 1 part-2").map(drop))?;
     let line = format!("ssh datalyse-1 docker exec part-0 ping -i 0.2 -c {count} part-2");
     let mut ping = cluster.shell(&line)?.stdout(Stdio::piped()).spawn()?;
 
@@ -56,11 +57,7 @@ pub fn heals(cluster: &Cluster, length: Duration) -> Result<()> {
     let summary = format!("{count} packets transmitted, {count} packets received, 0% packet loss");
     let last = text.lines().rev().nth(1).unwrap_or_default();
     ensure!(text.contains(&summary), "packets within one side were lost: {last}");
-    eventually(SOON, || {
-        let info = cluster.sh("docker info 2>&1")?;
-        ensure!(info.matches("Status: Healthy").count() == NODES.len(), "not all nodes are healthy again");
-        Ok(())
-    })?;
+    settled(cluster, SOON)?;
     let names: Vec<&str> = started.keys().map(String::as_str).collect();
     cluster.sh(&format!("docker rm -f part-0 part-1 part-2 {}", names.join(" ")))?;
     cluster.sh("docker network rm net-p").map(drop)

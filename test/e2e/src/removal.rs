@@ -2,7 +2,7 @@
 //! back as a new node.
 
 use crate::{
-    Cluster, eventually,
+    Cluster, eventually, settled,
     tour::{IMAGE, NODES},
 };
 use anyhow::{Context, Result, ensure};
@@ -65,7 +65,7 @@ fn removed_while_cut_off(cluster: &Cluster) -> Result<Value> {
     for (name, node) in [("rm-stays", "datalyse-1"), ("rm-goes", LEAVER)] {
         cluster.sh(&format!("docker run -d --name {name} -e constraint:node=={node} {IMAGE} sleep 100000"))?;
     }
-    cluster.sh("docker exec rm-stays ping -c 1 rm-goes")?;
+    eventually(SOON, || cluster.sh("docker exec rm-stays ping -c 1 rm-goes").map(drop))?;
     let format = "{{.NetworkSettings.Networks.osier.IPAddress}}";
     let address: Ipv4Addr = cluster.sh(&format!("docker inspect -f '{format}' rm-goes"))?.trim().parse()?;
     let before = status(cluster, LEAVER)?;
@@ -118,11 +118,7 @@ fn comes_back(cluster: &Cluster, before: &Value) -> Result<()> {
     }
     let after = status(cluster, LEAVER)?;
     ensure!(after["me"] != before["me"], "a node that was removed came back under its old identity");
-    eventually(SOON, || {
-        let info = cluster.sh("docker info 2>&1")?;
-        ensure!(info.matches("Status: Healthy").count() == NODES.len(), "not all nodes are healthy");
-        Ok(())
-    })?;
+    settled(cluster, SOON)?;
     crate::tour::load_image(cluster)?;
     for (name, node) in [("rm-a", "datalyse-1"), ("rm-b", LEAVER)] {
         cluster.sh(&format!("docker run -d --name {name} -e constraint:node=={node} {IMAGE} sleep 100000"))?;

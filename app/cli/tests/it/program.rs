@@ -150,7 +150,7 @@ pub(crate) async fn row(client: &Client, key: &str) -> Option<String> {
 
 /// An address of this machine at which nobody listens.
 pub(crate) fn free_address() -> String {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    format!("127.0.0.1:{}", osier_ports::free())
 }
 
 /// Writes a file and gives its path as text.

@@ -6,7 +6,7 @@ use osier_manager::Target;
 use serde_json::Value;
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc,
@@ -34,7 +34,7 @@ impl Dockerd {
     /// Starts one with mounts of its own, which this shell script makes.
     pub(crate) async fn start_in(name: &'static str, mounts: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("osier-dockerd-").tempdir().unwrap();
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let port = osier_ports::free();
         let path = |part: &str| folder.path().join(part);
         // The engine's id is made from this key; by default all engines of a host share it.
         let config = serde_json::json!({"deprecated-key-path": path("key.json")});

@@ -7,7 +7,7 @@ use crate::world::until;
 use osier_pki::{Authority, Subject};
 use std::{
     fs,
-    net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv6Addr, SocketAddr, TcpStream},
     process::{Child, Command, Stdio},
 };
 use time::OffsetDateTime;
@@ -33,7 +33,7 @@ pub(crate) struct Registry {
 impl Registry {
     pub(crate) async fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("osier-registry-").tempdir().unwrap();
-        let port = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let port = osier_ports::free_at(Ipv6Addr::LOCALHOST);
         let address = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
         let now = OffsetDateTime::now_utc();
         let ca = Authority::create("registry", now).unwrap();

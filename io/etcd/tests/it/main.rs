@@ -37,10 +37,12 @@ async fn values(etcd: &Etcd, prefix: &str) -> Vec<String> {
 async fn keys_last_as_long_as_their_lease() {
     let server = Server::start();
     let etcd = connect(&[&server.address], None).await;
-    let (short, long) = (etcd.grant(Duration::from_secs(1)).await.unwrap(), etcd.grant(LONG).await.unwrap());
-    etcd.put("/d/a", "one", short).await.unwrap();
+    let long = etcd.grant(LONG).await.unwrap();
     etcd.put("/d/b", "two", long).await.unwrap();
     etcd.put("/e", "elsewhere", long).await.unwrap();
+    // Long enough for two calls while the disk has much to do.
+    let short = etcd.grant(Duration::from_secs(5)).await.unwrap();
+    etcd.put("/d/a", "one", short).await.unwrap();
     assert_eq!(values(&etcd, "/d/").await, ["one", "two"]);
     until("the short lease ends", async || values(&etcd, "/d/").await == ["two"]).await;
     assert!(!etcd.keep_alive(short).await.unwrap() && etcd.keep_alive(long).await.unwrap());

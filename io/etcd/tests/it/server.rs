@@ -1,9 +1,6 @@
 //! A real etcd of a test's own: one member on the loopback address, gone with the value.
 
-use std::{
-    net::{Ipv4Addr, TcpListener},
-    process::{Child, Command, Stdio},
-};
+use std::process::{Child, Command, Stdio};
 
 /// A running etcd.
 pub(crate) struct Server {
@@ -23,8 +20,7 @@ impl Server {
 
     /// Starts one whose clients use this scheme, with further arguments.
     pub(crate) fn start_with(scheme: &str, mut extra: Vec<String>) -> Self {
-        let port = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let (clients, peers) = (port(), port());
+        let (clients, peers) = (osier_ports::free(), osier_ports::free());
         let address = format!("127.0.0.1:{clients}");
         let url = format!("{scheme}://{address}");
         extra.extend(["--listen-client-urls".into(), url.clone(), "--advertise-client-urls".into(), url]);

@@ -5,7 +5,7 @@ mod kept;
 mod sshd;
 
 use osier_ssh::{Command, Connections, Error, Host, Secret, Stream, Target, Unreachable};
-use sshd::{PASSWORD, Sshd, User, free_port};
+use sshd::{PASSWORD, Sshd, User};
 use std::{
     fs,
     net::TcpStream,
@@ -164,7 +164,7 @@ async fn each_way_to_fail_has_its_own_reason() {
         reason(&error)
     };
     assert_eq!(fails(sshd.target("other")).await, Unreachable::Denied);
-    assert_eq!(fails(Target { port: Some(free_port()), ..sshd.target("user") }).await, Unreachable::Refused);
+    assert_eq!(fails(Target { port: Some(osier_ports::free()), ..sshd.target("user") }).await, Unreachable::Refused);
     assert_eq!(
         fails(Target { host: "no-such-host.invalid".into(), ..sshd.target("user") }).await,
         Unreachable::UnknownName

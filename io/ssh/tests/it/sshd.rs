@@ -5,7 +5,6 @@ use osier_ssh::Target;
 use std::{
     fs,
     io::Write,
-    net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Stdio},
@@ -24,10 +23,6 @@ fn keygen(path: &Path) {
     let mut keygen = std::process::Command::new("ssh-keygen");
     let status = keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path).status().unwrap();
     assert!(status.success());
-}
-
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Sshd {
@@ -49,7 +44,7 @@ impl Sshd {
             keygen(&path(key));
         }
         fs::copy(path("user.pub"), path("authorized_keys")).unwrap();
-        let port = free_port();
+        let port = osier_ports::free();
         let config = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {dir}/host\nPidFile none\nAuthorizedKeysFile {dir}/authorized_keys\n\
              StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\nMaxSessions 10\n\
@@ -65,7 +60,8 @@ impl Sshd {
         let server = server.stdin(Stdio::null()).stderr(log).spawn().expect("openssh-server is installed");
         let sshd = Self { folder, port, server };
         let deadline = Instant::now() + Duration::from_secs(10);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        // Nobody connects to look: that would be a session of the server's for a moment.
+        while !sshd.log().contains("Server listening on") {
             assert!(Instant::now() < deadline, "sshd does not listen: {}", sshd.log());
             std::thread::yield_now();
         }
