@@ -30,6 +30,8 @@ use tracing::{error, info, warn};
 const RECORD_LIMIT: usize = osier_mesh::MAX_VALUE;
 /// How long a removed network is remembered at least: others may have heard of it and not said it yet.
 const REMEMBERED: Duration = Duration::from_secs(600);
+/// How long news of another node may take: what an engine answered is told to the others a moment later.
+const NEWS: Duration = Duration::from_secs(2);
 /// Subnets that no network can have: what is no unicast address, or never leaves its link or host (RFC 6890).
 const UNFIT: [(Ipv4Addr, u8); 4] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),
@@ -250,16 +252,30 @@ impl Networks {
         Ok(())
     }
 
+    /// Waits until no node that answers tells of containers on a network, for [`NEWS`] at most: an engine that removed one
+    /// has answered before the other nodes know of it.
+    pub(crate) async fn unused(&self, net: &Net) {
+        let Some(gossip) = self.gossip.get() else { return };
+        let mut news = gossip.changed();
+        let unused = news.wait_for(|snapshot| self.users(net, snapshot).is_empty());
+        let _ = tokio::time::timeout(NEWS, unused).await;
+    }
+
+    /// How many interfaces the nodes that answer have on a network, by the nodes' names.
+    fn users(&self, net: &Net, snapshot: &Snapshot) -> BTreeMap<String, usize> {
+        let mut nodes = BTreeMap::<String, usize>::new();
+        let here = |peer: PeerId| peer == self.config.me.peer || snapshot.alive(peer);
+        for (peer, _) in endpoints(snapshot).filter(|(peer, fact)| fact.network == net.network.id && here(*peer)) {
+            *nodes.entry(self.config.name_of(peer)).or_default() += 1;
+        }
+        nodes
+    }
+
     /// Refuses to remove a network that containers are on, on any node that answers. (One that does not answer keeps it for
     /// as long as its containers run.)
     pub(crate) fn may_remove(&self, net: &Net) -> Result<(), NetworkError> {
         let Some(gossip) = self.gossip.get() else { return Ok(()) };
-        let mut nodes = BTreeMap::<String, usize>::new();
-        let (snapshot, me) = (gossip.snapshot(), self.config.me.peer);
-        let here = |peer: PeerId| peer == me || snapshot.alive(peer);
-        for (peer, _) in endpoints(&snapshot).filter(|(peer, fact)| fact.network == net.network.id && here(*peer)) {
-            *nodes.entry(self.config.name_of(peer)).or_default() += 1;
-        }
+        let nodes = self.users(net, &gossip.snapshot());
         if nodes.is_empty() {
             return Ok(());
         }

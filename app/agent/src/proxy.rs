@@ -272,8 +272,12 @@ impl Proxy {
         hijacker: Hijacker,
         network: &str,
     ) -> Result<Response<Body>, ProxyError> {
+        let meant = || self.find(network).filter(|net| net.network.id != NetworkId::MAIN);
+        if let Some(net) = meant() {
+            self.networks.unused(&net).await;
+        }
         let _turn = self.networks.engine.lock().await;
-        let meant = self.find(network).filter(|net| net.network.id != NetworkId::MAIN);
+        let meant = meant();
         if let Some(net) = &meant {
             self.networks.may_remove(net)?;
         }
