@@ -3,7 +3,7 @@
 //! Must not touch the world: parsing only validates.
 
 use osier_fleet::Serial;
-use osier_inventory::{Problem, variables};
+use osier_inventory::{Problem, split_pairs, variables};
 use osier_model::NodeName;
 use serde_json::{Map, Value};
 use std::{path::PathBuf, str::FromStr};
@@ -15,8 +15,8 @@ pub struct InventoryArgs {
     /// ('a,b' or 'a,'); may be given several times
     #[arg(short, long, env = "OSIER_INVENTORY", default_value = "inventory", value_name = "PATH")]
     pub inventory: Vec<PathBuf>,
-    /// Set variables for every host, over what the inventory says: NAME=VALUE, JSON or YAML ('{"name": 1}'), or a file of
-    /// either behind an '@'; may be given several times
+    /// Set variables for every host, over what the inventory says: NAME=VALUE, several with blanks between them, JSON or YAML
+    /// ('{"name": 1}'), or a file of either behind an '@'; may be given several times
     #[arg(short, long = "extra-vars", value_name = "NAME=VALUE|@FILE|JSON", value_parser = parse_extra)]
     pub extra_vars: Vec<Extra>,
     #[command(flatten)]
@@ -73,8 +73,6 @@ impl FromStr for VaultId {
 /// Variables that the command line sets.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Extra {
-    /// A name and its value, which is text.
-    One(String, String),
     /// Names and values of any kind.
     Many(Map<String, Value>),
     /// A file of YAML or JSON.
@@ -301,10 +299,16 @@ fn parse_extra(text: &str) -> Result<Extra, String> {
         let mistakes = |list: Vec<Problem>| list.into_iter().map(|p| p.message).collect::<Vec<_>>().join("; ");
         return variables("-e", text).map(Extra::Many).map_err(mistakes);
     }
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok(Extra::One(name.to_owned(), value.to_owned())),
-        _ => Err("it must look like name=value, @FILE or {\"name\": value}".to_owned()),
+    let pairs = split_pairs(text).map_err(|word| {
+        format!(
+            "'{word}' must look like name=value, @FILE or {{\"name\": value}}; a value with blanks stands in quotation marks: \
+             name='a value'"
+        )
+    })?;
+    if pairs.is_empty() {
+        return Err("it must look like name=value, @FILE or {\"name\": value}".to_owned());
     }
+    Ok(Extra::Many(pairs.into_iter().map(|(name, value)| (name, value.into())).collect()))
 }
 
 #[cfg(test)]
@@ -318,25 +322,29 @@ pub(crate) mod tests {
         T::from_arg_matches(&command.try_get_matches_from(args)?)
     }
 
+    fn many(variables: Value) -> Extra {
+        Extra::Many(variables.as_object().unwrap().clone())
+    }
+
     #[test]
     fn the_commands_parse_as_documented() {
         let site: SiteArgs = parse(&["-i", "a", "-i", "b", "-e", "x=1=2", "--check"]).unwrap();
         assert_eq!(site.hosts.from.inventory, [PathBuf::from("a"), "b".into()]);
-        assert_eq!((site.hosts.from.extra_vars, site.change.check), (vec![Extra::One("x".into(), "1=2".into())], true));
+        assert_eq!(
+            (site.hosts.from.extra_vars, site.change.check),
+            (vec![many(serde_json::json!({"x": "1=2"}))], true)
+        );
         let show: ShowArgs = parse(&["--graph", "masters"]).unwrap();
         assert_eq!((show.graph, show.pattern.as_str()), (true, "masters"));
         for wrong in [&["masters"][..], &["--list", "--graph"], &["--host"]] {
             assert!(parse::<ShowArgs>(wrong).is_err(), "{wrong:?}");
         }
         assert!(parse::<SiteArgs>(&["--forks", "0"]).is_err());
-        for wrong in ["x", "=x", "@", "{", "{a: {{ b }}", "[1]", "{!vault x: 1}"] {
+        for wrong in ["x", "=x", "", "a=1 x", "@", "{", "{a: {{ b }}", "[1]", "{!vault x: 1}"] {
             assert!(parse::<SiteArgs>(&["-e", wrong]).is_err(), "{wrong}");
         }
-        let site: SiteArgs = parse(&["-e", "@a/b", "-e", r#"{"n": 1, "list": [true]}"#]).unwrap();
-        let many = serde_json::json!({"n": 1, "list": [true]});
-        assert_eq!(
-            site.hosts.from.extra_vars,
-            [Extra::File("a/b".into()), Extra::Many(many.as_object().unwrap().clone())]
-        );
+        let site: SiteArgs = parse(&["-e", "@a/b", "-e", r#"{"n": 1, "list": [true]}"#, "-e", "a='x y' b=2"]).unwrap();
+        let (json, pairs) = (serde_json::json!({"n": 1, "list": [true]}), serde_json::json!({"a": "x y", "b": "2"}));
+        assert_eq!(site.hosts.from.extra_vars, [Extra::File("a/b".into()), many(json), many(pairs)]);
     }
 }

@@ -10,10 +10,12 @@ mod signed;
 use crate::{
     home::{Home, Record, read_record},
     lock::{hold, host_name},
+    preflight::ClusterNeeds,
     settings::{ClusterSettings, NodeSettings},
 };
 use anyhow::Context;
 use names::{Names, NodeCertificate};
+use osier_converge::Digest;
 use osier_members::Roll;
 use osier_model::{Hostname, NodeName, PeerId, Token, config::Member};
 use osier_pki::{Authority, Issued, Subject, Verifier, days_left};
@@ -158,6 +160,13 @@ impl Cluster {
     /// The CA's list of the certificates that are valid no more, PEM, once there is one.
     pub(crate) fn revoked(&self) -> Option<&str> {
         self.revoked.as_deref()
+    }
+
+    /// What it needs of a host that is to be one of its nodes. `internal` is the host's address among the nodes, where the
+    /// inventory says so.
+    pub(crate) fn needs(&self, internal: Option<Ipv4Addr>) -> ClusterNeeds {
+        let (pool, ca) = (self.record.pool, Digest::of(self.ca_pem().as_bytes()));
+        ClusterNeeds { pool, ca, removed: self.removed(), internal }
     }
 
     /// A member's certificate and key.

@@ -39,7 +39,7 @@ pub struct Record {
     /// The members that Osier was taken off, for as long as others have it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub cleared: BTreeSet<NodeName>,
-    /// The members that it was being taken off in a run of which no end was written down.
+    /// The members that it was being taken off when that was last tried, and of which it was not seen that they are clear.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub leaving: BTreeSet<NodeName>,
     /// What the operator has signed about nodes, those that were removed among them.

@@ -35,7 +35,6 @@ fn extra(all: &[Extra], vault: &Vault) -> Result<(Map<String, Value>, bool), Fai
     let (mut extra, mut is_secret) = (Map::new(), false);
     for one in all {
         match one {
-            Extra::One(name, value) => drop(extra.insert(name.clone(), value.clone().into())),
             Extra::Many(many) => extra.extend(many.clone()),
             Extra::File(path) => {
                 let text = fs::read_to_string(path).map_err(|e| {
@@ -107,9 +106,13 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn read(path: &Path, extra: &[(&str, &str)]) -> Result<Inventory, Failure> {
-        let extra_vars = extra.iter().map(|(n, v)| Extra::One((*n).to_owned(), (*v).to_owned())).collect();
+        let extra_vars = extra.iter().map(|(n, v)| one(n, v)).collect();
         let inventory = vec![path.to_owned()];
         super::read(&InventoryArgs { inventory, extra_vars, vault: VaultArgs::default() }, &Ui::new(Output::Text, true))
+    }
+
+    fn one(name: &str, value: &str) -> Extra {
+        Extra::Many(Map::from_iter([(name.to_owned(), value.into())]))
     }
 
     fn write(folder: &Path, files: &[(&str, &str)]) {
@@ -149,7 +152,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), &[("vars.yml", "a: 1\nb: [x]\nc: file\n"), ("wrong.yml", "a: 1\n- b\n")]);
         let file = |name: &str| Extra::File(dir.path().join(name));
-        let one = |name: &str, value: &str| Extra::One(name.into(), value.into());
         let many = Extra::Many(serde_json::json!({"a": {"deep": true}}).as_object().unwrap().clone());
         let extra = |all: &[Extra]| extra(all, &Vault::default()).map(|(extra, _)| extra);
         let read = extra(&[one("a", "0"), file("vars.yml"), one("c", "mine"), many]).unwrap();

@@ -131,7 +131,9 @@ fn unreachable_hint(reason: Unreachable) -> &'static str {
         Unreachable::UnknownName => {
             "give the host's address as ansible_host in the inventory, or a 'Host' block in ~/.ssh/config"
         }
-        Unreachable::Denied => "the host takes another user or key: set ansible_user and ansible_ssh_private_key_file",
+        Unreachable::Denied => {
+            "the host takes another user or key: set ansible_user and ansible_ssh_private_key_file (a password, as ansible_password, logs nobody in here)"
+        }
         Unreachable::HostKey => {
             "the host's key is not the one in known_hosts: if that is right, take the old one out with 'ssh-keygen -R HOST' and log in once by hand"
         }

@@ -7,7 +7,7 @@ mod docker;
 mod unused;
 
 pub(crate) use docker::{AptSource, DockerSettings};
-pub(crate) use unused::unused;
+pub(crate) use unused::{misspelt, unused};
 
 use docker::{Direct, ProxyUrl};
 use ipnet::Ipv4Net;
@@ -220,6 +220,19 @@ pub(crate) fn read(inventory: &Inventory) -> Result<(ClusterSettings, Vec<NodeSe
     if let Some(pool) = cluster.pool.filter(|p| !(8..=28).contains(&p.prefix_len())) {
         mistakes.0.push(format!("weave_ip_pool is {pool}; it must have a prefix of 8 to 28 bits"));
     }
+    let ports = [("swarm_port", cluster.manager_port), ("weave_proxy_port", cluster.proxy_port)];
+    for (name, number) in ports {
+        if [0, port::PEER, port::METRICS].contains(&number) {
+            mistakes.0.push(format!(
+                "{name} is {number}, which it cannot be: nodes need {} and {}",
+                port::PEER,
+                port::METRICS
+            ));
+        }
+    }
+    if cluster.manager_port == cluster.proxy_port {
+        mistakes.0.push(format!("swarm_port and weave_proxy_port are both {}", cluster.proxy_port));
+    }
     let mut nodes = Vec::new();
     for (index, host) in hosts.iter().enumerate() {
         let name = host
@@ -352,5 +365,8 @@ mod tests {
             "{message}"
         );
         assert!(settings("a internal_ip=10.0.0.1\nb internal_ip=10.0.0.1\n").is_err());
+        for ports in ["swarm_port=0", "weave_proxy_port=6783", "swarm_port=6782", "swarm_port=1 weave_proxy_port=1"] {
+            assert!(settings(&format!("a {ports}\n")).unwrap_err().message().contains("_port"), "{ports}");
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     fleet::Stop,
     home::{Home, Record},
     inventory,
-    preflight::{ClusterNeeds, Needs, Report},
+    preflight::{Needs, Report},
     recap::Outcome,
     remote::{self, Remote},
     run::Run,
@@ -118,7 +118,7 @@ pub(crate) async fn clear(
         let Outcome::Failed(failure) = outcome else { return true };
         ui.warn(format_args!(
             "Osier is still on {host}: {}; once that is mended, 'osier destroy -l {host}' takes it off",
-            failure.message()
+            failure.whole()
         ));
         false
     });
@@ -163,6 +163,7 @@ pub(crate) async fn make(
     let now = OffsetDateTime::now_utc();
     if cluster.is_some() {
         settings::unused(inventory).iter().for_each(|unused| ui.warn(unused));
+        settings::misspelt(inventory).iter().for_each(|name| ui.warn(name));
     }
     let mut run = Run::begin(hosts, change, remotes, ui)?;
     run.offline = offline;
@@ -180,12 +181,7 @@ pub(crate) async fn make(
                 lacking: node
                     .zip(run.offline.as_ref())
                     .and_then(|(node, bundle)| bundle.judge(&node.docker, &report.os, &report.target())),
-                cluster: cluster.as_ref().map(|c| ClusterNeeds {
-                    pool: c.record.pool,
-                    ca: Digest::of(c.ca_pem().as_bytes()),
-                    removed: c.removed(),
-                    internal: node.and_then(|n| n.internal),
-                }),
+                cluster: cluster.as_ref().map(|c| c.needs(node.and_then(|n| n.internal))),
             };
             report.judge(&remote.name, &needs).map(|()| report)
         });

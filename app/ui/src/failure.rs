@@ -61,6 +61,11 @@ impl Failure {
         self.error.chain().skip(1).map(ToString::to_string).collect()
     }
 
+    /// Both in one line.
+    pub fn whole(&self) -> String {
+        format!("{:#}", self.error)
+    }
+
     /// What to do next.
     pub fn hints(&self) -> &[String] {
         &self.hints

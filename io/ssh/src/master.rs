@@ -79,8 +79,8 @@ impl Host {
         let log = self.place.own.with_extension("log");
         let file = std::fs::File::create(&log).map_err(Error::Folder)?;
         let mut ssh = tokio::process::Command::new("ssh");
-        ssh.args(["-N", "-f"]).args(arguments(&self.target, &self.place.own, "ControlMaster=yes"));
-        ssh.arg("-o").arg(format!("ControlPersist={}", self.place.persist)).arg("--").arg(&self.target.host);
+        ssh.args(["-N", "-f", "-o"]).arg(format!("ControlPersist={}", self.place.persist));
+        ssh.args(arguments(&self.target, &self.place.own, "ControlMaster=yes")).arg("--").arg(&self.target.host);
         ssh.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).env("LC_ALL", "C").kill_on_drop(true);
         let status = ssh.status().await.map_err(Error::Program)?;
         let stderr = std::fs::read(&log).unwrap_or_default();
@@ -92,8 +92,8 @@ impl Host {
     /// said, and then a refusal there looks as if somebody had too much to do.
     async fn ask_plainly(&self) -> Result<Option<Vec<u8>>, Error> {
         let mut ssh = tokio::process::Command::new("ssh");
-        ssh.args(arguments(&self.target, Path::new("none"), "ControlMaster=no"));
-        ssh.args(["-o", "ControlPersist=no", "--"]).arg(&self.target.host).arg("true");
+        ssh.args(["-o", "ControlPersist=no"]).args(arguments(&self.target, Path::new("none"), "ControlMaster=no"));
+        ssh.arg("--").arg(&self.target.host).arg("true");
         ssh.stdin(Stdio::null()).env("LC_ALL", "C").kill_on_drop(true);
         let output = ssh.output().await.map_err(Error::Program)?;
         Ok((!output.status.success()).then_some(output.stderr))

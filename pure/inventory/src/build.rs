@@ -28,6 +28,8 @@ pub struct Named {
     remarks: Vec<Problem>,
     /// Where it was read.
     paths: Vec<String>,
+    /// The files that name the draft's hosts first, in its order.
+    files: Vec<Option<String>>,
     /// Names of hosts and groups alike that were remarked on.
     shared: BTreeSet<String>,
 }
@@ -69,11 +71,19 @@ impl Named {
     }
 
     fn read_all(sources: &[Source]) -> (Self, Vec<Problem>) {
-        let mut named = Self { draft: Draft::new(), remarks: Vec::new(), paths: Vec::new(), shared: BTreeSet::new() };
+        let mut named = Self {
+            draft: Draft::new(),
+            remarks: Vec::new(),
+            paths: Vec::new(),
+            files: Vec::new(),
+            shared: BTreeSet::new(),
+        };
         let mut problems = Vec::new();
         for source in sources {
             named.read_one(source, &mut problems);
             named.paths.push(source.path.clone());
+            let file = (source.kind != SourceKind::List).then(|| source.path.clone());
+            named.files.resize(named.draft.hosts.len(), file);
             named.remark_on_names(source);
         }
         named.draft.finish();
@@ -157,7 +167,7 @@ impl Named {
         let is_sealed = self.paths.iter().any(|path| variables.vault.is_of(path));
         let name = |group: usize| draft.groups[group].name.as_str();
         let mut hosts = Vec::with_capacity(draft.hosts.len());
-        for (host, groups) in draft.hosts.iter().zip(draft.groups_of_hosts()) {
+        for ((host, groups), file) in draft.hosts.iter().zip(draft.groups_of_hosts()).zip(&self.files) {
             let (mut vars, mut secret) = (Vars::new(), BTreeSet::new());
             let mut add = |layer: &Vars, is_secret: bool| {
                 for (name, value) in layer {
@@ -181,7 +191,8 @@ impl Named {
             add(&variables.extra, variables.extra_is_secret);
             let mut names: Vec<String> = groups.iter().map(|&g| name(g).to_owned()).collect();
             names.sort();
-            hosts.push(Host { name: host.name.clone(), groups: names, vars, secret, vault: variables.vault.clone() });
+            let (name, file, vault) = (host.name.clone(), file.clone(), variables.vault.clone());
+            hosts.push(Host { name, groups: names, vars, file, secret, vault });
         }
         let name_of = |hosts: &[usize]| hosts.iter().map(|&h| draft.hosts[h].name.clone()).collect();
         let groups = draft.groups.iter().enumerate().map(|(index, group)| Group {

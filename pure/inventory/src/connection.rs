@@ -16,8 +16,8 @@ pub struct Connection {
     pub user: Option<String>,
     /// `ansible_ssh_private_key_file`; may begin with `~`.
     pub private_key_file: Option<String>,
-    /// `ansible_ssh_common_args` and `ansible_ssh_extra_args`, still as one shell-quoted line; [`crate::split_words`]
-    /// takes it apart. Empty where there are none.
+    /// `ansible_ssh_args`, `ansible_ssh_common_args` and `ansible_ssh_extra_args`, still as one shell-quoted line;
+    /// [`crate::split_words`] takes it apart. Empty where there are none.
     pub common_args: String,
     /// `ansible_become`: whether to become root with sudo, where the inventory says so.
     pub sudo: Option<bool>,
@@ -46,18 +46,24 @@ impl Host {
     /// Variables that values name (`{{ internal_ip }}`) are put in. Fails on a value of the wrong type, a template that is
     /// more than a name, and ways of connecting other than ssh and sudo.
     pub fn connection(&self) -> Result<Connection, ConnectionError> {
-        let mut args = Vec::new();
-        for name in ["ansible_ssh_common_args", "ansible_ssh_extra_args"] {
-            args.extend(self.string(&[name])?.filter(|a| !a.is_empty()));
+        let mut args: Vec<String> = self.string(&["ansible_ssh_args"])?.into_iter().collect();
+        if self.flag(&["ansible_host_key_checking", "ansible_ssh_host_key_checking"])? == Some(false) {
+            args.push("-o StrictHostKeyChecking=no".to_owned());
         }
+        for name in ["ansible_ssh_common_args", "ansible_ssh_extra_args"] {
+            args.extend(self.string(&[name])?);
+        }
+        args.retain(|args| !args.is_empty());
         self.only(&["ansible_connection"], &["ssh", "smart", "paramiko", "paramiko_ssh"])?;
         self.only(&["ansible_become_method"], &["sudo"])?;
         self.only(&["ansible_become_user", "ansible_sudo_user"], &["root"])?;
         Ok(Connection {
             address: self.string(&["ansible_ssh_host", "ansible_host"])?.unwrap_or_else(|| self.name().to_owned()),
             port: self.port()?,
-            user: self.string(&["ansible_ssh_user", "ansible_user"])?,
-            private_key_file: self.string(&["ansible_ssh_private_key_file", "ansible_private_key_file"])?,
+            user: self.string(&["ansible_ssh_user", "ansible_user"])?.filter(|user| !user.is_empty()),
+            private_key_file: self
+                .string(&["ansible_ssh_private_key_file", "ansible_private_key_file"])?
+                .filter(|path| !path.is_empty()),
             common_args: args.join(" "),
             sudo: self.flag(&["ansible_become", "ansible_sudo"])?,
             sudo_password: self.secret(&["ansible_sudo_pass", "ansible_become_pass", "ansible_become_password"])?,
@@ -131,9 +137,10 @@ impl Host {
         }
     }
 
+    /// Refuses all values but those known, which may have Ansible's full names.
     fn only(&self, names: &[&str], known: &[&str]) -> Result<(), ConnectionError> {
         match self.text(names)? {
-            Some((name, text)) if !known.contains(&text.as_str()) => {
+            Some((name, text)) if !known.contains(&text.strip_prefix("ansible.builtin.").unwrap_or(&text)) => {
                 Err(self.error(name, format!("'{text}' is not supported (only {})", known.join(", "))))
             }
             _ => Ok(()),
@@ -205,6 +212,10 @@ mod tests {
             connection("m.lan ansible_host='{{ ip }}' ip=10.0.0.{{n}} n=7 ansible_user='{{inventory_hostname_short}}'");
         let named = named.unwrap();
         assert_eq!((named.address.as_str(), named.user.as_deref()), ("10.0.0.7", Some("m")));
+        let beside =
+            connection("m ansible_ssh_private_key_file='{{ inventory_dir }}/k' ansible_user='{{inventory_file}}'");
+        let beside = beside.unwrap();
+        assert_eq!((beside.private_key_file.as_deref(), beside.user.as_deref()), (Some("./k"), Some("hosts")));
         let new = connection(
             "m ansible_host=a ansible_user=u ansible_port='22' ansible_private_key_file=k ansible_become=False",
         );
@@ -223,11 +234,31 @@ mod tests {
     }
 
     #[test]
+    fn further_words_for_ssh_come_in_ansibles_order_and_what_is_empty_is_unset() {
+        let args = |line: &str| connection(line).unwrap().common_args;
+        let all = "ansible_ssh_args='-C -F f' ansible_ssh_common_args='-J b' ansible_ssh_extra_args=-4";
+        assert_eq!(
+            args(&format!("m {all} ansible_host_key_checking=no")),
+            "-C -F f -o StrictHostKeyChecking=no -J b -4"
+        );
+        assert_eq!(args("m ansible_ssh_host_key_checking=True ansible_ssh_args= ansible_ssh_extra_args=-6"), "-6");
+        let empty = connection("m ansible_user= ansible_ssh_private_key_file=''").unwrap();
+        assert_eq!((empty.user, empty.private_key_file), (None, None));
+        let full = "m ansible_connection=ansible.builtin.ssh ansible_become_method=ansible.builtin.sudo";
+        assert!(connection(full).is_ok());
+    }
+
+    #[test]
     fn what_cannot_be_used_is_named() {
         for (line, message) in [
             (
                 "m ansible_host='{{ ip }}'",
                 "read ansible_host of host 'm': '{{ ip }}' names a variable that is not set for this host",
+            ),
+            (
+                "m ansible_host={{internal_pi}} internal_ip=10.0.0.1",
+                "read ansible_host of host 'm': '{{internal_pi}}' names a variable that is not set for this host; is \
+                 'internal_ip' meant?",
             ),
             (
                 "m ansible_host=\"{{ ip | default('a') }}\"",

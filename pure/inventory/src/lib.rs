@@ -23,17 +23,19 @@ mod yaml;
 
 pub use build::Named;
 pub use connection::{Connection, ConnectionError};
+pub use nearest::slip;
 pub use pattern::{PatternError, split_pattern};
 pub use script::hosts_to_ask;
 pub use template::TemplateError;
 pub use vault::{Vault, VaultError, is_encrypted};
-pub use words::{SplitError, split_words};
+pub use words::{SplitError, split_pairs, split_words};
 
 use serde_json::{Map, Value};
 use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet},
     fmt,
+    path::Path,
 };
 
 /// One file of an inventory, already read.
@@ -144,10 +146,16 @@ pub struct Host {
     name: String,
     groups: Vec<String>,
     vars: Map<String, Value>,
+    /// The file that names it first; none for one of a list.
+    file: Option<String>,
     /// The variables that come from files of which all was encrypted.
     secret: BTreeSet<String>,
     vault: Vault,
 }
+
+/// The variables that every host has by itself and that may stand in a template.
+const MAGIC: [&str; 5] =
+    ["inventory_hostname", "inventory_hostname_short", "group_names", "inventory_file", "inventory_dir"];
 
 impl Host {
     /// Its name in the inventory, not necessarily its address.
@@ -179,7 +187,15 @@ impl Host {
     /// One variable after merging, with all `{{ name }}` in it expanded, and decrypted. What was encrypted is no template.
     pub fn value(&self, name: &str) -> Result<Option<Value>, TemplateError> {
         let variable = |name: &str| self.magic(name).or_else(|| self.var(name).cloned());
-        self.var(name).map(|value| template::expand(value, &self.vault, &variable)).transpose()
+        let value = self.var(name).map(|value| template::expand(value, &self.vault, &variable)).transpose();
+        value.map_err(|error| match error {
+            TemplateError::Unknown { part, name, .. } => {
+                let known = self.vars.keys().map(String::as_str).chain(MAGIC);
+                let nearest = nearest::nearest(&name, known).map(str::to_owned);
+                TemplateError::Unknown { part, name, nearest }
+            }
+            error => error,
+        })
     }
 
     /// Whether ansible-vault encrypted a variable, part of it, what it names, or the file that it comes from.
@@ -197,7 +213,7 @@ impl Host {
         seen.get() || is(name, value)
     }
 
-    /// The variables that every host has by itself and that may stand in a template.
+    /// The value of one of [`MAGIC`].
     fn magic(&self, name: &str) -> Option<Value> {
         match name {
             "inventory_hostname" => Some(Value::from(self.name())),
@@ -207,6 +223,11 @@ impl Host {
                 Some(Value::from(short.unwrap_or(&self.name)))
             }
             "group_names" => Some(Value::from(self.groups.clone())),
+            "inventory_file" => self.file.as_deref().map(Value::from),
+            "inventory_dir" => {
+                let folder = Path::new(self.file.as_deref()?).parent().filter(|folder| !folder.as_os_str().is_empty());
+                Some(Value::from(folder.map_or(".".into(), Path::to_string_lossy)))
+            }
             _ => None,
         }
     }

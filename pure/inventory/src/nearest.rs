@@ -4,7 +4,20 @@
 
 /// The name at the smallest edit distance, if it is small enough to be a slip of the fingers: one in three letters.
 pub(crate) fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (typed.chars().count() / 3).max(1);
+    within((typed.chars().count() / 3).max(1), typed, known)
+}
+
+/// As that, for a name that may as well be right: it may differ in one of four letters, and in two at most.
+pub fn slip<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    within((typed.chars().count() / 4).min(2), typed, known)
+}
+
+/// What is said of such a name.
+pub(crate) fn hint(nearest: Option<&str>) -> String {
+    nearest.map(|name| format!("; is '{name}' meant?")).unwrap_or_default()
+}
+
+fn within<'a>(limit: usize, typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known.map(|name| (distance(typed, name), name)).filter(|(d, _)| *d <= limit).min().map(|(_, name)| name)
 }
 

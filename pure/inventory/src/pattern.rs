@@ -4,7 +4,11 @@
 //! those with `!` exclude, whatever their order (Ansible's documentation, "Patterns: targeting hosts and groups").
 //! A part is a name, a glob, `~` and a regular expression, any but the last with `[index]` or `[first:last]` behind it.
 
-use crate::{Inventory, nearest::nearest, range};
+use crate::{
+    Inventory,
+    nearest::{hint, nearest},
+    range,
+};
 use regex::Regex;
 use std::collections::BTreeSet;
 
@@ -27,10 +31,6 @@ pub enum PatternError {
         /// What is wrong with it.
         reason: String,
     },
-}
-
-fn hint(nearest: Option<&str>) -> String {
-    nearest.map(|name| format!("; is '{name}' meant?")).unwrap_or_default()
 }
 
 fn syntax(pattern: &str, reason: impl Into<String>) -> PatternError {

@@ -5,6 +5,7 @@
 //! names; inside other text a value is written as Python writes it.
 
 use crate::{
+    nearest::hint,
     vault::{Vault, VaultError},
     yaml::{ENCRYPTED, UNSAFE},
 };
@@ -20,8 +21,15 @@ pub enum TemplateError {
     #[error("'{0}' is more than a variable: of Jinja only '{{{{ name }}}}' is understood; write the value itself")]
     Jinja(String),
     /// It names a variable that the host does not have.
-    #[error("'{0}' names a variable that is not set for this host")]
-    Unknown(String),
+    #[error("'{part}' names a variable that is not set for this host{}", hint(nearest.as_deref()))]
+    Unknown {
+        /// The template.
+        part: String,
+        /// The name in it.
+        name: String,
+        /// The name of the host's variables that is spelt most like it.
+        nearest: Option<String>,
+    },
     /// It leads back to itself, or through too many others.
     #[error("'{0}' leads back to itself, or through more than {DEPTH} others")]
     Loop(String),
@@ -83,7 +91,10 @@ impl Expansion<'_> {
             if depth >= DEPTH {
                 return Err(TemplateError::Loop(part.to_owned()));
             }
-            let value = (self.variable)(name).ok_or_else(|| TemplateError::Unknown(part.to_owned()))?;
+            let value = (self.variable)(name).ok_or_else(|| {
+                let (part, name) = (part.to_owned(), name.to_owned());
+                TemplateError::Unknown { part, name, nearest: None }
+            })?;
             let value = self.within(&value, depth + 1)?;
             if part.len() == text.len() {
                 return Ok(value);

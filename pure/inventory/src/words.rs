@@ -19,6 +19,41 @@ pub fn split_words(line: &str) -> Result<Vec<String>, SplitError> {
     split(line, false)
 }
 
+/// Takes a line of `name=value` with blanks between them apart, as Ansible's `-e` has it: blanks within quotation marks or
+/// `{{ }}` do not split, and marks around a whole value are removed. A backslash is one, but before such a mark. Fails with the word that is no such pair.
+pub fn split_pairs(line: &str) -> Result<Vec<(String, String)>, String> {
+    let (mut words, mut word) = (Vec::new(), String::new());
+    let (mut quote, mut depth, mut escaped, mut last) = (None, 0_usize, false, ' ');
+    for c in line.chars() {
+        if c.is_whitespace() && quote.is_none() && depth == 0 {
+            words.push(std::mem::take(&mut word));
+            (escaped, last) = (false, ' ');
+            continue;
+        }
+        match c {
+            '\'' | '"' if !escaped && quote == Some(c) => quote = None,
+            '\'' | '"' if !escaped && quote.is_none() => quote = Some(c),
+            '{' if last == '{' => depth += 1,
+            '}' if last == '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        escaped = c == '\\' && !escaped;
+        // Of three braces the first two are a pair.
+        last = if last == c { ' ' } else { c };
+        word.push(c);
+    }
+    words.push(word);
+    let unquoted = |value: &str| {
+        let inner = ['\'', '"'].iter().find_map(|q| Some((q, value.strip_prefix(*q)?.strip_suffix(*q)?)));
+        inner.map_or(value.to_owned(), |(quote, inner)| inner.replace(&format!("\\{quote}"), &quote.to_string()))
+    };
+    let pair = |word: String| match word.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), unquoted(value))),
+        _ => Err(word),
+    };
+    words.into_iter().filter(|word| !word.is_empty()).map(pair).collect()
+}
+
 /// As [`split_words`]; an unquoted `#` ends the line wherever it stands (as Python's `shlex` has it, and so Ansible).
 pub(crate) fn split_words_and_comment(line: &str) -> Result<Vec<String>, SplitError> {
     split(line, true)
@@ -61,6 +96,44 @@ fn quoted(quote: char, chars: &mut std::str::Chars<'_>, word: &mut String) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn pairs_are_taken_apart_as_ansible_has_them() {
+        let pairs = |line: &str| {
+            let pairs = split_pairs(line)?.into_iter().map(|(name, value)| format!("{name}|{value}"));
+            Ok::<_, String>(pairs.collect::<Vec<_>>().join(" "))
+        };
+        for (line, expected) in [
+            ("a=1", "a|1"),
+            (" a=1=2 \n b= ", "a|1=2 b|"),
+            (r#"a='x y' b="z""#, "a|x y b|z"),
+            (r#"a=it"s b=x'y z'"#, r#"a|it"s b=x'y z'"#),
+            (r#"a="x \" y" b=1"#, r#"a|x " y b|1"#),
+            ("a={{ b }}:{{ c }} d=2", "a|{{ b }}:{{ c }} d|2"),
+            ("a={{{ b }}} d=2", "a|{{{ b }}} d|2"),
+            ("", ""),
+        ] {
+            assert_eq!(pairs(line), Ok(expected.to_owned()), "{line}");
+        }
+        for (line, word) in [("a=1 b", "b"), ("=1", "=1"), ("a=x y", "y"), ("a = 1", "a")] {
+            assert_eq!(pairs(line), Err(word.to_owned()), "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn quoted_values_come_through_whole(values in prop::collection::vec("[a-z =#]{0,9}", 1..4), quote in "['\"]") {
+            let line = values.iter().enumerate().map(|(n, value)| format!("n{n}={quote}{value}{quote}"));
+            let pairs = split_pairs(&line.collect::<Vec<_>>().join(" ")).unwrap();
+            prop_assert_eq!(pairs.into_iter().map(|(_, value)| value).collect::<Vec<_>>(), values);
+        }
+
+        #[test]
+        fn any_line_is_taken_or_refused(line in "[ab ='\"{}\\\\]{0,24}|\\PC{0,24}") {
+            let _ = split_pairs(&line);
+        }
+    }
 
     #[test]
     fn quotes_and_backslashes_work_as_in_a_shell() {

@@ -229,9 +229,9 @@ impl Composer {
         Ok(())
     }
 
-    /// The pairs of a mapping: what `<<` brings first, then its own, the last of equal keys only.
+    /// The pairs of a mapping: what `<<` brings first, then its own, the last of equal keys only. Of its own there may be none.
     fn pairs(&mut self, nodes: Vec<(Node, Form)>) -> Result<Vec<(Key, Node)>, Mistake> {
-        let (mut merged, mut own) = (Vec::new(), Vec::new());
+        let (mut merged, mut own, mut lines) = (Vec::new(), Vec::new(), BTreeMap::new());
         let mut nodes = nodes.into_iter();
         while let (Some((key, form)), Some((value, _))) = (nodes.next(), nodes.next()) {
             let line = key.line;
@@ -259,6 +259,11 @@ impl Composer {
                     return Err((line, reason.to_owned()));
                 }
             };
+            if let Some(first) = lines.insert(text.clone(), line) {
+                let reason =
+                    format!("'{text}' stands here again: it is in line {first}, and one of the two would be lost");
+                self.mistakes.push((line, reason));
+            }
             own.push((Key { line, text, is_text: form == Form::Text }, value));
         }
         merged.extend(own);
@@ -363,7 +368,7 @@ mod tests {
     #[test]
     fn yaml_is_read_as_ansible_reads_it() {
         let text = "a: yes\nb: off\nmode: 0644\nn: ~\nlist:\n  - 1\n  - 'x'\nbase: &b {u: 1, v: 2}\nall: {<<: *b, v: 3}\n\
-                    a2: 1.5\nw: !unsafe '{{ x }}'\ns: \"10\"\n7: seven\ns: 11\nyes_no: [y, N, yes]\nt: !!str 5\n\
+                    a2: 1.5\nw: !unsafe '{{ x }}'\ns: 11\n7: seven\nyes_no: [y, N, yes]\nt: !!str 5\n\
                     two: {v: 3, <<: [{v: 1, x: 1}, {x: 2, y: 2}]}\n'<<': text\nbar: !unsafe [a, 1, !vault x]\nblock: |\n  end";
         let expected = json!({"a": true, "b": false, "mode": 420, "n": null, "list": [1, "x"], "base": {"u": 1, "v": 2},
             "all": {"u": 1, "v": 3}, "a2": 1.5, "w": {"__ansible_unsafe": "{{ x }}"}, "7": "seven", "s": 11,
@@ -392,6 +397,7 @@ mod tests {
             ("a: 1\n---\nb: 2\n", 2, "second"),
             ("a: &x [*x]\n", 1, "alias"),
             ("a: {<<: 1}\n", 1, "merges mappings"),
+            ("a: 1\nb:\n  c: 1\n  'c': 2\n", 4, "line 3"),
             ("a: 2015-02-30\n", 1, "looks like a date"),
         ] {
             let problems = variables(text).unwrap_err();

@@ -2,7 +2,7 @@
 
 use crate::{
     program::{Bench, Said, file},
-    sshd::{PASSWORD, Sshd, User, free_port},
+    sshd::{PASSWORD, Sshd, User},
     wait::{PATIENCE, end, until},
 };
 use serde_json::Value;
@@ -107,12 +107,21 @@ fn batches_follow_each_other_until_one_fails_wholly() {
 #[test]
 fn hosts_that_fail_and_hosts_that_are_away_have_their_own_exit_codes() {
     let hosts = Hosts::new(&["a"]);
-    let away = format!("away ansible_host=127.0.0.1 ansible_port={} ansible_ssh_common_args='-F none'\n", free_port());
+    let port = osier_ports::free();
+    let away = format!("away ansible_host=127.0.0.1 ansible_port={port} ansible_ssh_common_args='-F none'\n");
     file(&hosts.bench.path(""), "both", format!("{}\n{away}", hosts.line("a")));
     let said = hosts.osier(&["exec", "-i", "both", "--", "echo here"]);
     assert_eq!((said.code, said.out.as_str()), (Some(4), "a    | here\n"), "{said:?}");
     assert!(said.err.contains("1 of 2 hosts cannot be reached: away"), "{said:?}");
-    assert_eq!(hosts.osier(&["exec", "-i", "both", "--", "exit 9"]).code, Some(3));
+    let said = hosts.osier(&["exec", "-i", "both", "--", "exit 9"]);
+    assert!(said.code == Some(3) && said.err.contains("a: the command ended with code 9"), "{said:?}");
+    // As the seed has it with Ansible's command, and with Osier's pattern in the wrong place.
+    for words in [&["both", "a", "-a", "echo x"][..], &["both", "all", "-s", "-m", "shell"], &["both", "a", "--", "id"]]
+    {
+        let said = hosts.osier(&[&["exec", "-i"], words].concat());
+        let hint = format!("'osier exec -l {} -- COMMAND'", words[1]);
+        assert!(said.code == Some(2) && said.err.contains(&hint) && said.out.is_empty(), "{said:?}");
+    }
 }
 
 #[test]
@@ -140,7 +149,7 @@ fn a_script_runs_with_its_interpreter_and_arguments_and_leaves_nothing() {
 async fn what_is_late_or_interrupted_runs_no_more_on_the_hosts() {
     let hosts = Hosts::new(&["a", "b"]);
     let said = hosts.osier(&["exec", "--timeout", "5s", "--", "echo $$; sleep 100"]);
-    assert!(said.code == Some(3) && said.err.contains("the command was ended after 5 s"), "{said:?}");
+    assert!(said.code == Some(3) && said.err.contains("the command was ended on 'a' after 5 s"), "{said:?}");
     let pids: Vec<&str> = said.out.lines().filter_map(|l| l.split(" | ").nth(1)).collect();
     assert!(pids.len() == 2 && !pids.iter().any(|pid| is_running(pid)), "{pids:?}");
     let path = file(&hosts.bench.path(""), "sleeps", "echo $$\nsleep 100\n");

@@ -63,14 +63,22 @@ enum Looked {
 /// Looks, and says what it sees.
 pub async fn run_doctor(args: DoctorArgs, ui: &Ui) -> Result<(), Failure> {
     let inventory = inventory::read(&args.hosts.from, ui)?;
-    let (cluster_settings, _) = settings::read(&inventory)?;
+    let (cluster_settings, nodes) = settings::read(&inventory)?;
+    let internal = |host: &str| nodes.iter().find(|node| node.name.as_str() == host)?.internal;
     let selected = inventory::select(&inventory, args.hosts.limit.as_deref())?;
     let home = Home::from_env()?;
-    let known = home.cluster(&cluster_settings.name).exists();
     let now = OffsetDateTime::now_utc();
-    let cluster = if known { Some(Cluster::open(&home, &cluster_settings, false, now)?) } else { None };
-    let needs = Needs { machine: Program::read(None)?.machine, installs_engine: true, ..Needs::default() };
-    let secrets = if args.bundle.is_some() { secrets(&inventory, cluster.as_ref()) } else { Vec::new() };
+    // Where there is none yet, it is the one that would be made.
+    let cluster = Cluster::open(&home, &cluster_settings, false, now)?;
+    let machine = Program::read(None)?.machine;
+    let needs = |host: &str| Needs {
+        machine: machine.clone(),
+        installs_engine: true,
+        lacking: None,
+        cluster: Some(cluster.needs(internal(host))),
+    };
+    let known = home.cluster(&cluster_settings.name).exists().then_some(&cluster);
+    let secrets = if args.bundle.is_some() { secrets(&inventory, known) } else { Vec::new() };
     let unopened = if args.bundle.is_some() { unopened(&inventory) } else { BTreeSet::new() };
     if !unopened.is_empty() {
         let names = unopened.into_iter().collect::<Vec<_>>().join(", ");
@@ -84,7 +92,7 @@ pub async fn run_doctor(args: DoctorArgs, ui: &Ui) -> Result<(), Failure> {
     let progress = ui.progress();
     let looked = on_each(&remotes, args.hosts.forks, async |remote: &Remote| {
         progress.doing(&remote.name, "look");
-        let looked = look(remote, &needs).await;
+        let looked = look(remote, &needs(&remote.name)).await;
         let files = match (&args.bundle, &looked.0) {
             (Some(_), Looked::Before | Looked::Node(_)) => {
                 progress.doing(&remote.name, "collect");
@@ -95,7 +103,7 @@ pub async fn run_doctor(args: DoctorArgs, ui: &Ui) -> Result<(), Failure> {
         (remote.name.clone(), looked, files)
     })
     .await;
-    let manager = if let Some(cluster) = &cluster { ask_manager(cluster).await } else { None };
+    let manager = if let Some(cluster) = known { ask_manager(cluster).await } else { None };
     remote::close(remotes).await;
     drop(progress);
 
@@ -105,9 +113,11 @@ pub async fn run_doctor(args: DoctorArgs, ui: &Ui) -> Result<(), Failure> {
     let mut files = Files::new();
     let mut away = Vec::new();
     for (host, (looked, found), collected) in looked {
+        let fails = found.iter().any(|finding| finding.level == Level::Failure);
         findings.extend(found);
         files.extend(collected);
         let state = match looked {
+            Looked::Before if fails => "cannot be a node yet",
             Looked::Before => "ready to be a node",
             Looked::Node(seen) => {
                 nodes.insert(host.clone(), *seen);
@@ -167,7 +177,7 @@ async fn look(remote: &Remote, needs: &Needs) -> (Looked, Vec<Finding>) {
 
 fn finding(host: &str, level: Level, failure: &Failure) -> Finding {
     let fix = failure.hints().join("; ");
-    Finding { level, host: Some(host.to_owned()), what: failure.message(), fix }
+    Finding { level, host: Some(host.to_owned()), what: failure.whole(), fix }
 }
 
 /// What is wrong with the way from here to the manager.
@@ -238,8 +248,7 @@ fn show(ui: &Ui, states: &[(String, &str)], findings: &[Finding]) {
         let count =
             |level: Level| findings.iter().filter(|f| f.level == level && f.host.as_ref() == Some(host)).count();
         let (failures, warnings) = (count(Level::Failure), count(Level::Warning));
-        let state = if *state == "ready to be a node" && failures > 0 { "cannot be a node yet" } else { state };
-        table.row([host.clone(), state.to_owned(), failures.to_string(), warnings.to_string()]);
+        table.row([host.clone(), (*state).to_owned(), failures.to_string(), warnings.to_string()]);
     }
     ui.line(table);
     for finding in findings {

@@ -66,6 +66,8 @@ struct AnsibleArgs {
     _forks: Option<String>,
     #[arg(short = 'u', long = "user", hide = true, num_args = 0, default_missing_value = "", value_parser = Unknown::suggest("the login is a variable: -e ansible_user=NAME"))]
     _user: Option<String>,
+    #[arg(short = 's', long = "sudo", hide = true, num_args = 0, default_missing_value = "", value_parser = Unknown::suggest_arg("-b"))]
+    _sudo: Option<String>,
     #[arg(short = 'K', long = "ask-become-pass", hide = true, num_args = 0, default_missing_value = "", value_parser = Unknown::suggest("sudo's password is the variable ansible_become_password, which ansible-vault can encrypt"))]
     _password: Option<String>,
 }
@@ -186,6 +188,7 @@ mod tests {
             ("-m", "osier copy"),
             ("-a", "osier exec --"),
             ("-f", "'--forks'"),
+            ("-s", "'-b'"),
             ("-u", "ansible_user"),
             ("--user", "ansible_user"),
             ("-K", "ansible_become_password"),

@@ -21,14 +21,17 @@ use std::{
     time::Duration,
 };
 
+/// What is behind a pattern of hosts in Ansible's own words, and in those of many others.
+const BEHIND_A_PATTERN: [&str; 14] =
+    ["--", "-a", "--args", "-b", "--become", "-f", "-i", "-K", "-l", "-m", "--module-name", "-s", "--sudo", "-u"];
 /// How long what a stopped script left may take to be removed.
 const TIDY: Duration = Duration::from_secs(10);
 
 /// Runs a command on all hosts.
 pub async fn run_exec(args: ExecArgs, ui: &Ui) -> Result<(), Failure> {
     let fleet = Fleet::read(&args.hosts, ui)?;
-    if let [first, dashes, ..] = args.command.as_slice()
-        && dashes == "--"
+    if let [first, second, ..] = args.command.as_slice()
+        && BEHIND_A_PATTERN.contains(&second.as_str())
         && (fleet.inventory.host(first).is_some() || fleet.inventory.group(first).is_some())
     {
         let message = format!("'{first}' is of the inventory, and would be run as a program on all hosts");
@@ -180,7 +183,8 @@ async fn on_one(
     if stop.has_come() {
         return Err(Stop::failure());
     }
-    let text = format!("the command was ended after {} s", work.batches.timeout.unwrap_or_default().as_secs());
+    let seconds = work.batches.timeout.unwrap_or_default().as_secs();
+    let text = format!("the command was ended on '{}' after {seconds} s", remote.name);
     Err(Failure::message_only(ExitKind::SomeHostsFailed, text).hint("'--timeout' says how long it may take"))
 }
 
@@ -249,21 +253,27 @@ fn report(ui: &Ui, names: &[String], ran: Vec<Ran>) -> Result<(), Failure> {
         };
         ui.json(&json!({ "hosts": names.iter().enumerate().map(row).collect::<Vec<_>>() }));
     }
-    for failure in ran.iter().filter_map(|r| r.result.as_ref().err()) {
-        ui.failure(failure);
+    for (name, ran) in names.iter().zip(&ran) {
+        match &ran.result {
+            Ok(code) if *code != 0 && !ui.is_json() => ui.note(format_args!("{name}: {}", ended(*code))),
+            Ok(_) => {}
+            Err(failure) => ui.failure(failure),
+        }
     }
     let mut ran = ran.into_iter();
     let outcome = |name: &String| (name.clone(), ran.next().map_or(Outcome::Skipped, |r| outcome(r.result)));
     recap::verdict(&names.iter().map(outcome).collect::<Vec<_>>())
 }
 
+/// How a command ended, in words.
+fn ended(code: i32) -> String {
+    format!("the command ended with code {code}")
+}
+
 fn outcome(result: Result<i32, Failure>) -> Outcome {
     match result {
         Ok(0) => Outcome::Changed(1),
-        Ok(code) => Outcome::Failed(Failure::message_only(
-            ExitKind::SomeHostsFailed,
-            format!("the command ended with code {code}"),
-        )),
+        Ok(code) => Outcome::Failed(Failure::message_only(ExitKind::SomeHostsFailed, ended(code))),
         Err(failure) => Outcome::Failed(failure),
     }
 }

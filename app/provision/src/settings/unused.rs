@@ -1,14 +1,56 @@
-//! Variables of the seed's inventories that nothing here asks for: that is said once, not host by host.
+//! Variables that nothing here asks for: some of the seed's and Ansible's, and slips of the fingers. That is said once, not
+//! host by host.
 //!
 //! Must not complain of other variables: what a user keeps in an inventory besides is theirs.
 
-use osier_inventory::Inventory;
+use osier_inventory::{Inventory, slip};
+use std::collections::BTreeSet;
 
-/// Each with the reason, which `docs/seed.md` tells at length.
-const UNUSED: [(&str, &str); 2] = [
+/// Each with the reason, which `docs/seed.md` tells at length for the seed's.
+const UNUSED: [(&str, &str); 4] = [
     ("weave_peer_count", "the first master owns all addresses at first, so nobody waits for a number of peers"),
     ("weave_dns", "containers ask their own node for names, at an address that is the same everywhere"),
+    ("ansible_password", BY_KEY),
+    ("ansible_ssh_pass", BY_KEY),
 ];
+const BY_KEY: &str = "hosts are logged in to by key";
+/// What is asked for.
+const USED: [&str; 24] = [
+    "ansible_become",
+    "ansible_become_password",
+    "ansible_host",
+    "ansible_port",
+    "ansible_ssh_args",
+    "ansible_ssh_common_args",
+    "ansible_ssh_private_key_file",
+    "ansible_user",
+    "docker_apt_key",
+    "docker_apt_source",
+    "docker_packages",
+    "docker_registry_mirrors",
+    "docker_version",
+    "floating_ip",
+    "http_proxy",
+    "https_proxy",
+    "internal_ip",
+    "no_proxy",
+    "osier_cluster",
+    "osier_domain",
+    "swarm_port",
+    "swarm_token",
+    "weave_ip_pool",
+    "weave_proxy_port",
+];
+
+/// What to say of names that are most likely others, misspelt: those that no host has.
+pub(crate) fn misspelt(inventory: &Inventory) -> Vec<String> {
+    let set: BTreeSet<&str> =
+        inventory.hosts().iter().flat_map(|host| host.vars().keys()).map(String::as_str).collect();
+    let unset = || USED.into_iter().filter(|name| !set.contains(name));
+    let is_known = |name: &str| USED.contains(&name) || UNUSED.iter().any(|(known, _)| *known == name);
+    let slips = set.iter().filter(|name| !is_known(name)).filter_map(|name| Some((name, slip(name, unset())?)));
+    slips.map(|(name, meant)| format!("'{name}' means nothing here; is '{meant}' meant?")).collect()
+}
 
 /// What to say of variables that are set and mean nothing, where there are any.
 pub(crate) fn unused(inventory: &Inventory) -> Option<String> {
@@ -33,6 +75,24 @@ mod tests {
         let said = said("a weave_dns=172.17.42.1\nb weave_dns=172.17.42.1\n[all:vars]\nweave_peer_count=3\n").unwrap();
         assert!(said.starts_with("not used of the inventory: weave_peer_count (the first master"), "{said}");
         assert_eq!((said.matches("weave_dns (").count(), said.lines().count()), (1, 1), "{said}");
+    }
+
+    #[test]
+    fn slips_are_told_and_other_names_are_not() {
+        let source = |text: &str| Source { path: "inventory".into(), text: text.into(), kind: SourceKind::Hosts };
+        let said = |text: &str| misspelt(&Inventory::parse(&[source(text)]).unwrap());
+        let slips = said("a ansible_usr=root\n[all:vars]\nswarm_prot=1\nweave_ip_pol=x\ninternal_pi=y\n");
+        let meant = ["ansible_usr", "internal_pi", "swarm_prot", "weave_ip_pol"];
+        assert!(slips.iter().zip(meant).all(|(said, name)| said.starts_with(&format!("'{name}'"))), "{slips:?}");
+        assert_eq!(slips.len(), meant.len());
+        for fine in [
+            "a swarm_port=1 swarm_prot=2",
+            "a http_proxy=x https_proxy=y",
+            "a ansible_become_pass=x ansible_ssh_host=y ansible_ssh_pass=z",
+            "a port=1 user=x domain=y",
+        ] {
+            assert_eq!(said(fine), Vec::<String>::new(), "{fine}");
+        }
     }
 
     #[test]
