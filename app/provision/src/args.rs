@@ -3,10 +3,8 @@
 //! Must not touch the world: parsing only validates.
 
 use osier_fleet::Serial;
-use osier_inventory::{Problem, split_pairs, variables};
 use osier_model::NodeName;
-use serde_json::{Map, Value};
-use std::{path::PathBuf, str::FromStr};
+use std::{convert::Infallible, path::PathBuf, str::FromStr};
 
 /// Where the hosts are named, and what is set for them.
 #[derive(Debug, Clone, clap::Args)]
@@ -73,8 +71,8 @@ impl FromStr for VaultId {
 /// Variables that the command line sets.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Extra {
-    /// Names and values of any kind.
-    Many(Map<String, Value>),
+    /// Pairs, or JSON or YAML, as they stand there. What is wrong with them is not clap's to tell, which shows them.
+    Text(String),
     /// A file of YAML or JSON.
     File(PathBuf),
 }
@@ -287,28 +285,8 @@ pub struct ConvergeArgs {
     pub(crate) check: bool,
 }
 
-fn parse_extra(text: &str) -> Result<Extra, String> {
-    if let Some(path) = text.strip_prefix('@') {
-        return if path.is_empty() {
-            Err("no file is named behind the '@'".to_owned())
-        } else {
-            Ok(Extra::File(path.into()))
-        };
-    }
-    if text.starts_with('{') {
-        let mistakes = |list: Vec<Problem>| list.into_iter().map(|p| p.message).collect::<Vec<_>>().join("; ");
-        return variables("-e", text).map(Extra::Many).map_err(mistakes);
-    }
-    let pairs = split_pairs(text).map_err(|word| {
-        format!(
-            "'{word}' must look like name=value, @FILE or {{\"name\": value}}; a value with blanks stands in quotation marks: \
-             name='a value'"
-        )
-    })?;
-    if pairs.is_empty() {
-        return Err("it must look like name=value, @FILE or {\"name\": value}".to_owned());
-    }
-    Ok(Extra::Many(pairs.into_iter().map(|(name, value)| (name, value.into())).collect()))
+fn parse_extra(text: &str) -> Result<Extra, Infallible> {
+    Ok(text.strip_prefix('@').map_or_else(|| Extra::Text(text.to_owned()), |path| Extra::File(path.into())))
 }
 
 #[cfg(test)]
@@ -322,29 +300,18 @@ pub(crate) mod tests {
         T::from_arg_matches(&command.try_get_matches_from(args)?)
     }
 
-    fn many(variables: Value) -> Extra {
-        Extra::Many(variables.as_object().unwrap().clone())
-    }
-
     #[test]
     fn the_commands_parse_as_documented() {
         let site: SiteArgs = parse(&["-i", "a", "-i", "b", "-e", "x=1=2", "--check"]).unwrap();
         assert_eq!(site.hosts.from.inventory, [PathBuf::from("a"), "b".into()]);
-        assert_eq!(
-            (site.hosts.from.extra_vars, site.change.check),
-            (vec![many(serde_json::json!({"x": "1=2"}))], true)
-        );
+        assert_eq!((site.hosts.from.extra_vars, site.change.check), (vec![Extra::Text("x=1=2".into())], true));
         let show: ShowArgs = parse(&["--graph", "masters"]).unwrap();
         assert_eq!((show.graph, show.pattern.as_str()), (true, "masters"));
         for wrong in [&["masters"][..], &["--list", "--graph"], &["--host"]] {
             assert!(parse::<ShowArgs>(wrong).is_err(), "{wrong:?}");
         }
         assert!(parse::<SiteArgs>(&["--forks", "0"]).is_err());
-        for wrong in ["x", "=x", "", "a=1 x", "@", "{", "{a: {{ b }}", "[1]", "{!vault x: 1}"] {
-            assert!(parse::<SiteArgs>(&["-e", wrong]).is_err(), "{wrong}");
-        }
-        let site: SiteArgs = parse(&["-e", "@a/b", "-e", r#"{"n": 1, "list": [true]}"#, "-e", "a='x y' b=2"]).unwrap();
-        let (json, pairs) = (serde_json::json!({"n": 1, "list": [true]}), serde_json::json!({"a": "x y", "b": "2"}));
-        assert_eq!(site.hosts.from.extra_vars, [Extra::File("a/b".into()), many(json), many(pairs)]);
+        let site: SiteArgs = parse(&["-e", "@a/b", "-e", "x"]).unwrap();
+        assert_eq!(site.hosts.from.extra_vars, [Extra::File("a/b".into()), Extra::Text("x".into())]);
     }
 }

@@ -198,13 +198,16 @@ impl Cluster {
         leaving.extend(members.filter(|name| !cleared.contains(*name)).cloned());
     }
 
-    /// Takes note of members that everything was taken off. They are no managers any more.
-    pub(crate) fn clear<'a>(&mut self, members: impl Iterator<Item = &'a NodeName>) {
-        for name in members {
-            self.record.managers.remove(name);
-            self.record.leaving.remove(name);
-            self.record.cleared.insert(name.clone());
-        }
+    /// Takes note of a member that everything was taken off. It is no manager any more.
+    pub(crate) fn clear(&mut self, member: &NodeName) {
+        self.record.managers.remove(member);
+        self.record.leaving.remove(member);
+        self.record.cleared.insert(member.clone());
+    }
+
+    /// Takes note of a member that not everything was taken off.
+    pub(crate) fn stay(&mut self, member: &NodeName) {
+        self.record.leaving.remove(member);
     }
 
     /// Takes nodes in, or takes note of their new addresses; the others stay as they are. The first nodes must have a
@@ -432,7 +435,7 @@ mod tests {
         cluster.admit(&[node("a", 2), node("m", 1)], 3376, now).unwrap();
         assert!(!cluster.is_master(&listed("a", true), false) && cluster.is_master(&listed("m", false), false));
         assert!(cluster.is_master(&listed("a", true), true) && !cluster.is_master(&listed("m", false), true));
-        cluster.clear(std::iter::once(&"m".parse().unwrap()));
+        cluster.clear(&"m".parse().unwrap());
         assert!(cluster.is_master(&listed("a", true), false), "the manager is gone");
     }
 
@@ -444,16 +447,18 @@ mod tests {
         let names: [NodeName; 4] = ["a", "b", "c", "m"].map(|name| name.parse().unwrap());
         let mut cluster = open();
         cluster.admit(&[node("a", 2), node("b", 3), node("c", 4), node("m", 1)], 3376, now).unwrap();
-        cluster.clear(std::iter::once(&names[0]));
+        cluster.clear(&names[0]);
         cluster.leave(names.iter());
         cluster.save().unwrap();
         drop(cluster);
 
         let mut again = open();
         assert!(again.record.leaving.iter().eq(&names[1..]) && again.record.cleared.iter().eq(&names[..1]));
-        again.clear(std::iter::once(&names[3]));
+        again.clear(&names[3]);
         again.expel(&names[2], again.record.founder, false, now).unwrap();
         again.admit(&[node("b", 3)], 3376, now).unwrap();
+        again.leave(std::iter::once(&names[1]));
+        again.stay(&names[1]);
         assert!(again.record.leaving.is_empty() && again.record.cleared.iter().eq([&names[0], &names[3]]));
     }
 

@@ -6,7 +6,9 @@ use crate::{
     args::{Extra, InventoryArgs},
     inventory_files as files, vault,
 };
-use osier_inventory::{Host, Inventory, Named, Problem, Variables, Vault, is_encrypted, split_pattern, variables};
+use osier_inventory::{
+    Host, Inventory, Named, Problem, Variables, Vault, is_encrypted, split_pairs, split_pattern, variables,
+};
 use osier_ui::{ExitKind, Failure, Ui};
 use serde_json::{Map, Value};
 use std::{fs, path::Path};
@@ -35,7 +37,8 @@ fn extra(all: &[Extra], vault: &Vault) -> Result<(Map<String, Value>, bool), Fai
     let (mut extra, mut is_secret) = (Map::new(), false);
     for one in all {
         match one {
-            Extra::Many(many) => extra.extend(many.clone()),
+            Extra::Text(text) if text.starts_with('{') => extra.extend(variables("-e", text).map_err(mistakes)?),
+            Extra::Text(text) => extra.extend(pairs(text)?),
             Extra::File(path) => {
                 let text = fs::read_to_string(path).map_err(|e| {
                     let error =
@@ -49,6 +52,19 @@ fn extra(all: &[Extra], vault: &Vault) -> Result<(Map<String, Value>, bool), Fai
         }
     }
     Ok((extra, is_secret))
+}
+
+/// The variables of a line of pairs. It may hold a password, so no word of it is shown.
+fn pairs(line: &str) -> Result<Map<String, Value>, Failure> {
+    let pairs = split_pairs(line).map_err(|word| {
+        Failure::usage(format!("read '-e': its word {word} is no NAME=VALUE, or has no end"))
+            .hint("a value with blanks stands in quotation marks of its own: -e \"NAME='a value'\"")
+            .hint("'@FILE' names a file, and '{\"NAME\": VALUE}' is JSON")
+    })?;
+    if pairs.is_empty() {
+        return Err(Failure::usage("read '-e': it is empty"));
+    }
+    Ok(pairs.into_iter().map(|(name, value)| (name, value.into())).collect())
 }
 
 /// The hosts to work on: all, or those that `--limit` means, in the inventory's order.
@@ -112,7 +128,7 @@ mod tests {
     }
 
     fn one(name: &str, value: &str) -> Extra {
-        Extra::Many(Map::from_iter([(name.to_owned(), value.into())]))
+        Extra::Text(format!("{name}={value}"))
     }
 
     fn write(folder: &Path, files: &[(&str, &str)]) {
@@ -152,7 +168,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), &[("vars.yml", "a: 1\nb: [x]\nc: file\n"), ("wrong.yml", "a: 1\n- b\n")]);
         let file = |name: &str| Extra::File(dir.path().join(name));
-        let many = Extra::Many(serde_json::json!({"a": {"deep": true}}).as_object().unwrap().clone());
+        let many = Extra::Text(r#"{"a": {"deep": true}}"#.to_owned());
         let extra = |all: &[Extra]| extra(all, &Vault::default()).map(|(extra, _)| extra);
         let read = extra(&[one("a", "0"), file("vars.yml"), one("c", "mine"), many]).unwrap();
         assert_eq!(Value::from(read), serde_json::json!({"a": {"deep": true}, "b": ["x"], "c": "mine"}));

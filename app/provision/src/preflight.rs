@@ -180,12 +180,14 @@ impl Report {
         if let Some(cluster) = &needs.cluster {
             self.judge_for_cluster(cluster, needs.installs_engine, &mut problems);
         }
-        if problems.is_empty() {
-            return Ok(());
-        }
-        let text = problems.iter().map(|(text, _)| text.as_str()).collect::<Vec<_>>().join("; ");
-        let failure = Failure::message_only(ExitKind::SomeHostsFailed, format!("host '{host}' is not ready: {text}"));
-        Err(problems.iter().fold(failure, |failure, (_, hint)| failure.hint(*hint)))
+        refuse(host, &problems)
+    }
+
+    /// Whether a node can go on being one of this cluster.
+    pub(crate) fn judge_node(&self, host: &str, cluster: &ClusterNeeds) -> Result<(), Failure> {
+        let mut problems = Vec::new();
+        self.judge_for_cluster(cluster, true, &mut problems);
+        refuse(host, &problems)
     }
 
     fn judge_for_cluster(&self, needs: &ClusterNeeds, installs: bool, problems: &mut Vec<(String, &str)>) {
@@ -214,6 +216,16 @@ impl Report {
             problems.push((text, "set weave_ip_pool to a range that no host has a route to"));
         }
     }
+}
+
+/// All problems of a host in one failure, each with what mends it.
+fn refuse(host: &str, problems: &[(String, &str)]) -> Result<(), Failure> {
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let text = problems.iter().map(|(text, _)| text.as_str()).collect::<Vec<_>>().join("; ");
+    let failure = Failure::message_only(ExitKind::SomeHostsFailed, format!("host '{host}' is not ready: {text}"));
+    Err(problems.iter().fold(failure, |failure, (_, hint)| failure.hint(*hint)))
 }
 
 /// A difference of clocks in words.
@@ -276,6 +288,8 @@ mod tests {
         let lacking = Some(Lacking::System(report.target(), "debian 12 amd64".into()));
         let failure = report.judge("a", &Needs { lacking, ..needs() }).unwrap_err();
         assert!(failure.message().contains("the bundle has nothing for debian 11 amd64, only for debian 12 amd64"));
+        let cluster = needs().cluster.unwrap();
+        assert!(report.judge_node("a", &cluster).unwrap_err().message().contains("another cluster"));
         let only_cluster = Needs { installs_engine: false, ..needs() };
         assert!(report.judge("a", &only_cluster).unwrap_err().message().contains("it has no Docker"));
     }

@@ -31,6 +31,11 @@ impl Outcome {
             Self::Failed(failure) => format!("{}: {}", word(failure), failure.message()),
         }
     }
+
+    /// Whether there was no way to it, or no longer.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Failed(failure) if is_unreachable(failure))
+    }
 }
 
 fn steps(n: usize) -> &'static str {

@@ -220,19 +220,6 @@ pub(crate) fn read(inventory: &Inventory) -> Result<(ClusterSettings, Vec<NodeSe
     if let Some(pool) = cluster.pool.filter(|p| !(8..=28).contains(&p.prefix_len())) {
         mistakes.0.push(format!("weave_ip_pool is {pool}; it must have a prefix of 8 to 28 bits"));
     }
-    let ports = [("swarm_port", cluster.manager_port), ("weave_proxy_port", cluster.proxy_port)];
-    for (name, number) in ports {
-        if [0, port::PEER, port::METRICS].contains(&number) {
-            mistakes.0.push(format!(
-                "{name} is {number}, which it cannot be: nodes need {} and {}",
-                port::PEER,
-                port::METRICS
-            ));
-        }
-    }
-    if cluster.manager_port == cluster.proxy_port {
-        mistakes.0.push(format!("swarm_port and weave_proxy_port are both {}", cluster.proxy_port));
-    }
     let mut nodes = Vec::new();
     for (index, host) in hosts.iter().enumerate() {
         let name = host
@@ -251,6 +238,21 @@ pub(crate) fn read(inventory: &Inventory) -> Result<(ClusterSettings, Vec<NodeSe
     duplicates(&nodes, &mut mistakes);
     mistakes.finish()?;
     Ok((cluster, nodes))
+}
+
+/// Refuses ports at which a node could not serve what it must.
+pub(crate) fn judge_ports(cluster: &ClusterSettings) -> Result<(), Failure> {
+    let ports = [("swarm_port", cluster.manager_port), ("weave_proxy_port", cluster.proxy_port)];
+    for (name, number) in ports {
+        let reason = match number {
+            0 => "a port of the kernel's choice, which nobody would find",
+            port::PEER | port::METRICS => "where nodes serve each other, or their numbers",
+            _ if cluster.manager_port == cluster.proxy_port => "the port of both the manager and the engines",
+            _ => continue,
+        };
+        return Err(Failure::usage(format!("use {name} {number}: it is {reason}")).hint("give it another number"));
+    }
+    Ok(())
 }
 
 fn is_master(host: &Host) -> bool {
@@ -366,7 +368,8 @@ mod tests {
         );
         assert!(settings("a internal_ip=10.0.0.1\nb internal_ip=10.0.0.1\n").is_err());
         for ports in ["swarm_port=0", "weave_proxy_port=6783", "swarm_port=6782", "swarm_port=1 weave_proxy_port=1"] {
-            assert!(settings(&format!("a {ports}\n")).unwrap_err().message().contains("_port"), "{ports}");
+            let (cluster, _) = settings(&format!("a {ports}\n")).unwrap();
+            assert!(judge_ports(&cluster).unwrap_err().message().contains("_port"), "{ports}");
         }
     }
 }

@@ -136,6 +136,7 @@ async fn build(
     let inventory = inventory::read(&hosts.from, ui)?;
     let cluster = if cluster {
         let (settings, _) = settings::read(&inventory)?;
+        settings::judge_ports(&settings)?;
         Some(Cluster::open(&Home::from_env()?, &settings, !change.check, OffsetDateTime::now_utc())?)
     } else {
         None
@@ -404,8 +405,14 @@ fn forget(
     are: &BTreeMap<NodeName, NodeName>,
     ui: &Ui,
 ) -> Result<(), Failure> {
-    let goes = |host: &NodeName| matches!(outcomes.get(host.as_str()), Some(Outcome::Unchanged | Outcome::Changed(_)));
-    cluster.clear(are.iter().filter(|(host, _)| goes(host)).map(|(_, member)| member));
+    for (host, member) in are {
+        match outcomes.get(host.as_str()) {
+            Some(Outcome::Unchanged | Outcome::Changed(_)) => cluster.clear(member),
+            // It may have been done before the way there was lost.
+            Some(outcome) if outcome.is_unreachable() => {}
+            _ => cluster.stay(member),
+        }
+    }
     let record = &cluster.record;
     let left: Vec<&str> =
         record.members.iter().map(|m| &m.name).filter(|n| !record.cleared.contains(*n)).map(NodeName::as_str).collect();

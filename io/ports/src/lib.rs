@@ -5,22 +5,31 @@
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
-/// What nobody is given who asks for any port, above what services are registered at.
+/// What nobody is given who asks for any port, above where most services are.
 const RANGE: std::ops::Range<u16> = 14_000..32_768;
+
+/// How many are tried.
+const TRIES: u32 = 1000;
 
 /// A TCP port of 127.0.0.1 at which nobody listens, and that nobody is given by chance.
 pub fn free() -> u16 {
     free_at(Ipv4Addr::LOCALHOST)
 }
 
-/// As [`free`], of another address of this machine.
+/// As [`free`], of another address.
+///
+/// # Panics
+/// Where the machine does not have this address, or all its ports are taken.
 pub fn free_at(address: impl Into<IpAddr>) -> u16 {
     let address = address.into();
+    let mut tries = 0;
     loop {
         let port = rand::random_range(RANGE);
-        if TcpListener::bind((address, port)).is_ok() {
-            return port;
+        match TcpListener::bind((address, port)) {
+            Ok(_) => return port,
+            Err(error) => assert!(tries < TRIES, "no port of {address} can be had: {error}"),
         }
+        tries += 1;
     }
 }
 

@@ -46,12 +46,12 @@ impl Host {
     /// Variables that values name (`{{ internal_ip }}`) are put in. Fails on a value of the wrong type, a template that is
     /// more than a name, and ways of connecting other than ssh and sudo.
     pub fn connection(&self) -> Result<Connection, ConnectionError> {
-        let mut args: Vec<String> = self.string(&["ansible_ssh_args"])?.into_iter().collect();
-        if self.flag(&["ansible_host_key_checking", "ansible_ssh_host_key_checking"])? == Some(false) {
+        let mut args: Vec<String> = self.arguments("ansible_ssh_args")?.into_iter().collect();
+        if self.flag(&["ansible_ssh_host_key_checking", "ansible_host_key_checking"])? == Some(false) {
             args.push("-o StrictHostKeyChecking=no".to_owned());
         }
         for name in ["ansible_ssh_common_args", "ansible_ssh_extra_args"] {
-            args.extend(self.string(&[name])?);
+            args.extend(self.arguments(name)?);
         }
         args.retain(|args| !args.is_empty());
         self.only(&["ansible_connection"], &["ssh", "smart", "paramiko", "paramiko_ssh"])?;
@@ -117,6 +117,18 @@ impl Host {
 
     fn string(&self, names: &[&str]) -> Result<Option<String>, ConnectionError> {
         Ok(self.text(names)?.map(|(_, text)| text))
+    }
+
+    /// Further words for ssh. The last one must not want another: it would take one of Osier's own.
+    fn arguments(&self, name: &str) -> Result<Option<String>, ConnectionError> {
+        let line = self.string(&[name])?;
+        match line.as_deref().and_then(|line| line.split_whitespace().last()) {
+            Some(last @ ("-o" | "-J" | "-F" | "-i" | "-l" | "-p" | "-W")) => {
+                let reason = format!("'{last}' at its end lacks its value; does the whole stand in quotation marks?");
+                Err(self.error(name, reason))
+            }
+            _ => Ok(line),
+        }
     }
 
     fn port(&self) -> Result<Option<u16>, ConnectionError> {
@@ -241,7 +253,12 @@ mod tests {
             args(&format!("m {all} ansible_host_key_checking=no")),
             "-C -F f -o StrictHostKeyChecking=no -J b -4"
         );
-        assert_eq!(args("m ansible_ssh_host_key_checking=True ansible_ssh_args= ansible_ssh_extra_args=-6"), "-6");
+        assert_eq!(
+            args(
+                "m ansible_ssh_host_key_checking=True ansible_host_key_checking=no ansible_ssh_args= ansible_ssh_extra_args=-6"
+            ),
+            "-6"
+        );
         let empty = connection("m ansible_user= ansible_ssh_private_key_file=''").unwrap();
         assert_eq!((empty.user, empty.private_key_file), (None, None));
         let full = "m ansible_connection=ansible.builtin.ssh ansible_become_method=ansible.builtin.sudo";
@@ -269,6 +286,11 @@ mod tests {
                 "m ansible_become_password='pa{{ss'",
                 "read ansible_become_password of host 'm': it is no text, or a template that is more than a name ('{{' and \
                  '{#' begin one); its value is not shown",
+            ),
+            (
+                "m ansible_ssh_common_args=-o",
+                "read ansible_ssh_common_args of host 'm': '-o' at its end lacks its value; does the whole stand in quotation \
+                 marks?",
             ),
             ("m ansible_ssh_port=no", "read ansible_ssh_port of host 'm': 'no' is not a port (1 to 65535)"),
             ("m ansible_port=0", "read ansible_port of host 'm': '0' is not a port (1 to 65535)"),

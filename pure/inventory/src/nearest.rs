@@ -4,21 +4,27 @@
 
 /// The name at the smallest edit distance, if it is small enough to be a slip of the fingers: one in three letters.
 pub(crate) fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    within((typed.chars().count() / 3).max(1), typed, known)
+    let limit = (typed.chars().count() / 3).max(1);
+    known.map(|name| (distance(typed, name), name)).filter(|(d, _)| *d <= limit).min().map(|(_, name)| name)
 }
 
-/// As that, for a name that may as well be right: it may differ in one of four letters, and in two at most.
-pub fn slip<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    within((typed.chars().count() / 4).min(2), typed, known)
+/// As that, for a name that may as well be right: one letter more, less or another, or two neighbours swapped.
+pub fn slip<'a>(typed: &str, mut known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let is_swap = |name: &str| {
+        let (typed, name): (Vec<char>, Vec<char>) = (typed.chars().collect(), name.chars().collect());
+        let at = typed.iter().zip(&name).position(|(a, b)| a != b).unwrap_or_default();
+        let mut swapped = typed;
+        if at + 1 < swapped.len() {
+            swapped.swap(at, at + 1);
+        }
+        swapped == name
+    };
+    known.find(|name| distance(typed, name) == 1 || is_swap(name))
 }
 
 /// What is said of such a name.
 pub(crate) fn hint(nearest: Option<&str>) -> String {
     nearest.map(|name| format!("; is '{name}' meant?")).unwrap_or_default()
-}
-
-fn within<'a>(limit: usize, typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    known.map(|name| (distance(typed, name), name)).filter(|(d, _)| *d <= limit).min().map(|(_, name)| name)
 }
 
 /// Insertions, deletions and replacements that make one text of the other (Levenshtein).
@@ -47,5 +53,12 @@ mod tests {
         assert_eq!(nearest("al", known.into_iter()), Some("all"));
         assert_eq!(nearest("kubernetes", known.into_iter()), None);
         assert_eq!(distance("kitten", "sitting"), 3);
+        let slipped = |typed: &str| slip(typed, ["swarm_port", "internal_ip"].into_iter());
+        assert!(["swarm_prot", "swrm_port", "swarm_porty"].iter().all(|typed| slipped(typed) == Some("swarm_port")));
+        assert!(
+            ["start_port", "external_ip", "swarm_trop", "swarm_por_t_", ""]
+                .iter()
+                .all(|typed| slipped(typed).is_none())
+        );
     }
 }

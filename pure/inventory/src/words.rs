@@ -20,8 +20,10 @@ pub fn split_words(line: &str) -> Result<Vec<String>, SplitError> {
 }
 
 /// Takes a line of `name=value` with blanks between them apart, as Ansible's `-e` has it: blanks within quotation marks or
-/// `{{ }}` do not split, and marks around a whole value are removed. A backslash is one, but before such a mark. Fails with the word that is no such pair.
-pub fn split_pairs(line: &str) -> Result<Vec<(String, String)>, String> {
+/// `{{ }}` do not split, and marks around a whole value are removed. A backslash is one, but before such a mark.
+///
+/// Fails with the number, from 1, of the word that is no such pair or does not end; it may be part of a secret.
+pub fn split_pairs(line: &str) -> Result<Vec<(String, String)>, usize> {
     let (mut words, mut word) = (Vec::new(), String::new());
     let (mut quote, mut depth, mut escaped, mut last) = (None, 0_usize, false, ' ');
     for c in line.chars() {
@@ -42,16 +44,22 @@ pub fn split_pairs(line: &str) -> Result<Vec<(String, String)>, String> {
         last = if last == c { ' ' } else { c };
         word.push(c);
     }
+    // A single mark may be an apostrophe.
+    let is_open = depth > 0 || quote.is_some() && word.contains(char::is_whitespace);
     words.push(word);
+    words.retain(|word| !word.is_empty());
+    if is_open {
+        return Err(words.len());
+    }
     let unquoted = |value: &str| {
         let inner = ['\'', '"'].iter().find_map(|q| Some((q, value.strip_prefix(*q)?.strip_suffix(*q)?)));
         inner.map_or(value.to_owned(), |(quote, inner)| inner.replace(&format!("\\{quote}"), &quote.to_string()))
     };
-    let pair = |word: String| match word.split_once('=') {
+    let pair = |(at, word): (usize, String)| match word.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), unquoted(value))),
-        _ => Err(word),
+        _ => Err(at + 1),
     };
-    words.into_iter().filter(|word| !word.is_empty()).map(pair).collect()
+    words.into_iter().enumerate().map(pair).collect()
 }
 
 /// As [`split_words`]; an unquoted `#` ends the line wherever it stands (as Python's `shlex` has it, and so Ansible).
@@ -102,13 +110,13 @@ mod tests {
     fn pairs_are_taken_apart_as_ansible_has_them() {
         let pairs = |line: &str| {
             let pairs = split_pairs(line)?.into_iter().map(|(name, value)| format!("{name}|{value}"));
-            Ok::<_, String>(pairs.collect::<Vec<_>>().join(" "))
+            Ok::<_, usize>(pairs.collect::<Vec<_>>().join(" "))
         };
         for (line, expected) in [
             ("a=1", "a|1"),
             (" a=1=2 \n b= ", "a|1=2 b|"),
             (r#"a='x y' b="z""#, "a|x y b|z"),
-            (r#"a=it"s b=x'y z'"#, r#"a|it"s b=x'y z'"#),
+            (r#"b=x'y z' a=it"s"#, r#"b|x'y z' a|it"s"#),
             (r#"a="x \" y" b=1"#, r#"a|x " y b|1"#),
             ("a={{ b }}:{{ c }} d=2", "a|{{ b }}:{{ c }} d|2"),
             ("a={{{ b }}} d=2", "a|{{{ b }}} d|2"),
@@ -116,8 +124,9 @@ mod tests {
         ] {
             assert_eq!(pairs(line), Ok(expected.to_owned()), "{line}");
         }
-        for (line, word) in [("a=1 b", "b"), ("=1", "=1"), ("a=x y", "y"), ("a = 1", "a")] {
-            assert_eq!(pairs(line), Err(word.to_owned()), "{line}");
+        let open = [("a='x b=1", 1), ("c=1 a={{ b d=2", 2), (r#"a="x\" d=1"#, 1)];
+        for (line, word) in [("a=1 b", 2), ("=1", 1), ("a=x y z", 2), ("a = 1", 1)].into_iter().chain(open) {
+            assert_eq!(pairs(line), Err(word), "{line}");
         }
     }
 

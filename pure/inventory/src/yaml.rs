@@ -1,7 +1,7 @@
 //! YAML and JSON documents as values whose places are known.
 //!
-//! Must not know whose values they are. YAML is read as version 1.1 has it (`yes` is true, `0644` is octal, `<<` merges,
-//! the last of several equal keys wins), because that is what Ansible's reader does; a text that is JSON is read as such.
+//! Must not know whose values they are. YAML is read as version 1.1 has it (`yes` is true, `0644` is octal, `<<` merges),
+//! because that is what Ansible's reader does; a text that is JSON is read as such.
 //! `!unsafe` text, which is never a template, becomes `{"__ansible_unsafe": text}`, and a value that ansible-vault encrypted
 //! `{"__ansible_vault": text}`, as Ansible writes them in JSON.
 
@@ -229,7 +229,7 @@ impl Composer {
         Ok(())
     }
 
-    /// The pairs of a mapping: what `<<` brings first, then its own, the last of equal keys only. Of its own there may be none.
+    /// The pairs of a mapping: what `<<` brings first, then its own; of equal keys the last only, and of its own none may be equal.
     fn pairs(&mut self, nodes: Vec<(Node, Form)>) -> Result<Vec<(Key, Node)>, Mistake> {
         let (mut merged, mut own, mut lines) = (Vec::new(), Vec::new(), BTreeMap::new());
         let mut nodes = nodes.into_iter();

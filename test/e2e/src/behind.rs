@@ -100,8 +100,8 @@ impl<'a> Vpn<'a> {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
         let config = folder.path().join("config");
         let args = value("ansible_ssh_common_args=")?;
-        let way =
-            format!("ansible_ssh_common_args={args} -o ProxyCommand='ssh -F {} -W %h:%p vpn-host'", config.display());
+        let through = format!("ProxyCommand='ssh -F {} -W %h:%p vpn-host'", config.display());
+        let way = format!("ansible_ssh_common_args=\"{args} -o {through}\"");
         let mut vpn = Self { cluster, folder, operator, way, cleaner, started: Vec::new() };
         vpn.network(&gate, node)?;
         vpn.serve(&gate)?;

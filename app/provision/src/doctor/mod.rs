@@ -92,7 +92,7 @@ pub async fn run_doctor(args: DoctorArgs, ui: &Ui) -> Result<(), Failure> {
     let progress = ui.progress();
     let looked = on_each(&remotes, args.hosts.forks, async |remote: &Remote| {
         progress.doing(&remote.name, "look");
-        let looked = look(remote, &needs(&remote.name)).await;
+        let looked = look(remote, &needs(&remote.name), known.is_some()).await;
         let files = match (&args.bundle, &looked.0) {
             (Some(_), Looked::Before | Looked::Node(_)) => {
                 progress.doing(&remote.name, "collect");
@@ -145,8 +145,8 @@ pub async fn run_doctor(args: DoctorArgs, ui: &Ui) -> Result<(), Failure> {
     verdict(&findings, &away)
 }
 
-/// What can be known of one host, and what is wrong with it as a host.
-async fn look(remote: &Remote, needs: &Needs) -> (Looked, Vec<Finding>) {
+/// What can be known of one host, and what is wrong with it as a host. A node's cluster may not be `known` on this machine.
+async fn look(remote: &Remote, needs: &Needs, known: bool) -> (Looked, Vec<Finding>) {
     let host = &remote.name;
     let report = match preflight::ask(remote).await {
         Ok(report) => report,
@@ -164,6 +164,9 @@ async fn look(remote: &Remote, needs: &Needs) -> (Looked, Vec<Finding>) {
             findings.push(finding(host, Level::Failure, &failure));
         }
         return (Looked::Before, findings);
+    }
+    if let Some(cluster) = needs.cluster.as_ref().filter(|_| known) {
+        findings.extend(report.judge_node(host, cluster).err().map(|f| finding(host, Level::Failure, &f)));
     }
     let command = Command::new(["sh"]).stdin(SCRIPT.as_bytes()).as_root();
     match remote.ssh.check(&command).await {

@@ -58,17 +58,17 @@ pub struct ExecArgs {
 /// Options of Ansible's that are otherwise here: they are refused with what serves instead.
 #[derive(Debug, Clone, clap::Args)]
 struct AnsibleArgs {
-    #[arg(short = 'm', long = "module-name", hide = true, num_args = 0, default_missing_value = "", value_parser = Unknown::suggest("a command stands behind '--'; 'osier copy' copies files"))]
+    #[arg(short = 'm', long = "module-name", hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "", value_parser = Unknown::suggest("a command stands behind '--'; 'osier copy' copies files"))]
     _module: Option<String>,
-    #[arg(short = 'a', long = "args", hide = true, num_args = 0, default_missing_value = "", value_parser = Unknown::suggest("a command stands behind '--': osier exec -- uptime"))]
+    #[arg(short = 'a', long = "args", hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "", value_parser = Unknown::suggest("a command stands behind '--': osier exec -- uptime"))]
     _arguments: Option<String>,
-    #[arg(short = 'f', hide = true, num_args = 0, default_missing_value = "", value_parser = Unknown::suggest_arg("--forks"))]
+    #[arg(short = 'f', hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "", value_parser = Unknown::suggest_arg("--forks"))]
     _forks: Option<String>,
-    #[arg(short = 'u', long = "user", hide = true, num_args = 0, default_missing_value = "", value_parser = Unknown::suggest("the login is a variable: -e ansible_user=NAME"))]
+    #[arg(short = 'u', long = "user", hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "", value_parser = Unknown::suggest("the login is a variable: -e ansible_user=NAME"))]
     _user: Option<String>,
-    #[arg(short = 's', long = "sudo", hide = true, num_args = 0, default_missing_value = "", value_parser = Unknown::suggest_arg("-b"))]
+    #[arg(short = 's', long = "sudo", hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "", value_parser = Unknown::suggest_arg("-b"))]
     _sudo: Option<String>,
-    #[arg(short = 'K', long = "ask-become-pass", hide = true, num_args = 0, default_missing_value = "", value_parser = Unknown::suggest("sudo's password is the variable ansible_become_password, which ansible-vault can encrypt"))]
+    #[arg(short = 'K', long = "ask-become-pass", hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "", value_parser = Unknown::suggest("sudo's password is the variable ansible_become_password, which ansible-vault can encrypt"))]
     _password: Option<String>,
 }
 
@@ -191,6 +191,7 @@ mod tests {
             ("-s", "'-b'"),
             ("-u", "ansible_user"),
             ("--user", "ansible_user"),
+            ("--user=x", "ansible_user"),
             ("-K", "ansible_become_password"),
             ("--ask-become-pass", "ansible_become_password"),
         ];

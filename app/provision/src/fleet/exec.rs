@@ -21,21 +21,25 @@ use std::{
     time::Duration,
 };
 
-/// What is behind a pattern of hosts in Ansible's own words, and in those of many others.
-const BEHIND_A_PATTERN: [&str; 14] =
-    ["--", "-a", "--args", "-b", "--become", "-f", "-i", "-K", "-l", "-m", "--module-name", "-s", "--sudo", "-u"];
+/// What is behind a pattern of hosts in Ansible's own words, and hardly behind a program that is called as a group is.
+const BEHIND_A_PATTERN: [&str; 7] = ["--", "-a", "--args", "-m", "--module-name", "--become", "--sudo"];
 /// How long what a stopped script left may take to be removed.
 const TIDY: Duration = Duration::from_secs(10);
 
 /// Runs a command on all hosts.
 pub async fn run_exec(args: ExecArgs, ui: &Ui) -> Result<(), Failure> {
     let fleet = Fleet::read(&args.hosts, ui)?;
-    if let [first, second, ..] = args.command.as_slice()
-        && BEHIND_A_PATTERN.contains(&second.as_str())
+    let is_limited = args.hosts.hosts.limit.is_some();
+    if !is_limited
+        && args.script.is_none()
+        && let [first, second, ..] = args.command.as_slice()
+        && (BEHIND_A_PATTERN.contains(&second.as_str()) || first == "all" && second.starts_with('-'))
         && (fleet.inventory.host(first).is_some() || fleet.inventory.group(first).is_some())
     {
         let message = format!("'{first}' is of the inventory, and would be run as a program on all hosts");
-        return Err(Failure::usage(message).hint(format!("'osier exec -l {first} -- COMMAND' runs a command there")));
+        let hint =
+            format!("'osier exec -l {first} -- COMMAND' runs a command there, and '-l all' the program everywhere");
+        return Err(Failure::usage(message).hint(hint));
     }
     let script = args.script.as_deref().map(Script::read).transpose()?;
     let job = match (script, args.command.as_slice()) {

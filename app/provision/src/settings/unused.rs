@@ -3,7 +3,7 @@
 //!
 //! Must not complain of other variables: what a user keeps in an inventory besides is theirs.
 
-use osier_inventory::{Inventory, slip};
+use osier_inventory::{Host, Inventory, slip};
 use std::collections::BTreeSet;
 
 /// Each with the reason, which `docs/seed.md` tells at length for the seed's.
@@ -42,14 +42,20 @@ const USED: [&str; 24] = [
     "weave_proxy_port",
 ];
 
-/// What to say of names that are most likely others, misspelt: those that no host has.
-pub(crate) fn misspelt(inventory: &Inventory) -> Vec<String> {
-    let set: BTreeSet<&str> =
-        inventory.hosts().iter().flat_map(|host| host.vars().keys()).map(String::as_str).collect();
-    let unset = || USED.into_iter().filter(|name| !set.contains(name));
-    let is_known = |name: &str| USED.contains(&name) || UNUSED.iter().any(|(known, _)| *known == name);
-    let slips = set.iter().filter(|name| !is_known(name)).filter_map(|name| Some((name, slip(name, unset())?)));
-    slips.map(|(name, meant)| format!("'{name}' means nothing here; is '{meant}' meant?")).collect()
+/// Names of others that are but a letter away.
+const OTHERS: [&str; 6] =
+    ["floating_if", "floating_ip6", "floating_ips", "internal_if", "internal_ip6", "internal_ips"];
+
+/// What to say of names that are most likely others, misspelt: those that the host does not have.
+pub(crate) fn misspelt(inventory: &Inventory) -> BTreeSet<String> {
+    let is_known = |name: &str| USED.contains(&name) || OTHERS.contains(&name);
+    let of_host = |host: &Host| {
+        let unset = || USED.into_iter().filter(|name| host.var(name).is_none());
+        let slips =
+            host.vars().keys().filter(|name| !is_known(name)).filter_map(|name| Some((name, slip(name, unset())?)));
+        slips.map(|(name, meant)| format!("'{name}' means nothing here; is '{meant}' meant?")).collect::<Vec<_>>()
+    };
+    inventory.hosts().iter().flat_map(of_host).collect()
 }
 
 /// What to say of variables that are set and mean nothing, where there are any.
@@ -81,7 +87,9 @@ mod tests {
     fn slips_are_told_and_other_names_are_not() {
         let source = |text: &str| Source { path: "inventory".into(), text: text.into(), kind: SourceKind::Hosts };
         let said = |text: &str| misspelt(&Inventory::parse(&[source(text)]).unwrap());
-        let slips = said("a ansible_usr=root\n[all:vars]\nswarm_prot=1\nweave_ip_pol=x\ninternal_pi=y\n");
+        let slips = said(
+            "a ansible_usr=root internal_ip=x\nb internal_pi=y\nc internal_pi=y\n[all:vars]\nswarm_prot=1\nweave_ip_pol=x\n",
+        );
         let meant = ["ansible_usr", "internal_pi", "swarm_prot", "weave_ip_pol"];
         assert!(slips.iter().zip(meant).all(|(said, name)| said.starts_with(&format!("'{name}'"))), "{slips:?}");
         assert_eq!(slips.len(), meant.len());
@@ -89,9 +97,9 @@ mod tests {
             "a swarm_port=1 swarm_prot=2",
             "a http_proxy=x https_proxy=y",
             "a ansible_become_pass=x ansible_ssh_host=y ansible_ssh_pass=z",
-            "a port=1 user=x domain=y",
+            "a port=1 user=x domain=y external_ip=z internal_if=eth0 ftp_proxy=p",
         ] {
-            assert_eq!(said(fine), Vec::<String>::new(), "{fine}");
+            assert!(said(fine).is_empty(), "{fine}: {:?}", said(fine));
         }
     }
 
