@@ -21,8 +21,9 @@ pub mod tour;
 use anyhow::{Context, Result, bail, ensure};
 use std::{
     collections::BTreeMap,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Output},
+    process::{Child, Command, ExitCode, Output, Stdio},
     sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
@@ -47,17 +48,27 @@ pub struct Cluster {
     /// Where the operator's files live; the user's own place where the cluster is the user's.
     home: Option<tempfile::TempDir>,
     inventory: String,
-    keep: bool,
+    /// Removes the lab as soon as its input ends, whatever became of the test. None where the lab is the user's.
+    cleaner: Option<Child>,
 }
+
+/// What the cleaner is.
+const CLEAN: &str = r#"read _; exec "$0" lab down "$1" >/dev/null"#;
 
 impl Cluster {
     /// Makes hosts of this test's own, of Debian releases as `osier lab up --release` takes them; they are removed when
-    /// the value is dropped.
+    /// the value is dropped, or the process ends.
     pub fn make(nodes: usize, releases: &[&str]) -> Result<Self> {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         let lab = format!("e2e-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let mut cluster = Self::over(&lab, Some(tempfile::tempdir()?))?;
-        cluster.keep = false;
+        // OSIER_KEEP leaves the hosts up for whoever wants to look at a failure.
+        if std::env::var_os("OSIER_KEEP").is_none() {
+            let mut cleaner = Command::new("sh");
+            cleaner.args(["-c", CLEAN]).args([cluster.osier.as_os_str(), lab.as_ref()]);
+            // In a group of its own, so that what ends the test does not end it as well.
+            cluster.cleaner = Some(cleaner.stdin(Stdio::piped()).process_group(0).spawn()?);
+        }
         let nodes = nodes.to_string();
         let mut up = vec!["lab", "up", &lab, "--nodes", &nodes, "--no-hosts"];
         up.extend(releases.iter().flat_map(|r| ["--release", r]));
@@ -80,7 +91,7 @@ impl Cluster {
         for name in ["osier", "docker-swarm", "weave"] {
             std::os::unix::fs::symlink(&osier, links.path().join(name))?;
         }
-        Ok(Self { osier, lab: lab.to_owned(), links, home, inventory: String::new(), keep: true })
+        Ok(Self { osier, lab: lab.to_owned(), links, home, inventory: String::new(), cleaner: None })
     }
 
     fn find_inventory(&self) -> Result<String> {
@@ -234,12 +245,11 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // OSIER_KEEP leaves the hosts up for whoever wants to look at a failure.
-        if self.keep || std::env::var_os("OSIER_KEEP").is_some() {
-            return;
-        }
-        if let Err(error) = self.osier(&["lab", "down", &self.lab]) {
-            println!("cannot remove the lab: {error:#}");
+        let Some(mut cleaner) = self.cleaner.take() else { return };
+        drop(cleaner.stdin.take());
+        match cleaner.wait() {
+            Ok(status) if status.success() => {}
+            ended => println!("cannot remove the lab '{}': {ended:?}", self.lab),
         }
     }
 }
